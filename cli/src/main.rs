@@ -1,0 +1,3 @@
+//! The `chunkwise` command.
+
+fn main() {}

@@ -1,0 +1,9 @@
+//! TEXT -> MEANING: the attention language. Knows names and shapes; no e-graph, no target.
+
+#![forbid(unsafe_code)]
+
+pub mod ast;
+pub mod diagnostic;
+pub mod shape;
+pub mod source;
+pub mod typed;
