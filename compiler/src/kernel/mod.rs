@@ -1,0 +1,243 @@
+//! The kernel IR: loops and tile statements over flat buffers. It holds what a kernel does and nothing that only one
+//! target can say; it knows nothing of tokens, heads or states.
+//!
+//! ```text
+//! module  ::= params, buffers, kernels                       one launch each, in order, a barrier between
+//! kernel  ::= grid, statements                               run once for every point of its grid, in any order
+//! stmt    ::= for v in from..to step { stmt* }
+//!           | if a < b { stmt* } else { stmt* }
+//!           | map     dst[i..]        = value(i..)           element by element
+//!           | reduce  dst[i..]        = op over r of value(i.., r)
+//!           | product dst[m,n] (+)=  sum over k of a[m,k] * b[k,n]
+//!           | solve   x[t] += sum over s < t of p[t,s] * x[s]    in place, unit lower triangular
+//! value   ::= load | bounded load (0 outside) | constant | integer | axis position | function | select
+//! access  ::= buffer, offset, a stride for every axis of the statement (elements, not bytes)
+//! ```
+//!
+//! All numbers are f32 (buffers of `Elem::I32` convert on load); all integers are i64. An integer may be a run-time
+//! parameter, so one kernel serves every number of tokens and every chunk length.
+//!
+//! Triangular statements never read what lies outside their triangle: a NaN above the diagonal reaches nothing.
+
+mod int;
+
+pub use chunkwise_dsl::typed::Function;
+pub use int::Int;
+
+/// What one artifact holds: kernels that run one after another over shared buffers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Module {
+    pub name: String,
+    pub params: Vec<Param>,
+    pub buffers: Vec<Buffer>,
+    pub kernels: Vec<Kernel>,
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident)*) => { $(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u32);
+        impl $name {
+            pub fn index(self) -> usize { self.0 as usize }
+        }
+    )* };
+}
+ids! {
+    /// A place in `Module::params`.
+    ParamId
+    /// A place in `Module::buffers`.
+    BufferId
+    /// A loop variable, unique within its module.
+    VarId
+}
+
+/// An integer known when a kernel is launched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Param {
+    pub name: String,
+    pub role: ParamRole,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParamRole {
+    /// The size of the axis of this name.
+    Size(String),
+    /// Tokens in a chunk.
+    Chunk,
+    /// Where the work item stands on a grid axis.
+    Grid,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Buffer {
+    pub name: String,
+    pub role: BufferRole,
+    pub elem: Elem,
+    /// Elements, in terms of the module's size and chunk params.
+    pub size: Int,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BufferRole {
+    /// The tensor of the buffer's name, whole, as declared.
+    Input,
+    /// The result of the buffer's name, whole.
+    Output,
+    /// The initial value of the state of the buffer's name, for every batch element. Always given.
+    StateIn,
+    /// Its final value.
+    StateOut,
+    /// Shared by all work items of all kernels of one run.
+    Shared,
+    /// Private to a work item; holds nothing at its start.
+    Scratch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elem {
+    F32,
+    I32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kernel {
+    pub name: String,
+    /// Work items: the product of these axes. Items are independent of each other.
+    pub grid: Vec<GridAxis>,
+    pub body: Vec<Stmt>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct GridAxis {
+    /// Of role `Grid`: runs over 0..extent.
+    pub param: ParamId,
+    pub extent: Int,
+}
+
+/// Element `offset + sum of strides[d] * i[d]` of a buffer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Access {
+    pub buffer: BufferId,
+    pub offset: Int,
+    pub strides: Vec<Int>,
+}
+
+impl Access {
+    pub fn new(buffer: BufferId, offset: impl Into<Int>, strides: impl IntoIterator<Item = Int>) -> Self {
+        Self { buffer, offset: offset.into(), strides: strides.into_iter().collect() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stmt {
+    For {
+        var: VarId,
+        from: Int,
+        to: Int,
+        step: Int,
+        body: Vec<Stmt>,
+    },
+    /// `left < right`
+    If {
+        left: Int,
+        right: Int,
+        then: Vec<Stmt>,
+        otherwise: Vec<Stmt>,
+    },
+    Map(Map),
+    Reduce(Reduce),
+    Product(Product),
+    Solve(Solve),
+}
+
+/// `dst[i..] = value(i..)`. The value may read the destination's buffer only at the element it writes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Map {
+    /// 0 to 3 extents; the last axis is the one to vectorise.
+    pub axes: Vec<Int>,
+    pub dst: Access,
+    pub value: Value,
+}
+
+/// `dst[i..] = op over r in 0..inner of value(i.., r)`; over nothing: sum 0, max -inf, min inf, product 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reduce {
+    pub axes: Vec<Int>,
+    pub inner: Int,
+    pub op: ReduceOp,
+    pub dst: Access,
+    /// Its accesses have one stride more than `axes`: the last is that of r.
+    pub value: Value,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReduceOp {
+    Sum,
+    Max,
+    Min,
+    Product,
+}
+
+/// `dst[m,n] (+)= sum over k of a[m,k] * b[k,n]`. The last strides of `dst` and `b` are 1. `dst` overlaps neither input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Product {
+    pub m: Int,
+    pub n: Int,
+    pub k: Int,
+    pub dst: Access,
+    pub a: Access,
+    pub b: Access,
+    pub accumulate: bool,
+    pub shape: Triangle,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Triangle {
+    /// All of `a`, all of `dst`.
+    Full,
+    /// `a` is lower triangular: row m uses k <= m only (k < m if strict).
+    LowerLeft { strict: bool },
+    /// Only the lower triangle of `dst` is needed, n <= m; what is above it may hold anything afterwards.
+    LowerOut,
+}
+
+/// Forward substitution in place: for t = 0, 1, ..: x_i[t] += sum over j and s < t of p_ij[t,s] * x_j[s]
+/// (with one system, x = (I - P)^-1 x, P strictly lower triangular).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Solve {
+    /// Rows of every x.
+    pub n: Int,
+    /// Columns of every x.
+    pub columns: Int,
+    /// r by r strictly lower triangular n x n tiles, row-major by (i, j).
+    pub p: Vec<Access>,
+    /// r tiles n x columns; their last strides are 1.
+    pub x: Vec<Access>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Load(Access),
+    /// The element where `0 <= position < length`, else 0; nothing outside is read.
+    Bounded {
+        access: Access,
+        position: Position,
+        length: Int,
+    },
+    Const(f64),
+    /// An integer of the surrounding loops as a number.
+    Int(Int),
+    /// The position along an axis of the statement as a number.
+    Axis(usize),
+    Call(Function, Vec<Value>),
+    /// `then` where `cond` is not 0, else `otherwise`; the one not taken has no effect.
+    Select(Box<Value>, Box<Value>, Box<Value>),
+}
+
+/// `base + sum of strides[d] * i[d]`
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Position {
+    pub base: Int,
+    pub strides: Vec<Int>,
+}
