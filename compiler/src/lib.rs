@@ -1,3 +1,9 @@
 //! MEANING -> KERNEL CODE. Pure: no files, no clock, no environment; the same program gives the same code. Runs nothing.
 
+pub mod bind;
+pub mod form;
 pub mod kernel;
+pub mod unsupported;
+
+pub use form::{Form, FormReport, StateReport, compile, report};
+pub use unsupported::Unsupported;
