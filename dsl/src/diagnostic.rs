@@ -3,7 +3,7 @@
 //! `code` is a stable kebab-case slug (`undeclared-name`); the message is in the user's words;
 //! labels state the fact at a place; help says the mend.
 
-use crate::source::{Source, Span};
+use crate::source::Span;
 
 /// One finding about a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
