@@ -49,6 +49,8 @@ pub struct Variant {
     pub axes: Vec<Axis>,
     /// The token axis, `T`: the one that states scan.
     pub token: Option<AxisId>,
+    /// How tokens lie on a grid, where the token axis is `Y*X` or `L + Y*X`.
+    pub grid: Option<Grid>,
     /// The head axis, `H`, whose index is `h`.
     pub head: Option<AxisId>,
     /// Inputs and params in file order.
@@ -105,6 +107,15 @@ pub enum AxisKind {
     Group,
     /// Everything else, the token axis too.
     Own,
+}
+
+/// Token `offset + y*cols + x` lies at (y, x): `T = Y*X` has offset 0, rows `Y` and columns `X` (the factors as written,
+/// which the canonical order of a `Size` forgets).
+#[derive(Debug, Clone)]
+pub struct Grid {
+    pub offset: Size,
+    pub rows: Size,
+    pub cols: Size,
 }
 
 /// An input or a param.
@@ -193,8 +204,8 @@ pub enum LetKind {
 #[derive(Debug, Clone)]
 pub enum LetValue {
     Expr(ExprId),
-    /// `let V[s] = f(V[s-1]) for s in from..to from V0`: entry `from` is `init`, entry s is `step`, where
-    /// `IterateOld(let)` stands for entry s-1. `indices` is then exactly `[s]`; entries from..=to exist.
+    /// `let V[s] = f(V[s-1]) for s in from..to from V0`: entry from-1 is `init`, and entry s of from..=to is `step`, where
+    /// `IterateOld(let)` stands for entry s-1. `indices` is then exactly `[s]`, of size to+1; entries below from-1 are 0.
     Iterate {
         from: i64,
         to: i64,
