@@ -4,6 +4,7 @@
 
 pub mod ast;
 pub mod diagnostic;
+pub mod function;
 pub mod parse;
 pub mod shape;
 pub mod source;

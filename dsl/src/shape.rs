@@ -107,6 +107,25 @@ impl Size {
         }
     }
 
+    /// The size with axes replaced: each for which `value_of` knows a value.
+    pub fn substitute(&self, value_of: &dyn Fn(AxisId) -> Option<Size>) -> Size {
+        let mut total = Size::default();
+        for (factors, n) in &self.terms {
+            let mut product = Size::constant(*n);
+            for factor in factors {
+                let kept = || Size { terms: BTreeMap::from([(vec![factor.clone()], 1)]) };
+                let value = match factor {
+                    Factor::Axis(axis) => value_of(*axis),
+                    Factor::FloorDiv(a, b) => a.substitute(value_of).floor_div(&b.substitute(value_of)),
+                    Factor::Mod(a, b) => a.substitute(value_of).modulo(&b.substitute(value_of)),
+                };
+                product = product.mul(&value.unwrap_or_else(kept));
+            }
+            total = total.add(&product);
+        }
+        total
+    }
+
     /// The axes that occur.
     pub fn axes(&self) -> Vec<AxisId> {
         let mut found = Vec::new();

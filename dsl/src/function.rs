@@ -1,0 +1,219 @@
+//! The functions of scalars: one row each, its name in the language, its arity and its meaning in f64.
+//!
+//! Operators are rows too, under their symbols. Not here: functions of vectors and sequences (`check/call.rs`).
+
+use crate::typed::Function;
+
+/// A function of scalars.
+pub struct Row {
+    pub function: Function,
+    /// How it is written: a name, or the symbol of an operator.
+    pub name: &'static str,
+    pub arity: usize,
+    /// Its value; truth values are 0 and 1.
+    pub eval: fn(&[f64]) -> f64,
+    /// Written as a call: `exp(x)`; the others are operators.
+    pub call: bool,
+}
+
+const fn named(function: Function, name: &'static str, arity: usize, eval: fn(&[f64]) -> f64) -> Row {
+    Row { function, name, arity, eval, call: true }
+}
+
+const fn operator(function: Function, name: &'static str, arity: usize, eval: fn(&[f64]) -> f64) -> Row {
+    Row { function, name, arity, eval, call: false }
+}
+
+/// Every function of scalars.
+#[rustfmt::skip]
+pub const ROWS: &[Row] = &[
+    operator(Function::Add, "+", 2, |x| x[0] + x[1]),
+    operator(Function::Sub, "-", 2, |x| x[0] - x[1]),
+    operator(Function::Mul, ".*", 2, |x| x[0] * x[1]),
+    operator(Function::Div, "./", 2, |x| x[0] / x[1]),
+    operator(Function::Pow, "^", 2, |x| x[0].powf(x[1])),
+    operator(Function::Mod, "mod", 2, |x| x[0] - x[1] * (x[0] / x[1]).floor()),
+    operator(Function::FloorDiv, "div", 2, |x| (x[0] / x[1]).floor()),
+    operator(Function::Neg, "-", 1, |x| -x[0]),
+    named(Function::Min, "min", 2, |x| smaller(x[0], x[1])),
+    named(Function::Max, "max", 2, |x| larger(x[0], x[1])),
+    named(Function::Clamp, "clamp", 3, |x| smaller(larger(x[0], x[1]), x[2])),
+    named(Function::Exp, "exp", 1, |x| x[0].exp()),
+    named(Function::Ln, "ln", 1, |x| x[0].ln()),
+    named(Function::Sqrt, "sqrt", 1, |x| x[0].sqrt()),
+    named(Function::Rsqrt, "rsqrt", 1, |x| 1.0 / x[0].sqrt()),
+    named(Function::Abs, "abs", 1, |x| x[0].abs()),
+    named(Function::Sign, "sign", 1, |x| sign(x[0])),
+    named(Function::Relu, "relu", 1, |x| larger(x[0], 0.0)),
+    named(Function::Elu, "elu", 1, |x| if x[0] > 0.0 { x[0] } else { x[0].exp_m1() }),
+    named(Function::Silu, "silu", 1, |x| silu(x[0])),
+    named(Function::Gelu, "gelu", 1, |x| gelu(x[0])),
+    named(Function::Sigmoid, "sigmoid", 1, |x| sigmoid(x[0])),
+    named(Function::LogSigmoid, "logsigmoid", 1, |x| -softplus(-x[0])),
+    named(Function::Softplus, "softplus", 1, |x| softplus(x[0])),
+    named(Function::Tanh, "tanh", 1, |x| x[0].tanh()),
+    named(Function::Sin, "sin", 1, |x| x[0].sin()),
+    named(Function::Cos, "cos", 1, |x| x[0].cos()),
+    named(Function::Floor, "floor", 1, |x| x[0].floor()),
+    named(Function::Round, "round", 1, |x| x[0].round_ties_even()),
+    operator(Function::Lt, "<", 2, |x| truth(x[0] < x[1])),
+    operator(Function::Le, "<=", 2, |x| truth(x[0] <= x[1])),
+    operator(Function::Gt, ">", 2, |x| truth(x[0] > x[1])),
+    operator(Function::Ge, ">=", 2, |x| truth(x[0] >= x[1])),
+    operator(Function::Eq, "==", 2, |x| truth(x[0] == x[1])),
+    operator(Function::Ne, "!=", 2, |x| truth(x[0] != x[1])),
+    operator(Function::And, "and", 2, |x| truth(x[0] != 0.0 && x[1] != 0.0)),
+    operator(Function::Or, "or", 2, |x| truth(x[0] != 0.0 || x[1] != 0.0)),
+    operator(Function::Not, "not", 1, |x| truth(x[0] == 0.0)),
+];
+
+impl Function {
+    /// The row of this function.
+    pub fn row(self) -> &'static Row {
+        ROWS.iter().find(|row| row.function == self).expect("every function has a row")
+    }
+
+    /// How it is written.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// How many arguments it takes.
+    pub fn arity(self) -> usize {
+        self.row().arity
+    }
+
+    /// Its value in f64. `args` holds `arity` numbers; truth values are 0 and 1.
+    pub fn eval(self, args: &[f64]) -> f64 {
+        (self.row().eval)(args)
+    }
+
+    /// The function that a call of this name means.
+    pub fn by_name(name: &str) -> Option<Function> {
+        ROWS.iter().find(|row| row.call && row.name == name).map(|row| row.function)
+    }
+
+    /// Whether its value is a truth value.
+    pub fn is_condition(self) -> bool {
+        use Function::*;
+        matches!(self, Lt | Le | Gt | Ge | Eq | Ne | And | Or | Not)
+    }
+}
+
+fn truth(holds: bool) -> f64 {
+    f64::from(u8::from(holds))
+}
+
+/// The smaller of two; NaN if either is.
+fn smaller(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a < b { a } else { b }
+}
+
+/// The larger of two; NaN if either is.
+fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
+}
+
+fn sign(x: f64) -> f64 {
+    if x > 0.0 {
+        1.0
+    } else if x < 0.0 {
+        -1.0
+    } else {
+        // 0 stays 0 and NaN stays NaN.
+        x * 0.0
+    }
+}
+
+/// 1 / (1 + exp(-x)) with no exponent above 0.
+fn sigmoid(x: f64) -> f64 {
+    if x >= 0.0 {
+        1.0 / (1.0 + (-x).exp())
+    } else {
+        let e = x.exp();
+        e / (1.0 + e)
+    }
+}
+
+fn silu(x: f64) -> f64 {
+    x * sigmoid(x)
+}
+
+/// ln(1 + exp(x)) with no exponent above 0.
+fn softplus(x: f64) -> f64 {
+    let above = if x.is_nan() || x > 0.0 { x } else { 0.0 };
+    above + (-x.abs()).exp().ln_1p()
+}
+
+/// x times the normal distribution function, by the complementary error function so that the left tail keeps its digits.
+fn gelu(x: f64) -> f64 {
+    0.5 * x * erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+}
+
+/// The complementary error function to about 1e-15 relative.
+pub fn erfc(x: f64) -> f64 {
+    if x.is_nan() {
+        return x;
+    }
+    if x < 0.0 {
+        return 2.0 - erfc(-x);
+    }
+    if x < 2.0 { 1.0 - erf_series(x) } else { erfc_fraction(x) }
+}
+
+/// erf(x) = 2/sqrt(pi) exp(-x^2) sum of 2^n x^(2n+1) / (1 3 5 .. (2n+1)): all terms positive, so nothing cancels.
+fn erf_series(x: f64) -> f64 {
+    let (mut term, mut sum, mut n) = (x, x, 0.0);
+    while term > sum * 1e-17 {
+        n += 1.0;
+        term *= 2.0 * x * x / (2.0 * n + 1.0);
+        sum += term;
+    }
+    sum * std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp()
+}
+
+/// erfc(x) = exp(-x^2)/sqrt(pi) / (x + (1/2)/(x + 1/(x + (3/2)/(x + ...)))), evaluated from the far end.
+fn erfc_fraction(x: f64) -> f64 {
+    if x > 27.5 {
+        return 0.0;
+    }
+    let tail = (1..=120).rev().fold(x, |below, n| x + 0.5 * f64::from(n) / below);
+    (-x * x).exp() * std::f64::consts::FRAC_2_SQRT_PI * 0.5 / tail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_hold_at_their_edges() {
+        assert_eq!(Function::Mod.eval(&[-7.0, 3.0]), 2.0);
+        assert_eq!(Function::FloorDiv.eval(&[-7.0, 3.0]), -3.0);
+        assert_eq!(Function::Round.eval(&[2.5]), 2.0);
+        assert_eq!(Function::Sign.eval(&[0.0]), 0.0);
+        assert_eq!(Function::Softplus.eval(&[1e4]), 1e4);
+        assert_eq!(Function::LogSigmoid.eval(&[-1e4]), -1e4);
+        assert_eq!(Function::Sigmoid.eval(&[-1e4]), 0.0);
+        assert!(Function::Max.eval(&[0.0, f64::NAN]).is_nan() && Function::Relu.eval(&[f64::NAN]).is_nan());
+    }
+
+    #[test]
+    fn the_error_function_is_exact() {
+        for (x, want) in [
+            (0.5, 0.4795001221869535),
+            (1.9, 0.007209570764742525),
+            (2.1, 0.002979466656333),
+            (5.0, 1.5374597944280349e-12),
+        ] {
+            assert!((erfc(x) - want).abs() <= 1e-12 * want, "erfc({x}) = {}", erfc(x));
+        }
+        assert!((Function::Gelu.eval(&[1.0]) - 0.8413447460685429).abs() < 1e-15);
+    }
+
+    #[test]
+    fn names_find_their_rows() {
+        assert_eq!(Function::by_name("silu"), Some(Function::Silu));
+        assert_eq!(Function::by_name("mod"), None);
+        assert_eq!(Function::Clamp.arity(), 3);
+    }
+}
