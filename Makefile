@@ -1,0 +1,71 @@
+# demo, test and bench, each with its own set-up on a Debian 12 machine that has Rust and apt.
+# `make demo FEATURES=` goes without LLVM and its set-up; the back ends that then remain are listed by `chunkwise backends`.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.SILENT:
+
+ifeq (,$(shell command -v llvm-config-22))
+ifneq (,$(wildcard /usr/lib/llvm-22/bin/llvm-config))
+export LLVM_SYS_221_PREFIX := /usr/lib/llvm-22
+endif
+endif
+
+FEATURES  = --features llvm
+CHUNKWISE = cargo run --quiet --release -p chunkwise $(FEATURES) --
+DEMO      = target/demo
+BENCHED   = linear_attention retnet gla gated_deltanet kda
+
+.PHONY: demo test bench setup
+
+demo: setup
+	echo "== Building chunkwise"
+	cargo build --release -p chunkwise $(FEATURES)
+	echo "== The back ends usable here"
+	$(CHUNKWISE) backends
+	echo "== Every example, every form, every back end, against the reference"
+	$(CHUNKWISE) verify examples/*.attn
+	echo "== What the compiler says of examples/gated_deltanet.attn"
+	$(CHUNKWISE) check examples/gated_deltanet.attn
+	mkdir -p $(DEMO)
+	echo "== Making tensors for it: 1 batch element, 300 tokens, 2 heads, K = 64, V = 48"
+	cargo run --quiet --release -p chunkwise $(FEATURES) --example make_tensors -- $(DEMO)/in.safetensors
+	echo "== Running it on them"
+	$(CHUNKWISE) run examples/gated_deltanet.attn --inputs $(DEMO)/in.safetensors --output $(DEMO)/out.safetensors -v
+	echo "== Its outputs and final state are in $(DEMO)/out.safetensors"
+
+test: setup
+	cargo test --workspace $(FEATURES)
+
+bench: setup
+	cargo build --release -p chunkwise $(FEATURES)
+	for name in $(BENCHED); do
+	  $(CHUNKWISE) bench examples/$$name.attn --dim K=128 --dim V=128
+	done
+
+# A C compiler to link with, and LLVM 22 where the features ask for it.
+setup:
+	wanted=()
+	command -v c++ >/dev/null || wanted+=(g++)
+	if [[ "$(FEATURES)" == *llvm* ]]; then
+	  command -v llvm-config-22 >/dev/null || [[ -x /usr/lib/llvm-22/bin/llvm-config ]] || wanted+=(llvm-22-dev)
+	fi
+	if ! command -v cargo >/dev/null; then
+	  echo "cargo is not on the PATH: install Rust 1.95 or later from https://rustup.rs" >&2
+	  exit 1
+	fi
+	if (( $${#wanted[@]} == 0 )); then exit 0; fi
+	if ! command -v apt-get >/dev/null; then
+	  echo "missing: $${wanted[*]}. There is no apt-get here: install LLVM 22 with its headers so that llvm-config-22 is on the" >&2
+	  echo "PATH, and a C++ compiler; or go without LLVM: make $(MAKECMDGOALS) FEATURES=" >&2
+	  exit 1
+	fi
+	as_root=()
+	if [[ $$(id -u) != 0 ]]; then
+	  command -v sudo >/dev/null || { echo "missing: $${wanted[*]}. Install them as root, or go without LLVM: make $(MAKECMDGOALS) FEATURES=" >&2; exit 1; }
+	  as_root=(sudo)
+	fi
+	echo "== Installing $${wanted[*]}"
+	"$${as_root[@]}" apt-get update -q
+	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${wanted[@]}"

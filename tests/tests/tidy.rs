@@ -1,0 +1,263 @@
+//! The house rules that a program can check: headers, lengths, names, the direction of imports, where `unsafe` stands,
+//! the README's map, and snapshots without a case. What formatting and clippy check is not repeated here.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Folders that hold no source: build products and version control.
+const NOT_OURS: [&str; 2] = ["target", ".git"];
+/// The crates, lowest first: each may import only those before it.
+const CRATES: [&str; 4] = ["dsl", "compiler", "runtime", "cli"];
+/// The compiler's rooms, in the order in which data flows: each may import only itself and those before it.
+const ROOMS: [&str; 6] = ["ir", "rules", "egraph", "plan", "kernel", "codegen"];
+/// Names that say nothing of what a module holds.
+const EMPTY_NAMES: [&str; 7] = ["utils", "util", "helpers", "common", "misc", "core", "base"];
+/// Where code may be unsafe: where machine code is called, and where it is made.
+const UNSAFE: [&str; 3] = ["runtime/src/cpu", "runtime/src/gpu", "compiler/src/codegen"];
+const LONGEST: usize = 500;
+
+#[test]
+fn every_file_opens_with_a_header() {
+    report(sources().iter().filter(|s| !s.text.starts_with("//!")).map(|s| format!("{}: no //! header", s.name)));
+}
+
+#[test]
+fn files_are_short() {
+    let long = sources().into_iter().filter_map(|s| {
+        let lines = s.text.lines().count();
+        (lines > LONGEST).then(|| format!("{}: {lines} lines, more than {LONGEST}", s.name))
+    });
+    report(long);
+}
+
+#[test]
+fn modules_are_named_after_what_they_hold() {
+    let empty = sources().into_iter().filter(|s| {
+        Path::new(&s.name).with_extension("").iter().any(|part| EMPTY_NAMES.iter().any(|&empty| part == empty))
+    });
+    report(empty.map(|s| format!("{}: the name says nothing of what it holds", s.name)));
+}
+
+#[test]
+fn crates_import_downwards() {
+    let mut found = Vec::new();
+    for (at, krate) in CRATES.iter().enumerate() {
+        let manifest = read(&root().join(krate).join("Cargo.toml"));
+        let dependencies = manifest.split("[dev-dependencies]").next().unwrap_or_default();
+        for above in &CRATES[at + 1..] {
+            if dependencies.contains(&format!("chunkwise-{above}")) {
+                found.push(format!("{krate}/Cargo.toml: depends on {above}, which is above it"));
+            }
+        }
+    }
+    report(found);
+}
+
+#[test]
+fn rooms_of_the_compiler_import_upstream() {
+    let mut found = Vec::new();
+    for source in sources() {
+        let Some(room) = source.name.strip_prefix("compiler/src/").and_then(room) else { continue };
+        for downstream in &ROOMS[room + 1..] {
+            if words(&source.code()).windows(2).any(|pair| pair[0] == "crate" && pair[1] == *downstream) {
+                found.push(format!("{}: imports {downstream}, which is downstream of it", source.name));
+            }
+        }
+    }
+    report(found);
+}
+
+#[test]
+fn unsafe_stays_where_machine_code_is() {
+    let outside = sources().into_iter().filter(|s| !UNSAFE.iter().any(|place| s.name.starts_with(place)));
+    let mut found = Vec::new();
+    for source in outside {
+        let code = source.code_and_tests();
+        for block in ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"] {
+            if code.contains(block) && source.name != "tests/tests/tidy.rs" {
+                found.push(format!("{}: {block}", source.name));
+            }
+        }
+    }
+    report(found);
+}
+
+/// A variant is a file of `examples/`: whatever branches on its name would have to be touched for the next one.
+#[test]
+fn nothing_knows_a_variant_by_name() {
+    let variants = variants();
+    let mut found = Vec::new();
+    for source in sources().into_iter().filter(|s| CRATES[..3].iter().any(|c| s.name.starts_with(&format!("{c}/src")))) {
+        let code = source.code();
+        for word in words(&code).into_iter().filter(|w| variants.contains(*w)) {
+            found.push(format!("{}: names the variant {word}", source.name));
+        }
+    }
+    report(found);
+}
+
+#[test]
+fn nothing_unwraps_outside_tests() {
+    let product = sources().into_iter().filter(|s| !s.name.starts_with("tests/") && !is_test_module(&s.name));
+    report(lines_with(product, &[".unwrap()"]));
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    // Spelt in halves, so that this file does not hold them.
+    let marks = [["TO", "DO"], ["FIX", "ME"], ["todo", "!("], ["unimplemented", "!("], ["dbg", "!("], ["#[ig", "nore"]];
+    let marks: Vec<String> = marks.iter().map(|halves| halves.concat()).collect();
+    report(lines_with(sources(), &marks.iter().map(String::as_str).collect::<Vec<_>>()));
+}
+
+#[test]
+fn the_readme_maps_the_folders() {
+    let readme = read(&root().join("README.md"));
+    let mapped: BTreeSet<String> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("/` |").map(|(name, _)| name.to_string()))
+        .collect();
+    let present: BTreeSet<String> = entries(&root())
+        .into_iter()
+        .filter(|path| path.is_dir())
+        .map(|path| file_name(&path))
+        .filter(|name| !name.starts_with('.') && !NOT_OURS.contains(&name.as_str()))
+        .filter(|name| !files(&root().join(name)).is_empty())
+        .collect();
+    let unmapped = present.difference(&mapped).map(|name| format!("README.md: the map lacks `{name}/`"));
+    let absent = mapped.difference(&present).map(|name| format!("README.md: the map names `{name}/`, which is absent"));
+    report(unmapped.chain(absent));
+}
+
+#[test]
+fn every_snapshot_has_its_case() {
+    let mut found = Vec::new();
+    for path in files(&root().join("tests/cases")) {
+        let name = relative(&path);
+        if name.ends_with(".snap.new") {
+            found.push(format!("{name}: an unreviewed snapshot"));
+        } else if name.ends_with(".snap") {
+            let case = path.parent().map(|folder| folder.with_extension("attn")).unwrap_or_default();
+            let stage = file_name(&path.with_extension(""));
+            if !case.is_file() || !read(&case).contains(&stage) {
+                found.push(format!("{name}: no case has this stage"));
+            }
+        }
+    }
+    report(found);
+}
+
+/// One Rust file.
+struct Source {
+    /// The path from the root, with `/`.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// Without comments.
+    fn code_and_tests(&self) -> String {
+        let line = |line: &str| match line.trim_start().starts_with("//") {
+            true => String::new(),
+            false => line.split(" // ").next().unwrap_or_default().to_string(),
+        };
+        self.text.lines().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Without comments and unit tests.
+    fn code(&self) -> String {
+        match is_test_module(&self.name) {
+            true => String::new(),
+            false => before_tests(&self.code_and_tests()).to_string(),
+        }
+    }
+}
+
+/// Unit tests stand last in their file.
+fn before_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod ").next().unwrap_or_default()
+}
+
+fn is_test_module(name: &str) -> bool {
+    name.ends_with("/tests.rs") || name.contains("/tests/") || name.ends_with("_tests.rs")
+}
+
+/// The lines that hold one of the marks, unit tests apart.
+fn lines_with(sources: impl IntoIterator<Item = Source>, marks: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for source in sources {
+        for (number, line) in before_tests(&source.text).lines().enumerate() {
+            for mark in marks.iter().filter(|mark| line.contains(**mark)) {
+                found.push(format!("{}:{}: {mark}", source.name, number + 1));
+            }
+        }
+    }
+    found
+}
+
+/// The room of a path below the compiler's sources, by its place in the order.
+fn room(path: &str) -> Option<usize> {
+    let name = path.split(['/', '.']).next()?;
+    ROOMS.iter().position(|&room| room == name)
+}
+
+fn words(code: &str) -> Vec<&str> {
+    code.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty()).collect()
+}
+
+fn variants() -> BTreeSet<String> {
+    let examples = entries(&root().join("examples"));
+    let names = examples.iter().filter(|path| path.extension().is_some_and(|e| e == "attn"));
+    // `based` is an English word too, and stands in messages as one.
+    names.map(|path| file_name(&path.with_extension(""))).filter(|name| name != "based").collect()
+}
+
+fn sources() -> Vec<Source> {
+    let rust = files(&root()).into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    rust.map(|path| Source { name: relative(&path), text: read(&path) }).collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in entries(folder) {
+        if !path.is_dir() {
+            found.push(path);
+        } else if !NOT_OURS.contains(&file_name(&path).as_str()) {
+            found.extend(files(&path));
+        }
+    }
+    found
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let Ok(listing) = fs::read_dir(folder) else { return Vec::new() };
+    let mut found: Vec<PathBuf> = listing.flatten().map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
+
+fn root() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("the crate stands in the workspace").to_path_buf()
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).expect("found under the root").to_string_lossy().replace('\\', "/")
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Fails with all that was found.
+fn report(found: impl IntoIterator<Item = String>) {
+    let found: Vec<String> = found.into_iter().collect();
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
