@@ -90,7 +90,8 @@ fn unsafe_stays_where_machine_code_is() {
 fn nothing_knows_a_variant_by_name() {
     let variants = variants();
     let mut found = Vec::new();
-    for source in sources().into_iter().filter(|s| CRATES[..3].iter().any(|c| s.name.starts_with(&format!("{c}/src")))) {
+    for source in sources().into_iter().filter(|s| CRATES[..3].iter().any(|c| s.name.starts_with(&format!("{c}/src"))))
+    {
         let code = source.code();
         for word in words(&code).into_iter().filter(|w| variants.contains(*w)) {
             found.push(format!("{}: names the variant {word}", source.name));

@@ -1,3 +1,5 @@
+//! What parses, how it binds, and what a broken source is told.
+
 use super::*;
 
 #[test]
