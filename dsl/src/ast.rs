@@ -105,7 +105,9 @@ pub struct Stmt {
     pub span: Span,
 }
 
+/// A few dozen of these make a program, so their size does not matter.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)]
 pub enum StmtKind {
     Axes(Vec<Axis>),
     Batch(Vec<Ident>),

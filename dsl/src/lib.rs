@@ -6,6 +6,8 @@ pub mod ast;
 pub mod diagnostic;
 pub mod function;
 pub mod parse;
+pub mod print;
+pub mod render;
 pub mod shape;
 pub mod source;
 pub mod suggest;

@@ -68,4 +68,8 @@ fn empty_file() -> Diagnostic {
 }
 
 #[cfg(test)]
+mod programs;
+#[cfg(test)]
+pub use programs::PROGRAMS;
+#[cfg(test)]
 mod tests;

@@ -61,16 +61,20 @@ impl<'i> Iterator for Parts<'i> {
     }
 }
 
-/// Whether a rule is a keyword (or the end of input), which carries nothing.
+/// Whether a rule is a keyword or a mark (or the end of input), which carries nothing.
 fn is_word(rule: Rule) -> bool {
     use Rule::{
-        EOI, kw_and, kw_axes, kw_batch, kw_check, kw_decay, kw_div, kw_else, kw_feature, kw_fn, kw_for, kw_from, kw_if,
-        kw_in, kw_input, kw_let, kw_local, kw_merge, kw_mod, kw_norm, kw_on, kw_or, kw_order, kw_output, kw_over,
-        kw_param, kw_read, kw_repeat, kw_stack, kw_state, kw_then, kw_update, kw_variant, kw_where,
+        EOI, comma, equals, kw_and, kw_axes, kw_batch, kw_check, kw_decay, kw_div, kw_else, kw_feature, kw_fn, kw_for,
+        kw_from, kw_if, kw_in, kw_input, kw_let, kw_local, kw_merge, kw_mod, kw_norm, kw_on, kw_or, kw_order,
+        kw_output, kw_over, kw_param, kw_read, kw_repeat, kw_stack, kw_state, kw_then, kw_update, kw_variant, kw_where,
+        paren,
     };
     matches!(
         rule,
-        EOI | kw_and
+        EOI | comma
+            | equals
+            | paren
+            | kw_and
             | kw_axes
             | kw_batch
             | kw_check
