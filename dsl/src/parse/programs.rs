@@ -3,7 +3,7 @@
 /// Worked programs of many families, and one with everything in it.
 pub const PROGRAMS: [&str; 14] = [
     r#"
-variant linear_attention {                    # Katharopoulos et al.; family A
+variant linear_attention_program {                    # Katharopoulos et al.; family A
   axes    B, H, T, D, E;
   input   q, k : [B,H,T,D], v : [B,H,T,E];
   feature phi(x) = elu(x) + 1 on q, k;
@@ -16,7 +16,7 @@ variant linear_attention {                    # Katharopoulos et al.; family A
 }
 "#,
     r#"
-variant performer(M = 64) {                   # positive random features, family A
+variant performer_program(M = 64) {                   # positive random features, family A
   axes    B, H, T, D, E;
   input   q, k : [B,H,T,D], v : [B,H,T,E];
   param   W : [M,D];                          # fixed orthogonal Gaussian rows, an input buffer
@@ -29,7 +29,7 @@ variant performer(M = 64) {                   # positive random features, family
 }
 "#,
     r#"
-variant hedgehog {                            # learned spiky map, softmax halves; family A
+variant hedgehog_program {                            # learned spiky map, softmax halves; family A
   axes    B, H, T, D, E;
   input   q, k : [B,H,T,D], v : [B,H,T,E];
   param   W : [H,D,D];
@@ -43,7 +43,7 @@ variant hedgehog {                            # learned spiky map, softmax halve
 }
 "#,
     r#"
-variant retnet {                              # fixed per-head decay, family B
+variant retnet_program {                              # fixed per-head decay, family B
   axes    B, H, T, D, E;
   input   q, k : [B,H,T,D], v : [B,H,T,E];
   order   causal;
@@ -57,7 +57,7 @@ variant retnet {                              # fixed per-head decay, family B
 }
 "#,
     r#"
-variant gla(tau = 16) {
+variant gla_program(tau = 16) {
   axes    B, H, T, D, E;
   input   q, k, g : [B,H,T,D], v : [B,H,T,E];
   order   causal;
@@ -69,7 +69,7 @@ variant gla(tau = 16) {
 }
 "#,
     r#"
-variant vig(tau = 16) {                       # two directions, one program; families B, E, F
+variant vig_program(tau = 16) {                       # two directions, one program; families B, E, F
   axes    B, H, T = Y*X, D, E;
   input   q, k, gf, gb : [B,H,T,D], v, x, r : [B,H,T,E];
   param   w : [H,E,3,3];
@@ -85,7 +85,7 @@ variant vig(tau = 16) {                       # two directions, one program; fam
 }
 "#,
     r#"
-variant deltanet {                            # family C
+variant delta_rule_program {                            # family C
   axes    B, H, T, D, E;
   input   q, k : [B,H,T,D], v : [B,H,T,E], beta : [B,H,T];
   feature nk(x) = l2norm(silu(x)) on q, k;
@@ -97,7 +97,7 @@ variant deltanet {                            # family C
 }
 "#,
     r#"
-variant gated_deltanet {                      # families B and C
+variant gated_delta_rule_program {                      # families B and C
   axes    B, H, T, D, E;
   input   q, k : [B,H,T,D], v : [B,H,T,E], beta, a0 : [B,H,T];
   param   A_log, dt_bias : [H];
@@ -113,7 +113,7 @@ variant gated_deltanet {                      # families B and C
 }
 "#,
     r#"
-variant mamba2 {                              # SSD; scalar data-dependent decay; family B
+variant mamba2_program {                              # SSD; scalar data-dependent decay; family B
   axes    B, H = G*R, T, N, E;                # G groups share b, c (keys, queries)
   input   x : [B,H,T,E], dt0 : [B,H,T], b, c : [B,G,T,N];
   param   A_log, dt_bias, skip : [H];
@@ -128,7 +128,7 @@ variant mamba2 {                              # SSD; scalar data-dependent decay
 }
 "#,
     r#"
-variant norm_attention {                      # second half of the layers; families A, D
+variant norm_attention_program {                      # second half of the layers; families A, D
   axes    B, H, T, D, E;
   input   q, k : [B,H,T,D], v : [B,H,T,E];
   feature phi(x) = elu(x) + 1 on q, k;        # T2; T1 uses elu
@@ -139,7 +139,7 @@ variant norm_attention {                      # second half of the layers; famil
   norm    srms(eps = 1e-8) over H, E;         # no scale, no denominator; RMS across heads
   output  o[t];
 }
-variant diag_attention(C = 64) {              # first half of the layers; families E, G
+variant diag_attention_program(C = 64) {              # first half of the layers; families E, G
   axes    B, H, T, D, E;
   input   q, k : [B,H,T,D], v : [B,H,T,E];
   order   causal;
@@ -148,10 +148,10 @@ variant diag_attention(C = 64) {              # first half of the layers; famili
   output  o[i] = sum[j](p[i,j] * v[j]);
   check   seq(1, 63, 64, 65, 130), tol(1e-5);
 }
-stack transnormer(n = 6) { repeat n { diag_attention(C = 64); } repeat n { norm_attention; } }
+stack transnormer(n = 6) { repeat n { diag_attention_program(C = 64); } repeat n { norm_attention_program; } }
 "#,
     r#"
-variant window_softmax(W = 7, shift = 3) {    # Swin; with shift = 0 and no bias: L2ViT's LWA
+variant window_softmax_program(W = 7, shift = 3) {    # Swin; with shift = 0 and no bias: L2ViT's LWA
   axes    B, H, T = Y*X, D, E;
   input   q, k : [B,H,T,D], v : [B,H,T,E];
   param   bias : [H, 2*W-1, 2*W-1];
@@ -164,7 +164,7 @@ variant window_softmax(W = 7, shift = 3) {    # Swin; with shift = 0 and no bias
 }
 "#,
     r#"
-variant inline_attention {
+variant inline_attention_program {
   axes    B, H, T = Y*X, D, E;
   input   q, k : [B,H,T,D], v : [B,H,T,E],
           r : [B,H,E,3,3];                    # dynamic 3x3 filter, r = MLP(mean x)
@@ -179,7 +179,7 @@ variant inline_attention {
 "#,
     r#"
 # Gated DeltaNet. Yang, Kautz, Hatamizadeh 2024, arXiv:2412.06464.
-variant gated_deltanet {
+variant gated_delta_rule_program {
   axes    B, T, H, K, V;
   input   q, k : [B,T,H,K], v : [B,T,H,V], g, beta : [B,T,H];   # g: log decay, <= 0
   feature unit(x) = l2norm(x) on q, k;                          # feature map
@@ -195,7 +195,7 @@ variant gated_deltanet {
 # Every statement and every form of expression.
 fn phi(x) = elu(x) + 1;
 fn two() = 2;
-variant everything(W = 64, eps = 1e-6) {
+variant everything_program(W = 64, eps = 1e-6) {
   axes    B, T = L + Y*X, H = G*R, K, V, L, F = 2*K;
   batch   N, M;
   input   q, k : [B,N,M,T,H,K], v : [B,N,M,T,H,V], ids : i32 [B,T], gf, gb, g0 : [B,T,H];
@@ -222,6 +222,6 @@ variant everything(W = 64, eps = 1e-6) {
   output  p[i] = sum[j, s in L : 0 <= j < i](softmax[j](bias[j - i + T - 1]) * -2^2);
   check   seq(1, 64), dims(K = 32), grid((7,7), (3,5)), forms(recurrent, chunk(16)), tol(1e-5), draw(g = uniform(0, -1));
 }
-stack hybrid(r = 3) { repeat r { everything(W = 128); repeat 2 { everything; } } everything; }
+stack hybrid(r = 3) { repeat r { everything_program(W = 128); repeat 2 { everything_program; } } everything_program; }
 "#,
 ];
