@@ -3,6 +3,7 @@
 pub mod bind;
 pub mod form;
 pub mod kernel;
+pub mod reference;
 pub mod unsupported;
 
 pub use form::{Form, FormReport, StateReport, compile, report};

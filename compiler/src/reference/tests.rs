@@ -1,0 +1,1 @@
+//! Programs against loops written by hand.
