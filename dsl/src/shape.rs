@@ -126,6 +126,11 @@ impl Size {
         total
     }
 
+    /// The sum's terms: factors (with repetition) and their coefficient.
+    pub fn terms(&self) -> impl Iterator<Item = (&[Factor], i64)> {
+        self.terms.iter().map(|(factors, n)| (factors.as_slice(), *n))
+    }
+
     /// The axes that occur.
     pub fn axes(&self) -> Vec<AxisId> {
         let mut found = Vec::new();

@@ -20,6 +20,7 @@
 //! Triangular statements never read what lies outside their triangle: a NaN above the diagonal reaches nothing.
 
 mod int;
+pub mod lower;
 
 pub use chunkwise_dsl::typed::Function;
 pub use int::Int;

@@ -1,0 +1,243 @@
+//! The recurrent form straight from the updates: the prologue a block of tokens at a time, the states token by token, the
+//! epilogue a block at a time again. It asks nothing of the updates, so it serves every state.
+//!
+//! ```text
+//! for c in 0..T step C {  prologue of the block
+//!   for r in 0..min(C, T - c) {  updates; what is read of the states -> reads[r]  }
+//!   o[c..] = epilogue of reads  }
+//! ```
+
+use std::collections::BTreeSet;
+
+use chunkwise_dsl::typed::{ExprId, ExprKind, LocalKind, OrderKind, Output, StateId, Stmt as Source, Update, Variant};
+
+use crate::Unsupported;
+use crate::bind::Sizes;
+use crate::kernel::{Int, Kernel, Map, Module, Stmt, Value};
+
+use super::arena::REFERENCE;
+use super::tile::{At, Frame, Tile};
+use super::{Lowering, Result, Rows};
+
+/// A state's memory during the scan.
+struct Memory {
+    state: StateId,
+    /// S[t-1], and S[t] where the update can write in place.
+    old: Tile,
+    /// S[t] until the token's end, where it cannot.
+    new: Option<Tile>,
+}
+
+/// What is read of the states at every token, kept for the block.
+struct Kept {
+    id: ExprId,
+    rows: Tile,
+}
+
+/// The recurrent form of any variant with states under one forward order.
+pub fn raw(variant: &Variant, sizes: &Sizes) -> Result<Module> {
+    let block = restart(variant)?;
+    let mut lowering = Lowering::new(variant, sizes);
+    let restart_every = block.map(|size| lowering.size(&size));
+    let tokens = lowering.tokens();
+    let chunk = lowering.chunk();
+    let mut memory: Vec<Memory> = (0..variant.states.len()).map(|n| start(&mut lowering, StateId(n as u32))).collect();
+
+    let first = lowering.var();
+    let count = (tokens.clone() - Int::Var(first)).min(chunk.clone());
+    lowering.open(Rows { first: Int::Var(first), count: count.clone(), capacity: chunk.clone() });
+    let outputs: Vec<&Output> = variant.outputs().collect();
+    let (kept, late) = split(&mut lowering, &outputs)?;
+
+    let row = lowering.var();
+    lowering.open_token(Int::Var(row));
+    if let Some(every) = restart_every {
+        reset(&mut lowering, &memory, Int::Var(first) + Int::Var(row), every);
+    }
+    token(&mut lowering, &mut memory, &kept, &late)?;
+    let body = lowering.close();
+    let zero = Int::from(0i64);
+    lowering.push(Stmt::For { var: row, from: zero.clone(), to: count, step: Int::from(1i64), body });
+    for kept in &kept {
+        lowering.preset(kept.id, kept.rows.clone());
+    }
+    for output in &outputs {
+        if lowering.is_per_token(output) && !late.iter().any(|o| std::ptr::eq(*o, *output)) {
+            lowering.store_output(output)?;
+        }
+    }
+    let body = lowering.close();
+    lowering.push(Stmt::For { var: first, from: zero, to: tokens, step: chunk, body });
+    for output in &outputs {
+        if !lowering.is_per_token(output) {
+            lowering.store_output(output)?;
+        }
+    }
+    for memory in &memory {
+        let out = lowering.state_out_tile(memory.state);
+        copy(&mut lowering, &memory.old, &out);
+    }
+    let grid = lowering.grid();
+    let body = lowering.close();
+    Ok(lowering.finish(vec![Kernel { name: "recurrent".to_string(), grid, body }]))
+}
+
+/// The block length after which states restart, if any; refuses what one forward pass cannot do.
+fn restart(variant: &Variant) -> Result<Option<chunkwise_dsl::shape::Size>> {
+    let forward = match variant.orders.as_slice() {
+        [] => true,
+        [order] => order.kind == OrderKind::Causal && order.by.is_none(),
+        _ => false,
+    };
+    if !forward {
+        let reason = "this form steps forward through the tokens once";
+        return Err(Unsupported::new("this `order`", reason, REFERENCE).at(variant.span));
+    }
+    match variant.locals.as_slice() {
+        [] => Ok(None),
+        [local] => match &local.kind {
+            LocalKind::Block(size) => Ok(Some(size.clone())),
+            _ => Err(Unsupported::new("this `local`", "a state restarts only in blocks", REFERENCE).at(local.span)),
+        },
+        [_, second, ..] => {
+            Err(Unsupported::new("several `local`", "a state restarts in one way", REFERENCE).at(second.span))
+        }
+    }
+}
+
+fn start(lowering: &mut Lowering, state: StateId) -> Memory {
+    let extents = lowering.state_extents(state);
+    let old = lowering.room_of("state", &extents);
+    let given = lowering.state_in_tile(state);
+    copy(lowering, &given, &old);
+    Memory { state, old, new: None }
+}
+
+fn copy(lowering: &mut Lowering, from: &Tile, to: &Tile) {
+    let axes: Vec<Int> = from.dims.iter().map(|dim| dim.extent.clone()).collect();
+    let places: Vec<At> = (0..axes.len()).map(At::axis).collect();
+    let frame = Frame { rank: axes.len(), row: At::constant(0i64), env: Default::default() };
+    let value = Value::Load(frame.access(from, &places));
+    let dst = frame.access(to, &places);
+    lowering.push(Stmt::Map(Map { axes, dst, value }));
+}
+
+/// Back to the initial value at the first token of every block.
+fn reset(lowering: &mut Lowering, memory: &[Memory], token: Int, every: Int) {
+    let before = lowering.take();
+    for memory in memory {
+        let given = lowering.state_in_tile(memory.state);
+        copy(lowering, &given, &memory.old);
+    }
+    let then = lowering.take();
+    for stmt in before {
+        lowering.push(stmt);
+    }
+    let right = Int::from(1i64);
+    lowering.push(Stmt::If { left: token.modulo(every), right, then, otherwise: Vec::new() });
+}
+
+/// What to keep of the states for the block, and the outputs that must be written at their token instead.
+fn split<'o>(lowering: &mut Lowering, outputs: &[&'o Output]) -> Result<(Vec<Kept>, Vec<&'o Output>)> {
+    let mut found = BTreeSet::new();
+    let mut late = Vec::new();
+    for output in outputs {
+        let (id, indices) = lowering.output_node(output)?;
+        if !lowering.arena.is_scan(id) {
+            continue;
+        }
+        let mut reads = BTreeSet::new();
+        if indices.is_empty() && frontier(lowering, id, &mut reads) {
+            found.extend(reads);
+        } else {
+            late.push(*output);
+        }
+    }
+    let kept = found.into_iter().map(|id| Kept { id, rows: lowering.room(id, "read", &[]) }).collect();
+    Ok((kept, late))
+}
+
+/// The nodes at which an expression reads the states, small enough to keep for every token. False if one is a matrix.
+fn frontier(lowering: &mut Lowering, id: ExprId, found: &mut BTreeSet<ExprId>) -> bool {
+    if !lowering.arena.is_scan(id) || found.contains(&id) {
+        return true;
+    }
+    let small = |lowering: &mut Lowering, id: ExprId| {
+        lowering.arena.dims(id).len() <= 1 && lowering.arena.free_own(id).is_empty()
+    };
+    let direct =
+        lowering.arena.children(id).into_iter().any(|child| lowering.arena.is_scan(child) && !small(lowering, child));
+    let state = matches!(lowering.arena.expr(id).kind, ExprKind::StateOld(_) | ExprKind::StateNew(_));
+    if direct || state {
+        found.insert(id);
+        return small(lowering, id);
+    }
+    lowering.arena.children(id).into_iter().all(|child| frontier(lowering, child, found))
+}
+
+/// One token: updates in file order, then what is read.
+fn token(lowering: &mut Lowering, memory: &mut [Memory], kept: &[Kept], late: &[&Output]) -> Result<()> {
+    for memory in memory.iter() {
+        lowering.bind_old(memory.state, memory.old.clone());
+    }
+    let updates: Vec<&Update> = lowering
+        .variant
+        .body
+        .iter()
+        .filter_map(|stmt| match stmt {
+            Source::Update(update) => Some(update),
+            _ => None,
+        })
+        .collect();
+    let mut readers: Vec<ExprId> = kept.iter().map(|kept| kept.id).collect();
+    for output in late {
+        readers.push(lowering.output_node(output)?.0);
+    }
+    for (place, update) in updates.iter().enumerate() {
+        let mut later = readers.clone();
+        for update in &updates[place + 1..] {
+            later.push(lowering.arena.convert(update.value)?);
+        }
+        let wanted = later.into_iter().any(|id| reads_old(lowering, id, update.state));
+        apply(lowering, &mut memory[update.state.index()], update, wanted)?;
+    }
+    for kept in kept {
+        let mut row = kept.rows.clone();
+        let current = lowering.single_row().base();
+        row = row.at_row(current);
+        lowering.fill(&row, kept.id, &[])?;
+    }
+    for output in late {
+        if lowering.is_per_token(output) {
+            lowering.store_output(output)?;
+        }
+    }
+    for memory in memory.iter() {
+        if let Some(new) = &memory.new {
+            copy(lowering, new, &memory.old);
+        }
+    }
+    Ok(())
+}
+
+/// S[t], in place of S[t-1] where nothing later wants that and the update goes element by element.
+fn apply(lowering: &mut Lowering, memory: &mut Memory, update: &Update, wanted: bool) -> Result<()> {
+    let id = lowering.arena.convert(update.value)?;
+    if !wanted && lowering.fill_in_place(&memory.old, id)? {
+        lowering.bind_new(update.state, memory.old.clone());
+        return Ok(());
+    }
+    let extents = lowering.state_extents(update.state);
+    let new = lowering.at_level(0, |outer| outer.room_of("next", &extents));
+    lowering.fill(&new, id, &[])?;
+    lowering.bind_new(update.state, new.clone());
+    memory.new = Some(new);
+    Ok(())
+}
+
+fn reads_old(lowering: &Lowering, id: ExprId, state: StateId) -> bool {
+    match lowering.arena.expr(id).kind {
+        ExprKind::StateOld(of) => of == state,
+        _ => lowering.arena.children(id).into_iter().any(|child| reads_old(lowering, child, state)),
+    }
+}
