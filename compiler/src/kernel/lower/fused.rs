@@ -1,7 +1,7 @@
 //! Values within one statement: what is computed element by element is fused, the rest is loaded from its tile.
 
 use chunkwise_dsl::shape::Size;
-use chunkwise_dsl::typed::{ExprId, ExprKind, Function, GridAxis, IndexId, Ty};
+use chunkwise_dsl::typed::{ExprId, ExprKind, Function, GridAxis, IndexId};
 
 use crate::kernel::{Access, Int, Value};
 
@@ -381,11 +381,6 @@ impl Lowering<'_> {
         }
         let dims = tile.dims[places.len().min(tile.dims.len())..].to_vec();
         Ok(Some(Tile { buffer: tile.buffer, offset: place.base(), row: place.stride(0), dims }))
-    }
-
-    /// Whether an expression is a row (a transposed vector).
-    pub(super) fn is_row_vector(&self, id: ExprId) -> bool {
-        matches!(self.arena.expr(id).ty, Ty::Row(_))
     }
 }
 

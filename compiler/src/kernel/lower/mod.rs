@@ -39,9 +39,6 @@ enum Part {
     Value,
     /// Its transpose, laid out densely.
     Transposed,
-    /// The values of a softmax's body at the whole axis: their maximum, and the sum of their exponentials.
-    Maximum,
-    Total,
     /// What turns a `rope` per position, in whole turns and what is left.
     Turns,
     TurnsRest,
