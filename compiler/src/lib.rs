@@ -1,6 +1,7 @@
 //! MEANING -> KERNEL CODE. Pure: no files, no clock, no environment; the same program gives the same code. Runs nothing.
 
 pub mod bind;
+pub mod codegen;
 pub mod form;
 pub mod kernel;
 pub mod reference;

@@ -19,11 +19,17 @@
 //!
 //! Triangular statements never read what lies outside their triangle: a NaN above the diagonal reaches nothing.
 
+pub mod check;
 mod int;
+pub mod interp;
 pub mod lower;
+mod print;
+pub mod scalar;
 
+pub use check::check;
 pub use chunkwise_dsl::typed::Function;
 pub use int::Int;
+pub use print::Counts;
 
 /// What one artifact holds: kernels that run one after another over shared buffers.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,153 @@
+//! Kernels, their loops and conditions, and integers.
+
+use std::collections::BTreeSet;
+
+use crate::kernel::{Int, Kernel, Module, Stmt};
+
+use super::text::Text;
+use super::{Routine, Target, product};
+
+/// A kernel being written.
+pub(super) struct Emitter<'m> {
+    pub(super) module: &'m Module,
+    pub(super) target: &'m Target,
+    pub(super) t: Text,
+    /// Loop variables in scope: (number, operand).
+    vars: Vec<(u32, String)>,
+}
+
+/// The text of a kernel's two functions, and the routines it calls.
+pub(super) fn define(module: &Module, number: usize, kernel: &Kernel, target: &Target) -> (String, BTreeSet<Routine>) {
+    let mut emitter = Emitter { module, target, t: Text::new(target.width), vars: Vec::new() };
+    emitter.block(&kernel.body);
+    emitter.t.run("ret void");
+    let needs = std::mem::take(&mut emitter.t.needs);
+    let buffers = (0..module.buffers.len()).map(|i| format!("ptr noalias %b{i}"));
+    let params = (0..module.params.len()).map(|i| format!("i64 %p{i}"));
+    let head: Vec<String> = buffers.chain(params).collect();
+    let mut text = format!(
+        "; {}\ndefine internal void @body.{number}({}) noinline #0 {{\n{}}}\n\n",
+        kernel.name.replace(['\n', '\r'], " "),
+        head.join(", "),
+        emitter.t.finish()
+    );
+    text += &entry(module, number);
+    (text, needs)
+}
+
+/// The function that unpacks the argument block.
+fn entry(module: &Module, number: usize) -> String {
+    let mut t = Text::new(1);
+    let mut args = Vec::new();
+    for slot in 0..module.buffers.len() + module.params.len() {
+        let at = t.set(format_args!("getelementptr i64, ptr %block, i64 {slot}"));
+        let ty = if slot < module.buffers.len() { "ptr" } else { "i64" };
+        let value = t.set(format_args!("load {ty}, ptr {at}, align 8"));
+        args.push(format!("{ty} {value}"));
+    }
+    t.run(format_args!("call void @body.{number}({})", args.join(", ")));
+    t.run("ret void");
+    format!("define void @kernel.{number}(ptr %block) #0 {{\n{}}}\n\n", t.finish())
+}
+
+impl Emitter<'_> {
+    fn block(&mut self, body: &[Stmt]) {
+        for stmt in body {
+            match stmt {
+                Stmt::For { var, from, to, step, body } => {
+                    let [from, to, step] = [from, to, step].map(|x| self.int(x));
+                    // A size of 0 must not make a loop endless.
+                    let step = if step.starts_with('%') { self.t.larger(&step, "1") } else { step };
+                    let opened = self.t.open(&from, &to, &step, &[]);
+                    self.vars.push((var.0, opened.index.clone()));
+                    self.block(body);
+                    self.vars.pop();
+                    self.t.close(&opened, &[]);
+                }
+                Stmt::If { left, right, then, otherwise } => {
+                    let [left, right] = [left, right].map(|x| self.int(x));
+                    let [yes, no, join] = ["then", "else", "join"].map(|stem| self.t.label(stem));
+                    let cond = self.t.less(&left, &right);
+                    self.t.branch(&cond, &yes, &no);
+                    for (label, body) in [(yes, then), (no, otherwise)] {
+                        self.t.block(&label);
+                        self.block(body);
+                        self.t.jump(&join);
+                    }
+                    self.t.block(&join);
+                }
+                Stmt::Map(map) => self.map(map),
+                Stmt::Reduce(reduce) => self.reduce(reduce),
+                Stmt::Product(product) => product::product(self, product),
+                Stmt::Solve(solve) => product::solve(self, solve),
+            }
+        }
+    }
+
+    /// An i64 operand.
+    pub(super) fn int(&mut self, x: &Int) -> String {
+        match x {
+            Int::Const(n) => n.to_string(),
+            Int::Param(id) => format!("%p{}", id.0),
+            Int::Var(id) => {
+                let bound = self.vars.iter().rev().find(|(number, _)| *number == id.0);
+                bound.map(|(_, operand)| operand.clone()).expect("a checked kernel binds its variables")
+            }
+            Int::Add(a, b) => {
+                let (a, b) = (self.int(a), self.int(b));
+                self.t.add(&a, &b)
+            }
+            Int::Sub(a, b) => {
+                let (a, b) = (self.int(a), self.int(b));
+                self.t.sub(&a, &b)
+            }
+            Int::Mul(a, b) => {
+                let (a, b) = (self.int(a), self.int(b));
+                self.t.mul(&a, &b)
+            }
+            Int::Div(a, b) => self.divide(a, b, true),
+            Int::Mod(a, b) => self.divide(a, b, false),
+            Int::Min(a, b) => {
+                let (a, b) = (self.int(a), self.int(b));
+                self.t.smaller(&a, &b)
+            }
+            Int::Max(a, b) => {
+                let (a, b) = (self.int(a), self.int(b));
+                self.t.larger(&a, &b)
+            }
+        }
+    }
+
+    /// The quotient or remainder whose remainder is never negative; by 0 it is 0, as `Int::eval` has it.
+    fn divide(&mut self, a: &Int, b: &Int, quotient: bool) -> String {
+        let (a, b) = (self.int(a), self.int(b));
+        let t = &mut self.t;
+        let zero = t.set(format_args!("icmp eq i64 {b}, 0"));
+        let safe = t.set(format_args!("select i1 {zero}, i64 1, i64 {b}"));
+        let remainder = t.set(format_args!("srem i64 {a}, {safe}"));
+        let negative = t.set(format_args!("icmp slt i64 {remainder}, 0"));
+        let backward = t.set(format_args!("icmp slt i64 {safe}, 0"));
+        let result = if quotient {
+            let rounded = t.set(format_args!("sdiv i64 {a}, {safe}"));
+            let unit = t.set(format_args!("select i1 {backward}, i64 -1, i64 1"));
+            let off = t.set(format_args!("select i1 {negative}, i64 {unit}, i64 0"));
+            t.sub(&rounded, &off)
+        } else {
+            let size = t.set(format_args!("call i64 @llvm.abs.i64(i64 {safe}, i1 false)"));
+            let off = t.set(format_args!("select i1 {negative}, i64 {size}, i64 0"));
+            t.add(&remainder, &off)
+        };
+        t.set(format_args!("select i1 {zero}, i64 0, i64 {result}"))
+    }
+
+    /// Extents as operands, never negative.
+    pub(super) fn extent(&mut self, x: &Int) -> String {
+        match x {
+            Int::Const(n) => n.max(&0).to_string(),
+            _ => {
+                let n = self.int(x);
+                self.t.larger(&n, "0")
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! KERNEL -> CODE. A folder a target; each turns a checked module into code and runs none of it.
+
+#[cfg(feature = "llvm")]
+pub mod llvm;

@@ -1,0 +1,249 @@
+//! What every kernel must satisfy before a back end sees it. A checked module makes no back end panic.
+//!
+//! Not here: whether an access stays inside its buffer, which depends on run-time sizes (`interp` checks it).
+
+use std::collections::BTreeSet;
+
+use super::{
+    Access, BufferRole, Int, Kernel, Map, Module, ParamId, ParamRole, Position, Product, Reduce, Solve, Stmt, Value,
+    VarId,
+};
+
+/// Checks a module.
+///
+/// # Errors
+/// Everything that is wrong, each with the kernel and statement it stands in.
+pub fn check(module: &Module) -> Result<(), Vec<String>> {
+    let mut checker = Checker {
+        module,
+        grid: BTreeSet::new(),
+        bound: Vec::new(),
+        seen: BTreeSet::new(),
+        place: String::new(),
+        errors: Vec::new(),
+    };
+    for buffer in &module.buffers {
+        checker.place = format!("buffer `{}`", buffer.name);
+        checker.size(&buffer.size);
+    }
+    for kernel in &module.kernels {
+        checker.kernel(kernel);
+    }
+    if checker.errors.is_empty() { Ok(()) } else { Err(checker.errors) }
+}
+
+struct Checker<'m> {
+    module: &'m Module,
+    /// Grid params of the kernel at hand.
+    grid: BTreeSet<ParamId>,
+    /// Loop variables in scope.
+    bound: Vec<VarId>,
+    /// Loop variables of the module so far.
+    seen: BTreeSet<VarId>,
+    place: String,
+    errors: Vec<String>,
+}
+
+impl Checker<'_> {
+    fn error(&mut self, message: impl AsRef<str>) {
+        self.errors.push(format!("{}: {}", self.place, message.as_ref()));
+    }
+
+    fn kernel(&mut self, kernel: &Kernel) {
+        self.place = format!("kernel `{}`", kernel.name);
+        self.grid.clear();
+        for axis in &kernel.grid {
+            self.size(&axis.extent);
+            match self.module.params.get(axis.param.index()) {
+                Some(param) if param.role == ParamRole::Grid => {}
+                Some(param) => self.error(format!("grid param `{}` is not of role Grid", param.name)),
+                None => self.error(format!("no param {}", axis.param.0)),
+            }
+            if !self.grid.insert(axis.param) {
+                self.error(format!("two grid axes set param {}", axis.param.0));
+            }
+        }
+        let place = self.place.clone();
+        self.block(&kernel.body, &place);
+    }
+
+    fn block(&mut self, body: &[Stmt], path: &str) {
+        for (i, stmt) in body.iter().enumerate() {
+            self.place = format!("{path}, {i}");
+            let here = self.place.clone();
+            match stmt {
+                Stmt::For { var, from, to, step, body } => {
+                    self.ints([from, to]);
+                    self.step(step);
+                    if !self.seen.insert(*var) {
+                        self.error(format!("loop variable {} is bound twice", var.0));
+                    }
+                    self.bound.push(*var);
+                    self.block(body, &here);
+                    self.bound.pop();
+                }
+                Stmt::If { left, right, then, otherwise } => {
+                    self.ints([left, right]);
+                    self.block(then, &format!("{here} then"));
+                    self.block(otherwise, &format!("{here} else"));
+                }
+                Stmt::Map(map) => self.map(map),
+                Stmt::Reduce(reduce) => self.reduce(reduce),
+                Stmt::Product(product) => self.product(product),
+                Stmt::Solve(solve) => self.solve(solve),
+            }
+        }
+    }
+
+    /// Steps are positive: constants, and the sizes and chunk length, which are never less than 1 where a loop steps.
+    fn step(&mut self, step: &Int) {
+        self.int(step);
+        if let Int::Const(n) = step
+            && *n <= 0
+        {
+            self.error(format!("step {n} is not positive"));
+        }
+    }
+
+    fn map(&mut self, map: &Map) {
+        self.axes(&map.axes);
+        self.write(&map.dst, map.axes.len());
+        self.value(&map.value, map.axes.len());
+    }
+
+    fn reduce(&mut self, reduce: &Reduce) {
+        self.axes(&reduce.axes);
+        self.int(&reduce.inner);
+        self.write(&reduce.dst, reduce.axes.len());
+        self.value(&reduce.value, reduce.axes.len() + 1);
+    }
+
+    fn product(&mut self, product: &Product) {
+        self.ints([&product.m, &product.n, &product.k]);
+        self.write(&product.dst, 2);
+        self.access(&product.a, 2);
+        self.access(&product.b, 2);
+        self.unit(&product.dst, "dst");
+        self.unit(&product.b, "b");
+        self.floats(&[&product.dst, &product.a, &product.b]);
+    }
+
+    fn solve(&mut self, solve: &Solve) {
+        self.ints([&solve.n, &solve.columns]);
+        if solve.x.is_empty() || solve.p.len() != solve.x.len() * solve.x.len() {
+            self.error(format!("{} systems need a square of tiles, not {}", solve.x.len(), solve.p.len()));
+        }
+        for p in &solve.p {
+            self.access(p, 2);
+            self.floats(&[p]);
+        }
+        for x in &solve.x {
+            self.write(x, 2);
+            self.unit(x, "x");
+            self.floats(&[x]);
+        }
+    }
+
+    fn axes(&mut self, axes: &[Int]) {
+        if axes.len() > 3 {
+            self.error(format!("{} axes; at most 3", axes.len()));
+        }
+        self.ints(axes);
+    }
+
+    fn unit(&mut self, access: &Access, name: &str) {
+        if access.strides.last() != Some(&Int::Const(1)) {
+            self.error(format!("the last stride of {name} is not 1"));
+        }
+    }
+
+    fn floats(&mut self, accesses: &[&Access]) {
+        for access in accesses {
+            if self.module.buffers.get(access.buffer.index()).is_some_and(|b| b.elem != super::Elem::F32) {
+                self.error("a tile statement over a buffer that is not f32");
+            }
+        }
+    }
+
+    fn write(&mut self, access: &Access, axes: usize) {
+        self.access(access, axes);
+        let Some(buffer) = self.module.buffers.get(access.buffer.index()) else { return };
+        if matches!(buffer.role, BufferRole::Input | BufferRole::StateIn) || buffer.elem != super::Elem::F32 {
+            self.error(format!("writes `{}`, which is read-only or not f32", buffer.name));
+        }
+    }
+
+    fn access(&mut self, access: &Access, axes: usize) {
+        if access.buffer.index() >= self.module.buffers.len() {
+            self.error(format!("no buffer {}", access.buffer.0));
+        }
+        if access.strides.len() != axes {
+            self.error(format!("{} strides for {axes} axes", access.strides.len()));
+        }
+        self.int(&access.offset);
+        self.ints(&access.strides);
+    }
+
+    fn value(&mut self, value: &Value, axes: usize) {
+        match value {
+            Value::Load(access) => self.access(access, axes),
+            Value::Bounded { access, position: Position { base, strides }, length } => {
+                self.access(access, axes);
+                self.ints([base, length]);
+                self.ints(strides);
+                if strides.len() != axes {
+                    self.error(format!("a position of {} strides for {axes} axes", strides.len()));
+                }
+            }
+            Value::Const(_) => {}
+            Value::Int(x) => self.int(x),
+            Value::Axis(d) => {
+                if *d >= axes {
+                    self.error(format!("no axis {d} of {axes}"));
+                }
+            }
+            Value::Call(function, args) => {
+                if function.arity() != args.len() {
+                    self.error(format!("`{}` takes {} values, not {}", function.name(), function.arity(), args.len()));
+                }
+                args.iter().for_each(|x| self.value(x, axes));
+            }
+            Value::Select(cond, then, otherwise) => {
+                [cond, then, otherwise].into_iter().for_each(|x| self.value(x, axes));
+            }
+        }
+    }
+
+    fn ints<'i>(&mut self, all: impl IntoIterator<Item = &'i Int>) {
+        all.into_iter().for_each(|x| self.int(x));
+    }
+
+    /// An integer of sizes and the chunk only: no loop variable, no place on a grid.
+    fn size(&mut self, x: &Int) {
+        let (grid, bound) = (std::mem::take(&mut self.grid), std::mem::take(&mut self.bound));
+        self.int(x);
+        (self.grid, self.bound) = (grid, bound);
+    }
+
+    fn int(&mut self, x: &Int) {
+        match x {
+            Int::Const(_) => {}
+            Int::Param(id) => match self.module.params.get(id.index()) {
+                None => self.error(format!("no param {}", id.0)),
+                Some(param) if param.role == ParamRole::Grid && !self.grid.contains(id) => {
+                    self.error(format!("param `{}` is not on this kernel's grid", param.name));
+                }
+                Some(_) => {}
+            },
+            Int::Var(id) => {
+                if !self.bound.contains(id) {
+                    self.error(format!("loop variable {} is not in scope", id.0));
+                }
+            }
+            Int::Add(a, b) | Int::Sub(a, b) | Int::Mul(a, b) | Int::Div(a, b) | Int::Mod(a, b) => {
+                self.ints([&**a, &**b])
+            }
+            Int::Min(a, b) | Int::Max(a, b) => self.ints([&**a, &**b]),
+        }
+    }
+}

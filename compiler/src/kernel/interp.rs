@@ -1,0 +1,337 @@
+//! The meaning of the kernel IR: a module run in f64 over f64 buffers, every access checked. A second oracle beside the
+//! reference interpreter of programs.
+//!
+//! What a kernel may not rely on is NaN here: scratch at the start of a work item, and what stands above the diagonal
+//! after a product that only needs the lower triangle. Both branches of a select are evaluated, so what they load must
+//! lie inside its buffer whichever is taken. Not here: f32, speed, threads.
+
+use std::fmt;
+
+use super::{
+    Access, BufferId, BufferRole, Int, Kernel, Map, Module, Position, Product, Reduce, ReduceOp, Solve, Stmt, Triangle,
+    Value, VarId,
+};
+
+/// Why a module cannot run to its end: a statement that reaches outside a buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub kernel: String,
+    /// Where the statement stands: places in the lists of statements, outermost first, and its kind.
+    pub statement: String,
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "kernel `{}`, statement {}: {}", self.kernel, self.statement, self.message)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// Runs every kernel of a checked module over `buffers`, one vector a buffer of the module, each as long as its size
+/// says. `params` gives every param of the module; those of role `Grid` are ignored.
+///
+/// # Errors
+/// The first statement that reaches outside a buffer.
+pub fn run(module: &Module, params: &[i64], buffers: &mut [Vec<f64>]) -> Result<(), Fault> {
+    let vars = module.kernels.iter().map(|k| last_var(&k.body)).max().unwrap_or(0);
+    let mut machine = Machine { module, params: params.to_vec(), vars: vec![0; vars], buffers, path: Vec::new() };
+    machine.poison(BufferRole::Shared);
+    for kernel in &module.kernels {
+        machine.kernel(kernel)?;
+    }
+    Ok(())
+}
+
+fn last_var(body: &[Stmt]) -> usize {
+    let of = |stmt: &Stmt| match stmt {
+        Stmt::For { var, body, .. } => last_var(body).max(var.index() + 1),
+        Stmt::If { then, otherwise, .. } => last_var(then).max(last_var(otherwise)),
+        _ => 0,
+    };
+    body.iter().map(of).max().unwrap_or(0)
+}
+
+struct Machine<'m, 'b> {
+    module: &'m Module,
+    params: Vec<i64>,
+    vars: Vec<i64>,
+    buffers: &'b mut [Vec<f64>],
+    path: Vec<String>,
+}
+
+/// An access whose integers are known.
+struct Place {
+    buffer: BufferId,
+    offset: i64,
+    strides: Vec<i64>,
+}
+
+impl Place {
+    fn at(&self, point: &[i64]) -> i64 {
+        self.offset + self.strides.iter().zip(point).map(|(s, i)| s * i).sum::<i64>()
+    }
+}
+
+/// A value whose integers are known.
+enum Node {
+    Load(Place),
+    Bounded(Place, i64, Vec<i64>, i64),
+    Const(f64),
+    Axis(usize),
+    Call(super::Function, Vec<Node>),
+    Select(Box<[Node; 3]>),
+}
+
+impl Machine<'_, '_> {
+    fn poison(&mut self, role: BufferRole) {
+        for (buffer, data) in self.module.buffers.iter().zip(self.buffers.iter_mut()) {
+            if buffer.role == role {
+                data.fill(f64::NAN);
+            }
+        }
+    }
+
+    fn kernel(&mut self, kernel: &Kernel) -> Result<(), Fault> {
+        let extents: Vec<i64> = kernel.grid.iter().map(|axis| self.int(&axis.extent)).collect();
+        each(&extents, &mut |point| {
+            for (axis, i) in kernel.grid.iter().zip(point) {
+                self.params[axis.param.index()] = *i;
+            }
+            self.poison(BufferRole::Scratch);
+            self.block(&kernel.body).map_err(|message| Fault {
+                kernel: kernel.name.clone(),
+                statement: self.path.join("."),
+                message,
+            })
+        })
+    }
+
+    fn int(&self, x: &Int) -> i64 {
+        x.eval(&|p| self.params[p.index()], &|v: VarId| self.vars[v.index()])
+    }
+
+    fn block(&mut self, body: &[Stmt]) -> Result<(), String> {
+        for (i, stmt) in body.iter().enumerate() {
+            self.path.push(format!("{i}:{}", kind(stmt)));
+            self.stmt(stmt)?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    fn stmt(&mut self, stmt: &Stmt) -> Result<(), String> {
+        match stmt {
+            Stmt::For { var, from, to, step, body } => {
+                let (mut i, to, step) = (self.int(from), self.int(to), self.int(step));
+                if step <= 0 {
+                    return Err(format!("a loop with step {step}"));
+                }
+                while i < to {
+                    self.vars[var.index()] = i;
+                    self.block(body)?;
+                    i += step;
+                }
+                Ok(())
+            }
+            Stmt::If { left, right, then, otherwise } => {
+                self.block(if self.int(left) < self.int(right) { then } else { otherwise })
+            }
+            Stmt::Map(map) => self.map(map),
+            Stmt::Reduce(reduce) => self.reduce(reduce),
+            Stmt::Product(product) => self.product(product),
+            Stmt::Solve(solve) => self.solve(solve),
+        }
+    }
+
+    fn map(&mut self, map: &Map) -> Result<(), String> {
+        let extents: Vec<i64> = map.axes.iter().map(|x| self.int(x)).collect();
+        let (dst, value) = (self.place(&map.dst), self.node(&map.value));
+        each(&extents, &mut |point| {
+            let x = self.value(&value, point)?;
+            self.store(&dst, point, x)
+        })
+    }
+
+    fn reduce(&mut self, reduce: &Reduce) -> Result<(), String> {
+        let extents: Vec<i64> = reduce.axes.iter().map(|x| self.int(x)).collect();
+        let (dst, value, inner) = (self.place(&reduce.dst), self.node(&reduce.value), self.int(&reduce.inner));
+        each(&extents, &mut |point| {
+            let mut whole = point.to_vec();
+            whole.push(0);
+            let mut sum = reduce.op.empty();
+            for r in 0..inner {
+                whole[point.len()] = r;
+                sum = reduce.op.join(sum, self.value(&value, &whole)?);
+            }
+            self.store(&dst, point, sum)
+        })
+    }
+
+    fn product(&mut self, product: &Product) -> Result<(), String> {
+        let [m, n, k] = [&product.m, &product.n, &product.k].map(|x| self.int(x));
+        let [dst, a, b] = [&product.dst, &product.a, &product.b].map(|x| self.place(x));
+        each(&[m, n], &mut |point| {
+            let (i, j) = (point[0], point[1]);
+            if product.shape == Triangle::LowerOut && j > i {
+                self.load(&dst, point)?;
+                return self.store(&dst, point, f64::NAN);
+            }
+            let to = match product.shape {
+                Triangle::LowerLeft { strict } => k.min(i + i64::from(!strict)),
+                Triangle::Full | Triangle::LowerOut => k,
+            };
+            let mut sum = if product.accumulate { self.load(&dst, point)? } else { 0.0 };
+            for s in 0..to {
+                sum += self.load(&a, &[i, s])? * self.load(&b, &[s, j])?;
+            }
+            self.store(&dst, point, sum)
+        })
+    }
+
+    fn solve(&mut self, solve: &Solve) -> Result<(), String> {
+        let (n, columns) = (self.int(&solve.n), self.int(&solve.columns));
+        let p: Vec<Place> = solve.p.iter().map(|x| self.place(x)).collect();
+        let x: Vec<Place> = solve.x.iter().map(|x| self.place(x)).collect();
+        each(&[n, x.len() as i64, columns], &mut |point| {
+            let (t, i, c) = (point[0], point[1] as usize, point[2]);
+            let mut sum = self.load(&x[i], &[t, c])?;
+            for (j, other) in x.iter().enumerate() {
+                for s in 0..t {
+                    sum += self.load(&p[i * x.len() + j], &[t, s])? * self.load(other, &[s, c])?;
+                }
+            }
+            self.store(&x[i], &[t, c], sum)
+        })
+    }
+
+    fn place(&self, access: &Access) -> Place {
+        Place {
+            buffer: access.buffer,
+            offset: self.int(&access.offset),
+            strides: access.strides.iter().map(|x| self.int(x)).collect(),
+        }
+    }
+
+    fn node(&self, value: &Value) -> Node {
+        match value {
+            Value::Load(access) => Node::Load(self.place(access)),
+            Value::Bounded { access, position: Position { base, strides }, length } => Node::Bounded(
+                self.place(access),
+                self.int(base),
+                strides.iter().map(|x| self.int(x)).collect(),
+                self.int(length),
+            ),
+            Value::Const(c) => Node::Const(*c),
+            Value::Int(x) => Node::Const(self.int(x) as f64),
+            Value::Axis(d) => Node::Axis(*d),
+            Value::Call(function, args) => Node::Call(*function, args.iter().map(|x| self.node(x)).collect()),
+            Value::Select(cond, then, otherwise) => {
+                Node::Select(Box::new([self.node(cond), self.node(then), self.node(otherwise)]))
+            }
+        }
+    }
+
+    fn value(&self, node: &Node, point: &[i64]) -> Result<f64, String> {
+        Ok(match node {
+            Node::Load(place) => self.load(place, point)?,
+            Node::Bounded(place, base, strides, length) => {
+                let position = base + strides.iter().zip(point).map(|(s, i)| s * i).sum::<i64>();
+                if (0..*length).contains(&position) { self.load(place, point)? } else { 0.0 }
+            }
+            Node::Const(c) => *c,
+            Node::Axis(d) => point[*d] as f64,
+            Node::Call(function, args) => {
+                let mut values = [0.0; 3];
+                for (slot, arg) in values.iter_mut().zip(args) {
+                    *slot = self.value(arg, point)?;
+                }
+                function.eval(&values[..args.len().min(3)])
+            }
+            Node::Select(parts) => {
+                let [cond, then, otherwise] = &**parts;
+                let (cond, then, otherwise) =
+                    (self.value(cond, point)?, self.value(then, point)?, self.value(otherwise, point)?);
+                if cond != 0.0 { then } else { otherwise }
+            }
+        })
+    }
+
+    fn load(&self, place: &Place, point: &[i64]) -> Result<f64, String> {
+        let at = place.at(point);
+        let data = &self.buffers[place.buffer.index()];
+        usize::try_from(at).ok().and_then(|at| data.get(at)).copied().ok_or_else(|| self.outside("reads", place, at))
+    }
+
+    fn store(&mut self, place: &Place, point: &[i64], x: f64) -> Result<(), String> {
+        let at = place.at(point);
+        match usize::try_from(at).ok().and_then(|at| self.buffers[place.buffer.index()].get_mut(at)) {
+            Some(slot) => *slot = x,
+            None => return Err(self.outside("writes", place, at)),
+        }
+        Ok(())
+    }
+
+    fn outside(&self, verb: &str, place: &Place, at: i64) -> String {
+        let (buffer, data) = (&self.module.buffers[place.buffer.index()], &self.buffers[place.buffer.index()]);
+        format!("{verb} element {at} of `{}`, which holds {}", buffer.name, data.len())
+    }
+}
+
+impl ReduceOp {
+    /// The value over nothing.
+    pub fn empty(self) -> f64 {
+        match self {
+            ReduceOp::Sum => 0.0,
+            ReduceOp::Max => f64::NEG_INFINITY,
+            ReduceOp::Min => f64::INFINITY,
+            ReduceOp::Product => 1.0,
+        }
+    }
+
+    /// Two values joined; NaN if either is.
+    pub fn join(self, a: f64, b: f64) -> f64 {
+        match self {
+            ReduceOp::Sum => a + b,
+            ReduceOp::Product => a * b,
+            ReduceOp::Max if a.is_nan() || a > b => a,
+            ReduceOp::Min if a.is_nan() || a < b => a,
+            ReduceOp::Max | ReduceOp::Min => b,
+        }
+    }
+}
+
+fn kind(stmt: &Stmt) -> &'static str {
+    match stmt {
+        Stmt::For { .. } => "for",
+        Stmt::If { .. } => "if",
+        Stmt::Map(_) => "map",
+        Stmt::Reduce(_) => "reduce",
+        Stmt::Product(_) => "product",
+        Stmt::Solve(_) => "solve",
+    }
+}
+
+/// Every point of a box, the last axis fastest.
+fn each<E>(extents: &[i64], visit: &mut dyn FnMut(&[i64]) -> Result<(), E>) -> Result<(), E> {
+    if extents.iter().any(|&n| n <= 0) {
+        return Ok(());
+    }
+    let mut point = vec![0; extents.len()];
+    loop {
+        visit(&point)?;
+        let mut axis = extents.len();
+        loop {
+            if axis == 0 {
+                return Ok(());
+            }
+            axis -= 1;
+            point[axis] += 1;
+            if point[axis] < extents[axis] {
+                break;
+            }
+            point[axis] = 0;
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Threads that wait for work: small calls must not pay for starting one. Not here: what the work is.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+
+type Work = dyn Fn(usize) + Sync;
+
+/// A borrowed closure whose lifetime the pool guards.
+#[derive(Clone, Copy)]
+struct Job(*const Work);
+
+// SAFETY: the closure is Sync, and `run` keeps it alive until no thread has the job any more.
+unsafe impl Send for Job {}
+
+#[derive(Default)]
+struct State {
+    job: Option<Job>,
+    /// Threads that may still join the job.
+    tickets: usize,
+    /// Threads at work on it.
+    running: usize,
+    panicked: bool,
+    threads: usize,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Jobs so far, for threads that look without the lock.
+    jobs: AtomicU64,
+    work: Condvar,
+    idle: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is consistent whenever the lock is free.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shared() -> &'static (Arc<Shared>, Mutex<()>) {
+    static POOL: OnceLock<(Arc<Shared>, Mutex<()>)> = OnceLock::new();
+    POOL.get_or_init(Default::default)
+}
+
+/// Looks without the lock before a thread goes to sleep: some 20 microseconds.
+const LOOKS: u32 = 2000;
+
+/// Calls `work(0)` here and up to `threads - 1` times more on other threads, each with a number of its own below
+/// `threads`. `work` takes its share of the whole until nothing is left; some numbers may never be used.
+pub(super) fn run<'w>(threads: usize, work: &'w (dyn Fn(usize) + Sync + 'w)) {
+    if threads <= 1 {
+        return work(0);
+    }
+    let (pool, turn) = shared();
+    let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: only the lifetime changes. The job is taken back, and all threads have left it, before this call returns
+    // or unwinds (`leave`), so no thread sees the closure after its end.
+    let job = Job(unsafe {
+        std::mem::transmute::<*const (dyn Fn(usize) + Sync + 'w), *const Work>(std::ptr::from_ref(work))
+    });
+    let mut state = pool.lock();
+    while state.threads < threads - 1 && start(pool, state.threads) {
+        state.threads += 1;
+    }
+    (state.job, state.tickets, state.panicked) = (Some(job), threads - 1, false);
+    drop(state);
+    pool.jobs.fetch_add(1, Ordering::Release);
+    pool.work.notify_all();
+    let here = catch_unwind(AssertUnwindSafe(|| work(0)));
+    let panicked = leave(pool);
+    if let Err(panic) = here {
+        resume_unwind(panic);
+    }
+    assert!(!panicked, "a worker thread panicked");
+}
+
+/// Takes the job back and waits for the threads at work on it.
+fn leave(pool: &Shared) -> bool {
+    let mut state = pool.lock();
+    state.tickets = 0;
+    while state.running > 0 {
+        state = pool.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+    state.job = None;
+    state.panicked
+}
+
+/// Starts one more thread; fewer threads than wished for still do all the work.
+fn start(pool: &Arc<Shared>, number: usize) -> bool {
+    let pool = Arc::clone(pool);
+    thread::Builder::new().name(format!("chunkwise-{}", number + 1)).spawn(move || serve(&pool)).is_ok()
+}
+
+fn serve(pool: &Shared) {
+    let mut seen = 0;
+    loop {
+        for _ in 0..LOOKS {
+            if pool.jobs.load(Ordering::Acquire) != seen {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        let mut state = pool.lock();
+        while state.tickets == 0 {
+            state = pool.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        seen = pool.jobs.load(Ordering::Acquire);
+        let Some(job) = state.job else { continue };
+        let number = state.tickets;
+        state.tickets -= 1;
+        state.running += 1;
+        drop(state);
+        // SAFETY: `running` counts this thread, so `run` has not returned and the closure is alive.
+        let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*job.0)(number) }));
+        let mut state = pool.lock();
+        state.panicked |= done.is_err();
+        state.running -= 1;
+        if state.running == 0 {
+            pool.idle.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn all_work_is_done_once() {
+        for threads in [1, 2, 5] {
+            for round in 0..200 {
+                let (next, sum) = (AtomicUsize::new(0), AtomicUsize::new(0));
+                run(threads, &|number| {
+                    assert!(number < threads);
+                    loop {
+                        let i = next.fetch_add(1, Ordering::Relaxed);
+                        if i >= round {
+                            break;
+                        }
+                        sum.fetch_add(i, Ordering::Relaxed);
+                    }
+                });
+                assert_eq!(sum.into_inner(), (0..round).sum());
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What one run of a module is given: sizes, tensors, states. Everything is checked against the module here, before any
+//! compiled code sees a pointer. Not here: running (`cpu`), or making modules.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use chunkwise_compiler::kernel::{BufferRole, Elem, Module, ParamRole, interp};
+
+/// An input tensor, whole, row-major.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    F32(&'a [f32]),
+    I32(&'a [i32]),
+}
+
+impl Input<'_> {
+    fn len(self) -> usize {
+        match self {
+            Input::F32(data) => data.len(),
+            Input::I32(data) => data.len(),
+        }
+    }
+
+    fn elem(self) -> Elem {
+        match self {
+            Input::F32(_) => Elem::F32,
+            Input::I32(_) => Elem::I32,
+        }
+    }
+}
+
+/// One run. Names are those of the module's params and buffers; what a module does not name is ignored.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    pub sizes: &'a BTreeMap<String, i64>,
+    /// Tokens in a chunk.
+    pub chunk: i64,
+    pub inputs: BTreeMap<&'a str, Input<'a>>,
+    pub states_in: BTreeMap<&'a str, &'a [f32]>,
+    pub outputs: BTreeMap<&'a str, &'a mut [f32]>,
+    pub states_out: BTreeMap<&'a str, &'a mut [f32]>,
+}
+
+/// Why a module does not run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunError {
+    /// No size of this axis.
+    MissingSize(String),
+    /// No tensor or state of this name.
+    MissingTensor(String),
+    /// A tensor of another length than the module's sizes say.
+    WrongLength { name: String, wanted: usize, given: usize },
+    /// An i32 tensor where f32 is wanted, or the reverse.
+    WrongElement(String),
+    /// A buffer of fewer than 0 elements, or more than memory can hold.
+    WrongSize(String, i64),
+    /// The interpreter found an access outside its buffer.
+    Fault(interp::Fault),
+    /// The code does not load.
+    Load(String),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::MissingSize(axis) => write!(f, "no size given for axis {axis}"),
+            RunError::MissingTensor(name) => write!(f, "no tensor given for `{name}`"),
+            RunError::WrongLength { name, wanted, given } => {
+                write!(f, "`{name}` has {given} elements, but its shape has {wanted}")
+            }
+            RunError::WrongElement(name) => write!(f, "`{name}` has another element type than declared"),
+            RunError::WrongSize(name, n) => write!(f, "`{name}` cannot have {n} elements"),
+            RunError::Fault(fault) => fault.fmt(f),
+            RunError::Load(message) => write!(f, "the compiled code does not load: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// A launch that fits its module.
+#[derive(Debug)]
+pub(crate) struct Fit {
+    /// A value a param; 0 for those of the grid.
+    pub(crate) params: Vec<i64>,
+    /// Elements a buffer.
+    pub(crate) sizes: Vec<usize>,
+}
+
+/// Checks that a launch gives everything a module needs, in the right sizes.
+pub(crate) fn fit(module: &Module, launch: &Launch<'_>) -> Result<Fit, RunError> {
+    let value = |role: &ParamRole| match role {
+        ParamRole::Size(axis) => launch.sizes.get(axis).copied().ok_or_else(|| RunError::MissingSize(axis.clone())),
+        ParamRole::Chunk => Ok(launch.chunk),
+        ParamRole::Grid => Ok(0),
+    };
+    let params = module.params.iter().map(|param| value(&param.role)).collect::<Result<Vec<_>, _>>()?;
+    let mut sizes = Vec::new();
+    for buffer in &module.buffers {
+        let n = buffer.size.eval(&|p| params.get(p.index()).copied().unwrap_or(0), &|_| 0);
+        let wrong = || RunError::WrongSize(buffer.name.clone(), n);
+        let wanted = usize::try_from(n).ok().filter(|n| *n < usize::MAX / 64).ok_or_else(wrong)?;
+        sizes.push(wanted);
+        let name = buffer.name.as_str();
+        let given = match buffer.role {
+            BufferRole::Shared | BufferRole::Scratch => continue,
+            BufferRole::Input => launch.inputs.get(name).map(|x| (x.len(), x.elem())),
+            BufferRole::StateIn => launch.states_in.get(name).map(|x| (x.len(), Elem::F32)),
+            BufferRole::Output => launch.outputs.get(name).map(|x| (x.len(), Elem::F32)),
+            BufferRole::StateOut => launch.states_out.get(name).map(|x| (x.len(), Elem::F32)),
+        };
+        let (given, elem) = given.ok_or_else(|| RunError::MissingTensor(name.to_owned()))?;
+        if elem != buffer.elem {
+            return Err(RunError::WrongElement(name.to_owned()));
+        }
+        if given != wanted {
+            return Err(RunError::WrongLength { name: name.to_owned(), wanted, given });
+        }
+    }
+    Ok(Fit { params, sizes })
+}
+
+/// Runs a module in the f64 interpreter of the kernel IR: slow, every access checked.
+///
+/// # Errors
+/// A launch that does not fit, or an access outside its buffer.
+pub fn interpret(module: &Module, launch: &mut Launch<'_>) -> Result<(), RunError> {
+    let Fit { params, sizes } = fit(module, launch)?;
+    let wide = |data: &[f32]| data.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+    let mut buffers = Vec::new();
+    for (buffer, size) in module.buffers.iter().zip(&sizes) {
+        let name = buffer.name.as_str();
+        buffers.push(match buffer.role {
+            BufferRole::Input => match launch.inputs.get(name) {
+                Some(Input::F32(data)) => wide(data),
+                Some(Input::I32(data)) => data.iter().map(|&x| f64::from(x)).collect(),
+                None => return Err(RunError::MissingTensor(name.to_owned())),
+            },
+            BufferRole::StateIn => launch.states_in.get(name).map(|x| wide(x)).unwrap_or_default(),
+            BufferRole::Output => launch.outputs.get(name).map(|x| wide(x)).unwrap_or_default(),
+            BufferRole::StateOut => launch.states_out.get(name).map(|x| wide(x)).unwrap_or_default(),
+            BufferRole::Shared | BufferRole::Scratch => vec![0.0; *size],
+        });
+    }
+    interp::run(module, &params, &mut buffers).map_err(RunError::Fault)?;
+    for (buffer, data) in module.buffers.iter().zip(&buffers) {
+        let to = match buffer.role {
+            BufferRole::Output => launch.outputs.get_mut(buffer.name.as_str()),
+            BufferRole::StateOut => launch.states_out.get_mut(buffer.name.as_str()),
+            _ => None,
+        };
+        if let Some(to) = to {
+            to.iter_mut().zip(data).for_each(|(to, x)| *to = *x as f32);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,365 @@
+//! Every statement of the kernel IR, compiled for vectors of 16, 8 and 4 lanes, against the f64 interpreter: odd sizes,
+//! strides, triangles with NaN where nothing may be read, grids on several threads.
+#![cfg(feature = "llvm")]
+
+use std::collections::BTreeMap;
+
+use chunkwise_compiler::codegen::llvm::{Target, emit};
+use chunkwise_compiler::kernel::*;
+use chunkwise_runtime::cpu::{Loaded, host};
+use chunkwise_runtime::{Input, Launch, interpret};
+
+/// The host and its restrictions to narrower vectors.
+fn targets() -> Vec<Target> {
+    let host = host();
+    let less = |width, without: &[&str]| {
+        let features = host.features.split(',').filter(|f| !without.iter().any(|w| f[1..].starts_with(w)));
+        Target { cpu: "x86-64-v3".to_owned(), features: features.collect::<Vec<_>>().join(","), width }
+    };
+    let narrow = match cfg!(target_arch = "x86_64") {
+        true => vec![(16, less(8, &["avx512", "avx10", "evex512"])), (8, less(4, &["avx512", "avx10", "evex512"]))],
+        false => vec![],
+    };
+    let mut all: Vec<Target> = narrow.into_iter().filter(|(least, _)| host.width >= *least).map(|(_, t)| t).collect();
+    all.push(host);
+    all
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 40) as f32 / (1u64 << 23) as f32) - 1.0
+    }
+
+    fn vector(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.next()).collect()
+    }
+}
+
+/// A module of one kernel over inputs x and y and output z.
+struct Case {
+    module: Module,
+    sizes: BTreeMap<String, i64>,
+    data: Vec<Vec<f32>>,
+    start: Vec<f32>,
+}
+
+const X: BufferId = BufferId(0);
+const Y: BufferId = BufferId(1);
+const Z: BufferId = BufferId(2);
+const S: BufferId = BufferId(3);
+/// Params hold the sizes M, N, K, so that extents are known at run time only.
+const M: Int = Int::Param(ParamId(0));
+const N: Int = Int::Param(ParamId(1));
+const K: Int = Int::Param(ParamId(2));
+
+impl Case {
+    fn new(sizes: [i64; 3], x: Vec<f32>, y: Vec<f32>, start: Vec<f32>, body: Vec<Stmt>) -> Self {
+        let param = |name: &str| Param { name: name.into(), role: ParamRole::Size(name.into()) };
+        let buffer =
+            |name: &str, role, size: usize| Buffer { name: name.into(), role, elem: Elem::F32, size: size.into() };
+        let module = Module {
+            name: "case".into(),
+            params: vec![param("M"), param("N"), param("K")],
+            buffers: vec![
+                buffer("x", BufferRole::Input, x.len()),
+                buffer("y", BufferRole::Input, y.len()),
+                buffer("z", BufferRole::Output, start.len()),
+                buffer("s", BufferRole::Scratch, 4096),
+            ],
+            kernels: vec![Kernel { name: "only".into(), grid: vec![], body }],
+        };
+        let sizes = ["M", "N", "K"].iter().map(|s| (*s).to_owned()).zip(sizes).collect();
+        Self { module, sizes, data: vec![x, y], start }
+    }
+
+    fn launch<'a>(&'a self, out: &'a mut [f32]) -> Launch<'a> {
+        Launch {
+            sizes: &self.sizes,
+            chunk: 1,
+            inputs: [("x", Input::F32(&self.data[0])), ("y", Input::F32(&self.data[1]))].into(),
+            states_in: BTreeMap::new(),
+            outputs: [("z", out)].into(),
+            states_out: BTreeMap::new(),
+        }
+    }
+
+    /// Runs everywhere; what the interpreter leaves NaN may be anything.
+    fn agree(&self, what: &str, bound: f32) {
+        let mut want = self.start.clone();
+        interpret(&self.module, &mut self.launch(&mut want)).expect(what);
+        for target in targets() {
+            let code = emit(&self.module, &target).expect(what);
+            let loaded = Loaded::new(&self.module, &code).expect(what);
+            let mut got = self.start.clone();
+            loaded.run(self.launch(&mut got), 1).expect(what);
+            for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+                let near = w.is_nan() || g == w || (g - w).abs() <= bound * w.abs().max(1.0);
+                assert!(near, "{what}, width {}: element {i} is {g}, not {w}", target.width);
+            }
+        }
+    }
+}
+
+fn at(buffer: BufferId, strides: &[Int]) -> Access {
+    Access::new(buffer, 0i64, strides.iter().cloned())
+}
+
+fn load(buffer: BufferId, strides: &[Int]) -> Value {
+    Value::Load(at(buffer, strides))
+}
+
+fn one() -> Int {
+    1i64.into()
+}
+
+fn zero() -> Int {
+    0i64.into()
+}
+
+const ODD: [i64; 6] = [0, 1, 3, 7, 17, 40];
+
+#[test]
+fn maps_agree() {
+    let mut random = Random(1);
+    for m in ODD {
+        for n in [1, 3, 16, 65] {
+            let size = (m * n) as usize;
+            let (x, y) = (random.vector(size), random.vector(size.max(m as usize).max(n as usize)));
+            let start = random.vector(size);
+            let add = |a, b| Value::Call(Function::Add, vec![a, b]);
+            let values = [
+                add(load(X, &[N, one()]), load(Y, &[one(), zero()])),
+                add(load(X, &[one(), M]), load(Y, &[zero(), one()])),
+                Value::Select(
+                    Box::new(Value::Call(Function::Le, vec![Value::Axis(1), Value::Axis(0)])),
+                    Box::new(add(Value::Axis(1), Value::Int(N))),
+                    Box::new(Value::Const(-1.5)),
+                ),
+                Value::Bounded {
+                    access: Access::new(X, -2i64, [N, one()]),
+                    position: Position { base: (-2i64).into(), strides: vec![zero(), one()] },
+                    length: N - 2i64,
+                },
+                Value::Bounded {
+                    access: Access::new(X, N * -1i64, [N, one()]),
+                    position: Position { base: (-1i64).into(), strides: vec![one(), zero()] },
+                    length: M,
+                },
+                Value::Bounded {
+                    access: at(Y, &[one(), zero()]),
+                    position: Position { base: (-1i64).into(), strides: vec![one(), zero()] },
+                    length: M,
+                },
+            ];
+            for (v, value) in values.into_iter().enumerate() {
+                let map = Map { axes: vec![M, N], dst: at(Z, &[N, one()]), value: value.clone() };
+                Case::new([m, n, 0], x.clone(), y.clone(), start.clone(), vec![Stmt::Map(map)])
+                    .agree(&format!("map {m}x{n} of value {v}"), 1e-6);
+                let map = Map { axes: vec![M, N], dst: at(Z, &[one(), M]), value };
+                Case::new([m, n, 0], x.clone(), y.clone(), start.clone(), vec![Stmt::Map(map)])
+                    .agree(&format!("transposed map {m}x{n} of value {v}"), 1e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn maps_of_one_column_and_of_no_axes_agree() {
+    let x = Random(2).vector(23);
+    let map = Map { axes: vec![M, one()], dst: at(Z, &[one(), one()]), value: load(X, &[one(), zero()]) };
+    let scalar = Map { axes: vec![], dst: Access::new(Z, 22i64, []), value: Value::Const(2.5) };
+    let body = vec![Stmt::Map(map), Stmt::Map(scalar)];
+    Case::new([22, 0, 0], x, vec![0.0], vec![0.0; 23], body).agree("one column", 0.0);
+}
+
+#[test]
+fn reductions_agree() {
+    let mut random = Random(3);
+    for m in [1, 3, 17] {
+        for k in [0, 1, 7, 16, 65] {
+            let x = random.vector((m * k) as usize);
+            for op in [ReduceOp::Sum, ReduceOp::Max, ReduceOp::Min, ReduceOp::Product] {
+                for strides in [[K, one()], [one(), M]] {
+                    let value = Value::Call(Function::Mul, vec![load(X, &strides), Value::Const(1.25)]);
+                    let reduce = Reduce { axes: vec![M], inner: K, op, dst: at(Z, &[one()]), value };
+                    Case::new([m, 0, k], x.clone(), vec![0.0], vec![0.0; m as usize], vec![Stmt::Reduce(reduce)])
+                        .agree(&format!("{op:?} of {m}x{k} by {strides:?}"), 1e-5);
+                }
+            }
+        }
+    }
+}
+
+/// A matrix with NaN wherever a triangular statement must not look.
+fn lower(random: &mut Random, rows: i64, columns: i64, strict: bool) -> Vec<f32> {
+    let inside = |i: i64, k: i64| if strict { k < i } else { k <= i };
+    (0..rows * columns).map(|at| if inside(at / columns, at % columns) { random.next() } else { f32::NAN }).collect()
+}
+
+#[test]
+fn products_agree() {
+    let mut random = Random(4);
+    for (m, n, k) in [
+        (1, 1, 1),
+        (3, 7, 5),
+        (17, 40, 1),
+        (6, 65, 17),
+        (40, 17, 40),
+        (65, 100, 33),
+        (1, 64, 64),
+        (33, 1, 20),
+        (5, 3, 0),
+        (0, 4, 4),
+        (64, 128, 64),
+        (24, 48, 30),
+    ] {
+        for shape in [
+            Triangle::Full,
+            Triangle::LowerOut,
+            Triangle::LowerLeft { strict: false },
+            Triangle::LowerLeft { strict: true },
+        ] {
+            let x = match shape {
+                Triangle::LowerLeft { strict } => lower(&mut random, m, k, strict),
+                _ => random.vector((m * k) as usize),
+            };
+            let (y, start) = (random.vector((k * n) as usize), random.vector((m * n) as usize));
+            for (accumulate, transposed) in [(false, false), (true, false), (true, true)] {
+                let mut x = x.clone();
+                let mut strides = [K, one()];
+                if transposed {
+                    let (rows, columns) = (m as usize, k as usize);
+                    x = (0..rows * columns).map(|i| x[(i % rows) * columns + i / rows]).collect();
+                    strides = [one(), M];
+                }
+                let product = Product {
+                    m: M,
+                    n: N,
+                    k: K,
+                    dst: at(Z, &[N, one()]),
+                    a: at(X, &strides),
+                    b: at(Y, &[N, one()]),
+                    accumulate,
+                    shape,
+                };
+                Case::new([m, n, k], x, y.clone(), start.clone(), vec![Stmt::Product(product)])
+                    .agree(&format!("product {m}x{n}x{k} {shape:?} {accumulate} {transposed}"), 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_row_of_b_beyond_the_triangle_is_read() {
+    // b's last row is NaN; strictly lower rows never reach it.
+    let mut random = Random(5);
+    let (x, mut y) = (lower(&mut random, 33, 33, true), random.vector(33 * 20));
+    y[32 * 20..].fill(f32::NAN);
+    let product = Product {
+        m: M,
+        n: N,
+        k: K,
+        dst: at(Z, &[N, one()]),
+        a: at(X, &[K, one()]),
+        b: at(Y, &[N, one()]),
+        accumulate: false,
+        shape: Triangle::LowerLeft { strict: true },
+    };
+    Case::new([33, 20, 33], x, y, vec![0.0; 33 * 20], vec![Stmt::Product(product)]).agree("strict", 1e-5);
+}
+
+#[test]
+fn substitutions_agree() {
+    let mut random = Random(6);
+    for (n, columns) in [(1, 1), (3, 7), (17, 40), (40, 17), (65, 65), (64, 64), (0, 3)] {
+        for r in [1usize, 2] {
+            let tiles = (0..r * r).map(|_| lower(&mut random, n, n, true)).collect::<Vec<_>>().concat();
+            let tiles: Vec<f32> = tiles.into_iter().map(|x| x * 0.3).collect();
+            let start = random.vector((n * columns) as usize * r);
+            let tile = |i: usize| Access::new(X, M * M * (i as i64), [M, one()]);
+            let solve = Solve {
+                n: M,
+                columns: N,
+                p: (0..r * r).map(tile).collect(),
+                x: (0..r).map(|i| Access::new(Z, M * N * (i as i64), [N, one()])).collect(),
+            };
+            Case::new([n, columns, 0], tiles, vec![0.0], start, vec![Stmt::Solve(solve)])
+                .agree(&format!("solve {n}x{columns} of {r}"), 2e-4);
+        }
+    }
+}
+
+#[test]
+fn loops_conditions_and_scratch_agree() {
+    let (i, j) = (Int::Var(VarId(0)), Int::Var(VarId(1)));
+    let fill = Map { axes: vec![7i64.into()], dst: at(S, &[one()]), value: Value::Int(i.clone() * 10i64 + j.clone()) };
+    let copy = |scale: f64| {
+        Stmt::Map(Map {
+            axes: vec![7i64.into()],
+            dst: Access::new(Z, i.clone() * 7i64 + i.clone().modulo(3i64) - i.clone().modulo(3i64), [one()]),
+            value: Value::Call(Function::Mul, vec![load(S, &[one()]), Value::Const(scale)]),
+        })
+    };
+    let inner = vec![
+        Stmt::Map(fill),
+        Stmt::If {
+            left: j.clone().floor_div(2i64),
+            right: i.clone().min(3i64),
+            then: vec![copy(1.0)],
+            otherwise: vec![copy(-1.0)],
+        },
+    ];
+    let body = vec![Stmt::For {
+        var: VarId(0),
+        from: zero(),
+        to: M,
+        step: one(),
+        body: vec![Stmt::For { var: VarId(1), from: (-3i64).into(), to: N, step: 2i64.into(), body: inner }],
+    }];
+    Case::new([5, 8, 0], vec![0.0], vec![0.0], vec![0.0; 35], body).agree("loops", 1e-6);
+}
+
+#[test]
+fn grids_run_on_threads() {
+    let (m, n) = (37, 21);
+    let x = Random(8).vector((m * n) as usize);
+    let row = |b| Access::new(b, Int::Param(ParamId(3)) * N, [one()]);
+    let body = vec![
+        Stmt::Map(Map { axes: vec![N], dst: at(S, &[one()]), value: Value::Load(row(X)) }),
+        Stmt::Map(Map {
+            axes: vec![N],
+            dst: row(Z),
+            value: Value::Call(Function::Add, vec![load(S, &[one()]), Value::Int(Int::Param(ParamId(3)))]),
+        }),
+    ];
+    let mut case = Case::new([m, n, 0], x, vec![0.0], vec![0.0; (m * n) as usize], body);
+    case.module.params.push(Param { name: "i".into(), role: ParamRole::Grid });
+    case.module.kernels[0].grid.push(GridAxis { param: ParamId(3), extent: M });
+    case.agree("grid", 1e-6);
+    let mut want = case.start.clone();
+    interpret(&case.module, &mut case.launch(&mut want)).unwrap();
+    let code = emit(&case.module, &host()).unwrap();
+    let loaded = Loaded::new(&case.module, &code).unwrap();
+    for threads in [1, 2, 4, 64] {
+        for _ in 0..20 {
+            let mut got = case.start.clone();
+            loaded.run(case.launch(&mut got), threads).unwrap();
+            assert_eq!(got, want);
+        }
+    }
+}
+
+#[test]
+fn launches_that_do_not_fit_are_refused() {
+    let map = Map { axes: vec![M], dst: at(Z, &[one()]), value: load(X, &[one()]) };
+    let case = Case::new([4, 0, 0], vec![0.0; 4], vec![0.0], vec![0.0; 4], vec![Stmt::Map(map)]);
+    let loaded = Loaded::new(&case.module, &emit(&case.module, &host()).unwrap()).unwrap();
+    assert!(loaded.run(case.launch(&mut [0.0; 3]), 1).is_err());
+    let mut out = [0.0; 4];
+    let mut launch = case.launch(&mut out);
+    launch.inputs.remove("x");
+    assert!(loaded.run(launch, 1).is_err());
+}
