@@ -1,0 +1,132 @@
+//! The expressions of a variant, hash-consed: equal kind and type are one node, which keeps the first span.
+
+use std::collections::HashMap;
+
+use crate::source::Span;
+use crate::typed::{Expr, ExprId, ExprKind, Ty};
+
+/// What an expression depends on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Depends {
+    /// A state, or a let of the scan.
+    pub scan: bool,
+    /// The read-out, which exists only after the scan.
+    pub read: bool,
+}
+
+impl Depends {
+    pub(super) fn or(self, other: Depends) -> Depends {
+        Depends { scan: self.scan || other.scan, read: self.read || other.read }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Arena {
+    exprs: Vec<Expr>,
+    depends: Vec<Depends>,
+    known: HashMap<String, ExprId>,
+}
+
+impl Arena {
+    /// The node of this kind and type. `own` is what the node depends on by itself, its children apart.
+    pub(super) fn push(&mut self, kind: ExprKind, ty: Ty, span: Span, own: Depends) -> ExprId {
+        // f64 has no Hash; its debug text tells every number, -0 and the infinities apart.
+        let key = format!("{kind:?} {ty:?}");
+        if let Some(id) = self.known.get(&key) {
+            return *id;
+        }
+        let depends = kind.children().iter().fold(own, |all, child| all.or(self.depends[child.index()]));
+        let id = ExprId(u32::try_from(self.exprs.len()).expect("a file has fewer than 2^32 expressions"));
+        self.exprs.push(Expr { kind, ty, span });
+        self.depends.push(depends);
+        self.known.insert(key, id);
+        id
+    }
+
+    pub(super) fn get(&self, id: ExprId) -> &Expr {
+        &self.exprs[id.index()]
+    }
+
+    pub(super) fn depends(&self, id: ExprId) -> Depends {
+        self.depends[id.index()]
+    }
+
+    /// Hands the expressions over; the arena is empty afterwards.
+    pub(super) fn take(&mut self) -> Vec<Expr> {
+        self.known.clear();
+        self.depends.clear();
+        std::mem::take(&mut self.exprs)
+    }
+
+    /// The expression with each node for which `replace` knows another one replaced by it.
+    pub(super) fn rewrite(&mut self, root: ExprId, replace: &dyn Fn(&ExprKind) -> Option<ExprKind>) -> ExprId {
+        self.rewrite_known(root, replace, &mut HashMap::new())
+    }
+
+    fn rewrite_known(
+        &mut self,
+        id: ExprId,
+        replace: &dyn Fn(&ExprKind) -> Option<ExprKind>,
+        done: &mut HashMap<ExprId, ExprId>,
+    ) -> ExprId {
+        if let Some(found) = done.get(&id) {
+            return *found;
+        }
+        let Expr { kind, ty, span } = self.get(id).clone();
+        let children = kind.children();
+        let rewritten: Vec<ExprId> = children.iter().map(|c| self.rewrite_known(*c, replace, done)).collect();
+        let kind = with_children(kind, &rewritten);
+        let kind = replace(&kind).unwrap_or(kind);
+        let new = self.push(kind, ty, span, Depends::default());
+        // A leaf's own dependence is not in its kind.
+        self.depends[new.index()] = self.depends[new.index()].or(self.depends[id.index()]);
+        done.insert(id, new);
+        new
+    }
+}
+
+/// The same node over other children, given in the order of `ExprKind::children`.
+fn with_children(kind: ExprKind, new: &[ExprId]) -> ExprKind {
+    use ExprKind::*;
+    match kind {
+        Number(_)
+        | Bool(_)
+        | Size(_)
+        | Index(_)
+        | Coord { .. }
+        | Head
+        | Tensor(_)
+        | Let(_)
+        | StateOld(_)
+        | StateNew(_)
+        | IterateOld(_)
+        | Eye(_) => kind,
+        Subscript { .. } => Subscript { base: new[0], at: new[1..].to_vec() },
+        Map { function, .. } => Map { function, args: new.to_vec() },
+        Stack(_) => Stack(new.to_vec()),
+        Product(..) => Product(new[0], new[1]),
+        Transpose(_) => Transpose(new[0]),
+        SoftmaxAxis(_) => SoftmaxAxis(new[0]),
+        Flatten(_) => Flatten(new[0]),
+        Diag(_) => Diag(new[0]),
+        If { .. } => If { cond: new[0], then: new[1], otherwise: new[2] },
+        Reduce { op, index, mut domain, .. } => {
+            domain.filter = domain.filter.map(|_| new[0]);
+            Reduce { op, index, domain, body: new[new.len() - 1] }
+        }
+        Softmax { index, bound, mut domain, .. } => {
+            domain.filter = domain.filter.map(|_| new[0]);
+            Softmax { index, bound, domain, over: new[new.len() - 2], at: new[new.len() - 1] }
+        }
+        Fold { op, .. } => Fold { op, arg: new[0] },
+        Normalise { norm, .. } => Normalise { norm, arg: new[0] },
+        Cols { from, to, .. } => Cols { arg: new[0], from, to },
+        Rope2d { index, .. } => Rope2d { arg: new[0], index },
+        Conv1d { .. } => Conv1d { arg: new[0], weights: new[1] },
+        Dwconv { stride, .. } => Dwconv { arg: new[0], weights: new[1], stride },
+        Rope { .. } => Rope { arg: new[0], at: new[1], base: new[2] },
+        TopkMask { .. } => TopkMask { arg: new[0], count: new[1] },
+        SolveCg { iters, .. } => SolveCg { matrix: new[0], vector: new[1], iters },
+        Solve { .. } => Solve { matrix: new[0], vector: new[1] },
+    }
+}

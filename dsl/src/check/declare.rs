@@ -1,0 +1,183 @@
+//! Declarations: inputs, params, states and functions.
+
+use crate::ast::{self, Decl, Ident};
+use crate::shape::Size;
+use crate::typed::{self, AxisKind, BatchDim, Dtype, State, StateId, Tensor, TensorDim, TensorId, TensorRole, Ty};
+
+use super::scope::{Binding, Callee, Meaning, Scope};
+use super::{Checked, Checker};
+
+impl<'a> Checker<'a> {
+    pub(super) fn tensors(&mut self, decls: &'a [Decl], role: TensorRole) {
+        for decl in decls {
+            let dtype = self.dtype(decl.dtype.as_ref());
+            let dims = self.tensor_dims(&decl.dims);
+            if let Some(init) = &decl.init {
+                let help = "inputs and params are given at run time; a default stands on a parameter of the variant";
+                self.fail::<()>("initial-value", "only a state has an initial value".into(), init.span, "here", help);
+            }
+            for name in &decl.names {
+                match (dtype, &dims) {
+                    (Some(dtype), Some(dims)) => self.declare_tensor(name, role, dtype, dims.clone()),
+                    _ => self.poison(name),
+                }
+            }
+        }
+    }
+
+    fn declare_tensor(&mut self, name: &Ident, role: TensorRole, dtype: Dtype, dims: Vec<TensorDim>) {
+        let id = TensorId(u32::try_from(self.variant.tensors.len()).expect("a file has fewer than 2^32 tensors"));
+        if self.declare(name, Binding::Tensor(id)).is_some() {
+            self.variant.tensors.push(Tensor { name: name.name.clone(), span: name.span, role, dtype, dims });
+        }
+    }
+
+    fn dtype(&mut self, dtype: Option<&Ident>) -> Checked<Dtype> {
+        match dtype.map(|ident| (ident, ident.name.as_str())) {
+            None | Some((_, "f32")) => Some(Dtype::F32),
+            Some((_, "i32")) => Some(Dtype::I32),
+            Some((ident, name)) => self.fail(
+                "unknown-type",
+                format!("`{name}` is no type of numbers"),
+                ident.span,
+                "not known here",
+                "write `f32` (or nothing) or `i32`",
+            ),
+        }
+    }
+
+    fn tensor_dims(&mut self, dims: &'a [ast::Expr]) -> Checked<Vec<TensorDim>> {
+        let scope = Scope::default();
+        let sizes: Vec<Checked<TensorDim>> = dims.iter().map(|dim| self.tensor_dim(dim, &scope)).collect();
+        let dims_known: Option<Vec<TensorDim>> = sizes.into_iter().collect();
+        let dims_known = dims_known?;
+        for (place, dim) in dims_known.iter().enumerate() {
+            let twice = dim.batch.is_some() && dims_known[..place].iter().any(|other| other.batch == dim.batch);
+            if twice {
+                let message = format!("the batch axis `{}` stands twice in one shape", self.size_text(&dim.size));
+                return self.fail("batch-axis-twice", message, dims[place].span, "the second time", "");
+            }
+        }
+        Some(dims_known)
+    }
+
+    fn tensor_dim(&mut self, dim: &'a ast::Expr, scope: &Scope<'a>) -> Checked<TensorDim> {
+        if let ast::ExprKind::Name(name) = &dim.kind {
+            if let Some(Meaning::Bound(Binding::Axis(id))) = self.meaning(name, scope) {
+                let batch = match self.variant.axes[id.0 as usize].kind {
+                    AxisKind::Batch => Some(BatchDim::Index(id)),
+                    AxisKind::Group => self.group(id),
+                    AxisKind::Own => None,
+                };
+                // As written: a lone axis is bound by the tensor, derived or not.
+                return Some(TensorDim { size: Size::axis(id), batch });
+            }
+        }
+        let size = self.size(dim, scope)?;
+        if let Some(n) = size.as_constant() {
+            if n < 0 {
+                let message = format!("a size cannot be negative: {n}");
+                return self.fail("not-a-size", message, dim.span, "negative here", "");
+            }
+        }
+        Some(TensorDim { size, batch: None })
+    }
+
+    /// Where heads read an axis G of `H = G*R`.
+    fn group(&self, group: crate::shape::AxisId) -> Option<BatchDim> {
+        let head = self.variant.head?;
+        let value = self.variant.axes[head.0 as usize].value.clone()?;
+        let one = Size::constant(1);
+        // H / G: the other factor is what the product leaves with G at 1.
+        let ratio = value.substitute(&|axis| (axis == group).then(|| one.clone()));
+        Some(BatchDim::Group { of: head, ratio })
+    }
+
+    pub(super) fn declare_states(&mut self, decls: &'a [Decl]) {
+        for decl in decls {
+            let shape = self.state_dims(decl);
+            let init = self.initial_value(decl, shape.as_deref());
+            for name in &decl.names {
+                match (&shape, init) {
+                    (Some(dims), Some(init)) => self.declare_state(name, dims.clone(), init),
+                    _ => self.poison(name),
+                }
+            }
+        }
+        if self.variant.token.is_none() && !self.names.contains_key("T") {
+            if let Some(decl) = decls.first() {
+                let help = "list it: `axes T;`";
+                let message = "a state is updated token by token, and this variant has no axis `T`".to_string();
+                self.fail::<()>("no-token-axis", message, decl.span, "needs tokens", help);
+            }
+        }
+    }
+
+    fn declare_state(&mut self, name: &Ident, dims: Vec<Size>, init: typed::ExprId) {
+        let id = StateId(u32::try_from(self.variant.states.len()).expect("a file has fewer than 2^32 states"));
+        if self.declare(name, Binding::State(id)).is_some() {
+            let state = State { name: name.name.clone(), span: name.span, dims, init, decay: None };
+            self.variant.states.push(state);
+        }
+    }
+
+    fn state_dims(&mut self, decl: &'a Decl) -> Checked<Vec<Size>> {
+        let dims = self.tensor_dims(&decl.dims)?;
+        if let Some(place) = dims.iter().position(|dim| dim.batch.is_some()) {
+            return self.fail(
+                "state-batch-axis",
+                format!(
+                    "`{}` is a batch axis: every batch element has its own state",
+                    self.size_text(&dims[place].size)
+                ),
+                decl.dims[place].span,
+                "leave this axis out",
+                "a state's shape is that for one batch element and one head: `state S : [K,V] = 0;`",
+            );
+        }
+        if dims.len() > 2 {
+            let message = format!("a state is a scalar, a vector or a matrix, not of {} axes", dims.len());
+            return self.fail("state-rank", message, decl.span, "too many axes", "");
+        }
+        // In types a derived axis is what it equals.
+        Some(dims.iter().map(|dim| dim.size.as_axis().map_or(dim.size.clone(), |id| self.axis_size(id))).collect())
+    }
+
+    fn initial_value(&mut self, decl: &'a Decl, shape: Option<&[Size]>) -> Checked {
+        let Some(init) = &decl.init else {
+            return Some(self.number_node(0.0, decl.span));
+        };
+        let value = self.expr(init, &mut Scope::default())?;
+        if self.mentions_input(value) || self.arena.depends(value).scan {
+            let help = "write a number or a param; a state given at run time replaces it";
+            let message = "an initial value is a constant or a param".to_string();
+            return self.fail("initial-value", message, init.span, "depends on an input", help);
+        }
+        let ty = self.ty(value);
+        let shape = shape?;
+        if ty.is_scalar() || self.same_type(&ty, &Ty::Array(shape.to_vec())) {
+            return Some(value);
+        }
+        let (found, wanted) = (self.type_text(&ty), self.dims_text(shape));
+        self.fail(
+            "shape-mismatch",
+            format!("the initial value is {found}, the state {wanted}"),
+            init.span,
+            &format!("{found} here"),
+            "a scalar fills the state; else the shapes must be equal",
+        )
+    }
+
+    fn mentions_input(&self, id: typed::ExprId) -> bool {
+        let kind = &self.arena.get(id).kind;
+        match kind {
+            typed::ExprKind::Tensor(tensor) => self.variant.tensors[tensor.index()].role == TensorRole::Input,
+            typed::ExprKind::Let(_) => true,
+            _ => kind.children().into_iter().any(|child| self.mentions_input(child)),
+        }
+    }
+
+    pub(super) fn function(&mut self, f: &'a ast::Function) {
+        self.functions.insert(f.name.name.clone(), Callee { params: &f.params, body: &f.body });
+    }
+}

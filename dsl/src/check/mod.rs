@@ -1,0 +1,254 @@
+//! ast -> typed: resolves names, expands functions and laws, infers index variables and shapes, and finds every error.
+//!
+//! A mistake is reported once: what depends on it is `None` and stays silent. Rooms: `scope` names and what they mean,
+//! `index` index variables, `arena` hash-consed expressions, `axes` sizes, `declare` tensors and states, `bind` lets and
+//! feature maps, `expr operator call sequence reduce` expressions, `law` decays and updates, `order` what is visible,
+//! `outputs` reads and results, `checks` the check statement, `stack` compositions. Not here: which forms exist.
+
+mod arena;
+mod axes;
+mod bind;
+mod call;
+mod checks;
+mod declare;
+mod expr;
+mod index;
+mod law;
+mod operator;
+mod order;
+mod outputs;
+mod reduce;
+mod scope;
+mod sequence;
+mod stack;
+#[cfg(test)]
+mod tests;
+mod update;
+
+use std::collections::{HashMap, HashSet};
+
+use crate::ast;
+use crate::diagnostic::Diagnostic;
+use crate::source::{Source, Span};
+use crate::suggest::nearest;
+use crate::typed::{self, ExprId, IndexId, LetId, Merge, StateId};
+
+use arena::Arena;
+use scope::{Callee, Named};
+
+/// What a checked part came to; None where an error is already reported.
+type Checked<T = ExprId> = Option<T>;
+
+/// Checks a file. `args` are the values given for variant parameters (`--arg W=128`).
+///
+/// # Errors
+/// Every mistake of the file, in file order.
+pub fn check(file: &ast::File, source: &Source, args: &[(String, f64)]) -> Result<typed::Program, Vec<Diagnostic>> {
+    let mut diagnostics = stack::check_items(file);
+    diagnostics.extend(unknown_args(file, args));
+    let mut program = typed::Program { source: source.clone(), variants: Vec::new(), stacks: Vec::new() };
+    for item in &file.items {
+        match item {
+            ast::Item::Variant(variant) => {
+                let mut checker = Checker::new(file, variant);
+                checker.run(variant, args);
+                diagnostics.append(&mut checker.diagnostics);
+                program.variants.push(checker.variant);
+            }
+            ast::Item::Stack(stack) => program.stacks.push(stack.name.name.clone()),
+            ast::Item::Function(_) => {}
+        }
+    }
+    if diagnostics.is_empty() {
+        return Ok(program);
+    }
+    let place = |d: &Diagnostic| d.labels.first().map_or(0, |label| label.span.start);
+    diagnostics.sort_by_key(place);
+    let mut seen = HashSet::new();
+    diagnostics.retain(|d| seen.insert((d.code, d.labels.first().map(|label| label.span), d.message.clone())));
+    Err(diagnostics)
+}
+
+/// Overrides that name no parameter of any variant.
+fn unknown_args(file: &ast::File, args: &[(String, f64)]) -> Vec<Diagnostic> {
+    let params: Vec<&ast::Ident> = file
+        .items
+        .iter()
+        .flat_map(|item| match item {
+            ast::Item::Variant(variant) => variant.params.as_slice(),
+            ast::Item::Stack(stack) => stack.params.as_slice(),
+            ast::Item::Function(_) => &[],
+        })
+        .map(|param| &param.name)
+        .collect();
+    let unknown = args.iter().filter(|(name, _)| params.iter().all(|param| param.name != *name));
+    unknown
+        .map(|(name, _)| {
+            let error = Diagnostic::new("unknown-arg", format!("no variant of this file has a parameter `{name}`"));
+            match nearest(name, params.iter().map(|param| param.name.as_str())) {
+                Some(near) => error.help(format!("did you mean `{near}`?")),
+                None if params.is_empty() => error.help("no variant of this file takes arguments"),
+                None => {
+                    let list: Vec<_> = params.iter().map(|param| format!("`{}`", param.name)).collect();
+                    error.help(format!("the parameters are {}", list.join(", ")))
+                }
+            }
+        })
+        .collect()
+}
+
+/// One variant being checked.
+struct Checker<'a> {
+    file: &'a ast::File,
+    diagnostics: Vec<Diagnostic>,
+    variant: typed::Variant,
+    arena: Arena,
+    names: HashMap<String, Named>,
+    functions: HashMap<String, Callee<'a>>,
+    /// The variant's index variables by name: one index is one axis.
+    indices: HashMap<String, IndexId>,
+    /// The copies that softmaxes over an index bind.
+    copies: HashMap<IndexId, Vec<IndexId>>,
+    /// Axes named only in another's definition, which a later `axes` may still list.
+    implicit: HashSet<String>,
+    batch_names: HashSet<String>,
+    states: HashMap<StateId, update::Progress>,
+    update_counts: HashMap<String, usize>,
+    /// Unqualified decays in force and those `on` a state.
+    decays: Vec<law::DecayInForce>,
+    /// Statements after the one being checked.
+    rest: &'a [ast::Stmt],
+    has_read: bool,
+    /// The read-out as what follows sees it: the read, or the last norm of it.
+    read: Option<LetId>,
+    read_span: Option<Span>,
+    outputs: HashMap<String, Span>,
+    order: Option<Span>,
+}
+
+impl<'a> Checker<'a> {
+    fn new(file: &'a ast::File, variant: &'a ast::Variant) -> Self {
+        let mut functions = HashMap::new();
+        for item in &file.items {
+            if let ast::Item::Function(f) = item {
+                functions.insert(f.name.name.clone(), Callee { params: &f.params, body: &f.body });
+            }
+        }
+        Self {
+            file,
+            diagnostics: Vec::new(),
+            variant: empty(variant),
+            arena: Arena::default(),
+            names: HashMap::new(),
+            functions,
+            indices: HashMap::new(),
+            copies: HashMap::new(),
+            implicit: HashSet::new(),
+            batch_names: HashSet::from(["B".to_string(), "H".to_string()]),
+            states: HashMap::new(),
+            update_counts: HashMap::new(),
+            decays: Vec::new(),
+            rest: &[],
+            has_read: variant.body.iter().any(|stmt| matches!(stmt.kind, ast::StmtKind::Read { .. })),
+            read: None,
+            read_span: None,
+            outputs: HashMap::new(),
+            order: None,
+        }
+    }
+
+    fn run(&mut self, variant: &'a ast::Variant, args: &[(String, f64)]) {
+        self.parameters(variant, args);
+        self.collect_batch(&variant.body);
+        self.count_updates(&variant.body);
+        for (place, stmt) in variant.body.iter().enumerate() {
+            self.rest = &variant.body[place + 1..];
+            self.statement(stmt);
+        }
+        self.rest = &[];
+        self.finish(variant);
+        for stmt in &variant.body {
+            if let ast::StmtKind::Check(items) = &stmt.kind {
+                self.check_statement(items);
+            }
+        }
+        self.variant.exprs = self.arena.take();
+    }
+
+    fn statement(&mut self, stmt: &'a ast::Stmt) {
+        use ast::StmtKind::*;
+        match &stmt.kind {
+            Axes(axes) => self.axes(axes),
+            Batch(names) => self.batch(names),
+            Input(decls) => self.tensors(decls, typed::TensorRole::Input),
+            Param(decls) => self.tensors(decls, typed::TensorRole::Param),
+            State(decls) => self.declare_states(decls),
+            Function(f) => self.function(f),
+            Feature { name, params, body, on } => self.feature(name, params, body.as_ref(), on),
+            Let { lhs, value, iterate: None } => self.let_statement(lhs, value),
+            Let { lhs, value, iterate: Some(iterate) } => self.iterate(lhs, value, iterate),
+            Order { orders, merge } => self.order(orders, merge.as_ref(), stmt.span),
+            Local(local) => self.local(local, stmt.span),
+            Decay { lhs, value, on } => self.decay(lhs, value.as_ref(), on),
+            Law { state, law } => self.law(state, law, stmt.span),
+            Recurrence { lhs, value } => self.recurrence(lhs, value, stmt.span),
+            Read { lhs, value } => self.read_statement(lhs, value),
+            Norm { norm, over } => self.norm(norm, over),
+            Output { lhs, value } => self.output(lhs, value.as_ref(), stmt.span),
+            Check(_) => {}
+        }
+    }
+
+    /// What can be said only once the whole variant is read.
+    fn finish(&mut self, variant: &'a ast::Variant) {
+        if self.variant.orders.is_empty() && self.order.is_none() {
+            let causal = typed::Order { kind: typed::OrderKind::Causal, bindings: Vec::new(), by: None };
+            self.variant.orders.push(causal);
+        }
+        if self.outputs.is_empty() {
+            let error = Diagnostic::new("no-output", format!("the variant `{}` has no output", variant.name.name))
+                .label(variant.name.span, "nothing is given out here")
+                .help("say what it computes: `output o[t] = ...;`");
+            self.report(error);
+        }
+        self.states_under_orders();
+        self.states_under_locals();
+        self.states_without_update();
+    }
+
+    fn report(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// Reports an error at one place and gives None, so that nothing follows from it.
+    fn fail<T>(&mut self, code: &'static str, message: String, span: Span, label: &str, help: &str) -> Checked<T> {
+        let mut error = Diagnostic::new(code, message).label(span, label);
+        if !help.is_empty() {
+            error = error.help(help);
+        }
+        self.report(error);
+        None
+    }
+}
+
+fn empty(variant: &ast::Variant) -> typed::Variant {
+    typed::Variant {
+        name: variant.name.name.clone(),
+        span: variant.span,
+        args: Vec::new(),
+        axes: Vec::new(),
+        token: None,
+        head: None,
+        grid: None,
+        tensors: Vec::new(),
+        states: Vec::new(),
+        lets: Vec::new(),
+        indices: Vec::new(),
+        exprs: Vec::new(),
+        body: Vec::new(),
+        orders: Vec::new(),
+        merge: Merge::Sum,
+        locals: Vec::new(),
+        checks: typed::Checks::default(),
+    }
+}
