@@ -144,9 +144,9 @@ mod tests {
     #[test]
     fn constants_fold_and_units_vanish() {
         let t = Int::Param(ParamId(0));
-        assert_eq!(t.clone() * 1 + 0, t);
+        assert_eq!(t.clone() * 1i64 + 0i64, t);
         assert_eq!(t.clone() - t.clone(), Int::Const(0));
         assert_eq!((Int::from(7i64)).floor_div(2i64), Int::Const(3));
-        assert_eq!((t * 3 + 1).eval(&|_| 5, &|_| 0), 16);
+        assert_eq!((t * 3i64 + 1i64).eval(&|_| 5, &|_| 0), 16);
     }
 }

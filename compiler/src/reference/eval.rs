@@ -2,7 +2,7 @@
 //! asked for, a branch when it is taken. Scans are driven from `scan`; reductions are in `reduce`.
 
 use chunkwise_dsl::typed::{
-    BatchDim, ExprId, ExprKind, Function, GridAxis, IndexId, LetId, LetValue, Order, Ty, Variant,
+    BatchDim, ExprId, ExprKind, Function, GridAxis, IndexId, LetId, LetValue, Order, StateId, Ty, Variant,
 };
 
 use super::facts::{Facts, Needs};
@@ -164,8 +164,8 @@ impl<'a> Evaluator<'a> {
             ExprKind::Head => Value::Scalar(self.head as f64),
             ExprKind::Tensor(tensor) => self.tensors[tensor.index()].clone(),
             ExprKind::Let(name) => self.whole(*name),
-            ExprKind::StateOld(state) => self.old[state.index()].clone(),
-            ExprKind::StateNew(state) => self.new[state.index()].clone(),
+            ExprKind::StateOld(state) => held(&self.old, *state, dims),
+            ExprKind::StateNew(state) => held(&self.new, *state, dims),
             ExprKind::IterateOld(name) => self.iterates[name.index()].clone(),
             ExprKind::Subscript { base, at } => self.subscript(*base, at),
             ExprKind::Map { function, args } => self.map(*function, args, dims),
@@ -442,6 +442,11 @@ impl<'a> Evaluator<'a> {
         let bindings = &self.order?.bindings;
         bindings.iter().find(|(name, _)| *name == id).map(|(_, value)| *value)
     }
+}
+
+/// A state's value; outside the scan there is none, and it reads 0.
+fn held(states: &[Value], state: StateId, dims: Dims) -> Value {
+    states.get(state.index()).cloned().unwrap_or_else(|| Value::full(0.0, dims))
 }
 
 /// Calls with every place of a shape, the last axis fastest.

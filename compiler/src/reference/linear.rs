@@ -56,6 +56,9 @@ impl Factor {
 
 /// The matrix product: the last axis of the left factor with the first of the right.
 pub(super) fn product(left: &Factor, right: &Value, dims: Dims) -> Value {
+    if dims.len() == 0 {
+        return Value::Scalar(dot(left.value.data(), right.data()));
+    }
     let columns = right.data().len().checked_div(left.inner).unwrap_or(0);
     let (a, b) = (left.value.data(), right.data());
     let mut out = vec![0.0; dims.size()];

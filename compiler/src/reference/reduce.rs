@@ -32,6 +32,14 @@ impl Evaluator<'_> {
             self.each(index, domain, &mut |this, at| total.take(op, this.scalar(body), at));
             return Value::Scalar(total.result(op));
         }
+        if op == ReduceOp::Sum {
+            let mut totals = vec![0.0; dims.size()];
+            self.each(index, domain, &mut |this, _| {
+                let value = this.eval(body);
+                totals.iter_mut().zip(value.data()).for_each(|(total, x)| *total += x);
+            });
+            return Value::new(totals, dims);
+        }
         let mut totals = vec![Accumulator::new(op); dims.size()];
         self.each(index, domain, &mut |this, at| {
             let value = this.eval(body);

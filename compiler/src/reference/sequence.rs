@@ -40,8 +40,9 @@ pub(super) fn dwconv(x: &Value, w: &Value, grid: GridSize, stride: i64, dims: Di
     }
     let (ky, kx) = (wanted.get(wanted.len() - 2), wanted.last());
     let shared = wanted.len() == 2;
-    // A result that is as long as the tokens keeps those before the grid.
-    let offset = if stride == 1 { grid.offset } else { 0 };
+    // Of all tokens, those before the grid stay in place; of the grid's alone, there are none.
+    let before = x.dims().get(0).saturating_sub(grid.rows * grid.columns).min(grid.offset);
+    let offset = if stride == 1 { before } else { 0 };
     let (xs, ws) = (x.data(), w.data());
     let mut data = vec![0.0; dims.size()];
     let kept = |n: usize| n.div_ceil(stride);
@@ -52,7 +53,7 @@ pub(super) fn dwconv(x: &Value, w: &Value, grid: GridSize, stride: i64, dims: Di
             let y = (row * stride + a).checked_sub(ky / 2).filter(|y| *y < grid.rows);
             let x = (column * stride + b).checked_sub(kx / 2).filter(|x| *x < grid.columns);
             let (Some(y), Some(x)) = (y, x) else { continue };
-            let from = (grid.offset + y * grid.columns + x) * width;
+            let from = (before + y * grid.columns + x) * width;
             let Some(input) = xs.get(from..from + width) else { continue };
             for (channel, (out, x)) in out.iter_mut().zip(input).enumerate() {
                 let first = if shared { 0 } else { channel * ky * kx };
