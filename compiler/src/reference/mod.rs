@@ -31,7 +31,7 @@ pub use value::Array;
 use value::{Dims, MOST_DIMS, Value};
 
 /// Deep programs recurse deeply; only what is touched costs memory.
-const STACK: usize = 256 << 20;
+const STACK: usize = 64 << 20;
 
 /// What a run gives: outputs in file order, and the final states where they are carried (none otherwise). Shapes are
 /// those of `bind::output_shape` and `bind::state_shape`.

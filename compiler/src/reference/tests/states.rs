@@ -28,12 +28,12 @@ fn gated_delta(x: &Arrays, [b, h]: [usize; 2], backwards: bool) -> Vec<Vec<f64>>
     for n in 0..tokens {
         let t = if backwards { tokens - 1 - n } else { n };
         let (a, beta) = (x["g"].at(&[b, t, h]).exp(), x["beta"].at(&[b, t, h]));
-        let k = |n: usize| x["k"].at(&[b, t, h, n]);
+        let k: Vec<f64> = (0..k_size).map(|n| x["k"].at(&[b, t, h, n])).collect();
         s.iter_mut().flatten().for_each(|s| *s *= a);
         for v in 0..v_size {
-            let old: f64 = (0..k_size).map(|n| k(n) * s[n][v]).sum();
+            let old: f64 = k.iter().zip(&s).map(|(k, row)| k * row[v]).sum();
             let write = beta * (x["v"].at(&[b, t, h, v]) - old);
-            (0..k_size).for_each(|n| s[n][v] += k(n) * write);
+            k.iter().zip(&mut s).for_each(|(k, row)| row[v] += k * write);
         }
         reads[t] = (0..v_size).map(|v| (0..k_size).map(|n| s[n][v] * x["q"].at(&[b, t, h, n])).sum()).collect();
     }
