@@ -63,6 +63,24 @@ impl<'a> Arena<'a> {
         self.uses.get(&id).copied().unwrap_or(0)
     }
 
+    /// Counts the uses of every node below these.
+    pub fn count_uses(&mut self, roots: &[ExprId]) {
+        let mut open = roots.to_vec();
+        let mut seen: BTreeSet<ExprId> = open.iter().copied().collect();
+        while let Some(id) = open.pop() {
+            let mut below = self.children(id);
+            if let ExprKind::Let(of) = self.expr(id).kind {
+                below.extend(self.let_value(of));
+            }
+            for child in below {
+                *self.uses.entry(child).or_insert(0) += 1;
+                if seen.insert(child) {
+                    open.push(child);
+                }
+            }
+        }
+    }
+
     pub fn children(&self, id: ExprId) -> Vec<ExprId> {
         self.expr(id).kind.children()
     }
@@ -74,9 +92,6 @@ impl<'a> Arena<'a> {
             return id;
         }
         let id = ExprId(self.exprs.len() as u32);
-        for child in kind.children() {
-            *self.uses.entry(child).or_insert(0) += 1;
-        }
         self.exprs.push(Expr { kind, ty, span });
         self.keys.insert(key, id);
         id
@@ -271,6 +286,10 @@ impl<'a> Arena<'a> {
                 let arg = self.below(arg, &at, span);
                 self.intern(ExprKind::Cols { arg, from, to }, ty, span)
             }
+            ExprKind::Rope { arg, at: turned, base } if inside && at.len() < dims.len() => {
+                let (arg, at) = (self.below(arg, &at, span), self.below(turned, &at, span));
+                self.intern(ExprKind::Rope { arg, at, base }, ty, span)
+            }
             ExprKind::Product(a, b) if inside && at.len() == 1 && self.is_matrix(a) && self.is_matrix(b) => {
                 let vector = self.below(a, &at, span);
                 let flipped = Ty::Array(self.dims(b).into_iter().rev().collect());
@@ -367,17 +386,9 @@ impl<'a> Arena<'a> {
         if ty.dims().len() == 2 && matches!(self.expr(b).ty, Ty::Row(_)) {
             return self.intern(ExprKind::Product(a, b), ty, span);
         }
-        if self.is_matrix(a) {
-            if let Some(made) = self.left(a, b, &ty, span) {
-                return made;
-            }
-        }
-        if self.is_matrix(b) {
-            if let Some(made) = self.right(a, b, &ty, span) {
-                return made;
-            }
-        }
-        self.intern(ExprKind::Product(a, b), ty, span)
+        let left = self.is_matrix(a).then(|| self.left(a, b, &ty, span)).flatten();
+        let made = left.or_else(|| self.is_matrix(b).then(|| self.right(a, b, &ty, span)).flatten());
+        made.unwrap_or_else(|| self.intern(ExprKind::Product(a, b), ty, span))
     }
 
     fn left(&mut self, a: ExprId, b: ExprId, ty: &Ty, span: Span) -> Option<ExprId> {

@@ -11,6 +11,9 @@ use super::{Lowering, Part, Result};
 /// Axes that one statement may have.
 const AXES: usize = 3;
 
+/// A statistic's term, of the element and of what other statistics of the same row are.
+type OfElement<'v> = dyn Fn(Value, &dyn Fn(&Tile) -> Value) -> Value + 'v;
+
 /// The axes of a statement and the loops around it.
 pub(super) struct Nest {
     pub loops: Vec<(VarId, Int)>,
@@ -106,10 +109,11 @@ impl Lowering<'_> {
             if !seen.insert(x) {
                 continue;
             }
-            if let ExprKind::Subscript { at, .. } = &self.arena.expr(x).kind {
-                if self.positional(at) && at.iter().any(|&x| divides(x)) {
-                    return true;
-                }
+            if let ExprKind::Subscript { at, .. } = &self.arena.expr(x).kind
+                && self.positional(at)
+                && at.iter().any(|&x| divides(x))
+            {
+                return true;
             }
             open.extend(self.arena.children(x));
         }
@@ -249,7 +253,7 @@ impl Lowering<'_> {
         (id, x): (ExprId, &Tile),
         op: ReduceOp,
         indices: &[IndexId],
-        value: &dyn Fn(Value, &dyn Fn(&Tile) -> Value) -> Value,
+        value: &OfElement,
     ) -> Result<Tile> {
         let mut dims = self.extents(id);
         let inner = dims.pop().unwrap_or(Int::from(1i64));

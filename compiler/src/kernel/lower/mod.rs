@@ -15,12 +15,14 @@ mod place;
 mod product;
 pub mod recurrent;
 mod sequence;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 use std::collections::HashMap;
 
 use chunkwise_dsl::shape::{AxisId, Factor, Size};
-use chunkwise_dsl::typed::{AxisKind, ExprId, ExprKind, IndexId, Output, Variant};
+use chunkwise_dsl::typed::{AxisKind, ExprId, ExprKind, IndexId, LetId, Output, StateId, Stmt as Source, Ty, Variant};
 
 use crate::Unsupported;
 use crate::bind::Sizes;
@@ -96,14 +98,16 @@ impl<'a> Lowering<'a> {
 
     /// Makes all nodes, so that what is shared is known before anything is fused. Refusals come when a value is asked for.
     fn count_uses(&mut self) {
+        let mut roots = Vec::new();
         for stmt in &self.variant.body {
-            match stmt {
-                chunkwise_dsl::typed::Stmt::Update(update) => drop(self.arena.convert(update.value)),
-                chunkwise_dsl::typed::Stmt::Output(output) => drop(self.output_node(output)),
-                chunkwise_dsl::typed::Stmt::Read(of) => drop(self.arena.let_value(*of)),
-                chunkwise_dsl::typed::Stmt::Let(_) => {}
-            }
+            roots.extend(match stmt {
+                Source::Update(update) => self.arena.convert(update.value).ok(),
+                Source::Output(output) => self.output_node(output).ok().map(|(id, _)| id),
+                Source::Read(of) => self.arena.let_value(*of).ok(),
+                Source::Let(_) => None,
+            });
         }
+        self.arena.count_uses(&roots);
     }
 
     pub fn variant(&self) -> &'a Variant {
@@ -206,18 +210,18 @@ impl<'a> Lowering<'a> {
     }
 
     /// Presets `S[t-1]`, in the innermost scope.
-    pub fn bind_old(&mut self, state: chunkwise_dsl::typed::StateId, tile: Tile) {
+    pub fn bind_old(&mut self, state: StateId, tile: Tile) {
         self.bind_state(state, ExprKind::StateOld(state), tile);
     }
 
     /// Presets `S[t]`, in the innermost scope.
-    pub fn bind_new(&mut self, state: chunkwise_dsl::typed::StateId, tile: Tile) {
+    pub fn bind_new(&mut self, state: StateId, tile: Tile) {
         self.bind_state(state, ExprKind::StateNew(state), tile);
     }
 
-    fn bind_state(&mut self, state: chunkwise_dsl::typed::StateId, kind: ExprKind, tile: Tile) {
+    fn bind_state(&mut self, state: StateId, kind: ExprKind, tile: Tile) {
         let state = &self.variant.states[state.index()];
-        let (ty, span) = (chunkwise_dsl::typed::Ty::Array(state.dims.clone()), state.span);
+        let (ty, span) = (Ty::Array(state.dims.clone()), state.span);
         let id = self.arena.intern(kind, ty, span);
         self.preset(id, tile);
     }
@@ -243,7 +247,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The tile of a let at `[t]`, or of a let without indices.
-    pub fn let_value(&mut self, of: chunkwise_dsl::typed::LetId) -> Result<Tile> {
+    pub fn let_value(&mut self, of: LetId) -> Result<Tile> {
         let id = self.arena.let_value(of)?;
         self.seen(id)
     }
@@ -290,12 +294,10 @@ impl<'a> Lowering<'a> {
         if self.at_run_time(axis) {
             return Int::Param(self.param(&declared.name.clone(), ParamRole::Size(declared.name.clone())));
         }
-        if let Some(value) = declared.value.clone() {
-            if value.axes().iter().any(|&a| self.at_run_time(a)) {
-                return self.size(&value);
-            }
+        match declared.value.clone() {
+            Some(value) if value.axes().iter().any(|&a| self.at_run_time(a)) => self.size(&value),
+            _ => Int::from(self.sizes.get(axis).unwrap_or(0)),
         }
-        Int::from(self.sizes.get(axis).unwrap_or(0))
     }
 
     fn at_run_time(&self, axis: AxisId) -> bool {
@@ -318,7 +320,9 @@ impl<'a> Lowering<'a> {
             return work(self);
         }
         let deeper = self.scopes.split_off(level + 1);
+        self.anchors.clear();
         let result = work(self);
+        self.anchors.clear();
         self.scopes.extend(deeper);
         result
     }

@@ -3,6 +3,7 @@
 use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::typed::{BatchDim, Dtype, ExprId, IndexId, Output, OutputDim, StateId, TensorId};
 
+use crate::bind::output_dims;
 use crate::kernel::{BufferId, BufferRole, Elem, GridAxis, Int};
 
 use super::arena::refusal;
@@ -124,7 +125,7 @@ impl Lowering<'_> {
             Some(place) => Some(place),
             None => self.token_axis_of(output, &own).then_some(0),
         };
-        let order = memory_order(&output.dims, own.len());
+        let order = output_dims(self.variant, output);
         let mut stride = Int::from(1i64);
         let mut offset = Int::from(0i64);
         let mut strides = vec![Int::from(0i64); own.len()];
@@ -153,14 +154,4 @@ impl Lowering<'_> {
             .collect();
         Tile { buffer, offset, row, dims }
     }
-}
-
-fn memory_order(dims: &[OutputDim], own: usize) -> Vec<OutputDim> {
-    let mut order = dims.to_vec();
-    for place in 0..own {
-        if !order.contains(&OutputDim::Own(place)) {
-            order.push(OutputDim::Own(place));
-        }
-    }
-    order
 }

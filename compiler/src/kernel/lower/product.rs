@@ -3,7 +3,7 @@
 
 use chunkwise_dsl::typed::{ExprId, Function, IndexId};
 
-use crate::kernel::{Access, Int, Product, ReduceOp, Stmt, Triangle};
+use crate::kernel::{Access, Elem, Int, Product, ReduceOp, Stmt, Triangle};
 
 use super::emit::call;
 use super::tile::{At, Tile, TileDim};
@@ -40,6 +40,9 @@ impl Lowering<'_> {
             (2, 2) => (self.tile(a)?, self.dense_tile(b)?),
             _ => return Ok(false),
         };
+        if [&left, &right].iter().any(|tile| self.module.buffers[tile.buffer.index()].elem != Elem::F32) {
+            return Ok(false);
+        }
         let target = if dst.last_is_dense() { dst.clone() } else { self.room(id, "product", &[]) };
         if ranks == (2, 2) {
             self.push_matrix_product(&target, &left, &right);

@@ -221,7 +221,8 @@ impl Lowering<'_> {
         let turns = self.turns(id, base, &length)?;
         let nest = self.nest(id, indices, &dims, 3);
         let pair = nest.dims.last().cloned().unwrap_or_default();
-        let at = self.operand(at, &[], &nest.frame, true)?;
+        let lines = self.arena.dims(at).len();
+        let at = self.operand(at, &nest.dims[..lines.min(nest.dims.len())], &nest.frame, true)?;
         let angle = self.angle(at, base, (&turns, &pair), &length, &nest.frame)?;
         for odd in 0..2i64 {
             let element = |odd: i64| {
@@ -240,6 +241,22 @@ impl Lowering<'_> {
             let target = nest.frame.access(dst, &places);
             self.emit(&nest, Stmt::Map(Map { axes: nest.axes.clone(), dst: target, value }));
         }
+        if matches!(length, Int::Const(n) if n % 2 == 1) {
+            self.fill_last(dst, id, arg, indices)?;
+        }
+        Ok(())
+    }
+
+    /// The last element as it is: an odd one has no partner.
+    fn fill_last(&mut self, dst: &Tile, id: ExprId, arg: ExprId, indices: &[IndexId]) -> Result<()> {
+        let mut dims = self.extents(id);
+        let last = dims.pop().map_or(At::default(), |length| At::constant(length - 1i64));
+        let nest = self.nest(id, indices, &dims, 3);
+        let at: Vec<At> = nest.dims.iter().cloned().chain([last.clone()]).collect();
+        let value = self.operand(arg, &at, &nest.frame, true)?;
+        let places: Vec<At> = nest.places().into_iter().chain([last]).collect();
+        let target = nest.frame.access(dst, &places);
+        self.emit(&nest, Stmt::Map(Map { axes: nest.axes.clone(), dst: target, value }));
         Ok(())
     }
 

@@ -1,0 +1,254 @@
+//! Lowered programs, run by the kernel interpreter, against the reference.
+
+use std::collections::BTreeMap;
+
+use chunkwise_dsl::source::Source;
+use chunkwise_dsl::typed::Variant;
+
+use crate::bind::{Sizes, bind_dims, carries_state, state_shape, tensor_shape};
+use crate::kernel::{BufferRole, Module, ParamRole, check, interp};
+use crate::reference::{self, Array, Results};
+
+use super::recurrent::raw;
+
+fn variant(text: &str) -> Variant {
+    let source = Source::new("test.attn", text);
+    let file = chunkwise_dsl::parse::parse(&source).unwrap_or_else(|e| panic!("{e:?}"));
+    let program = chunkwise_dsl::check::check(&file, &source, &[]).unwrap_or_else(|e| panic!("{e:?}"));
+    program.variants.into_iter().next().unwrap()
+}
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((self.0 >> 33) as f64 / (1u64 << 30) as f64 - 1.0) * 1.2
+    }
+
+    fn array(&mut self, shape: Vec<usize>) -> Array {
+        let mut array = Array::zeros(shape);
+        array.data.iter_mut().for_each(|x| *x = self.next());
+        array
+    }
+}
+
+fn param(variant: &Variant, sizes: &Sizes, module: &Module, chunk: usize) -> Vec<i64> {
+    let size = |name: &str| {
+        let place = variant.axes.iter().position(|axis| axis.name == name).unwrap();
+        sizes.get(chunkwise_dsl::shape::AxisId(place as u32)).unwrap() as i64
+    };
+    let of = |role: &ParamRole| match role {
+        ParamRole::Size(name) => size(name),
+        ParamRole::Chunk => chunk as i64,
+        ParamRole::Grid => 0,
+    };
+    module.params.iter().map(|param| of(&param.role)).collect()
+}
+
+fn run(
+    variant: &Variant,
+    sizes: &Sizes,
+    module: &Module,
+    chunk: usize,
+    (inputs, initial): (&BTreeMap<String, Array>, &BTreeMap<String, Array>),
+) -> BTreeMap<String, Vec<f64>> {
+    check(module).unwrap_or_else(|e| panic!("{}", e.join("\n")));
+    let params = param(variant, sizes, module, chunk);
+    let mut buffers: Vec<Vec<f64>> = module
+        .buffers
+        .iter()
+        .map(|buffer| match buffer.role {
+            BufferRole::Input => inputs[&buffer.name].data.clone(),
+            BufferRole::StateIn => initial[&buffer.name].data.clone(),
+            _ => vec![f64::NAN; buffer.size.eval(&|p| params[p.index()], &|_| 0).max(0) as usize],
+        })
+        .collect();
+    interp::run(module, &params, &mut buffers).unwrap_or_else(|e| panic!("{e}"));
+    let kept = |role| matches!(role, BufferRole::Output | BufferRole::StateOut);
+    let named = module.buffers.iter().zip(buffers).filter(|(buffer, _)| kept(buffer.role));
+    named.map(|(buffer, data)| (buffer.name.clone(), data)).collect()
+}
+
+fn agree_at(variant: &Variant, dims: &[(&str, usize)], chunk: usize) {
+    let owned: Vec<(String, usize)> = dims.iter().map(|(name, n)| (name.to_string(), *n)).collect();
+    let sizes = bind_dims(variant, &owned).unwrap();
+    let mut random = Random(7);
+    let mut inputs = BTreeMap::new();
+    for tensor in &variant.tensors {
+        let mut array = random.array(tensor_shape(tensor, &sizes));
+        if tensor.dtype == chunkwise_dsl::typed::Dtype::I32 {
+            array.data.iter_mut().for_each(|x| *x = (*x * 4.0).floor());
+        }
+        inputs.insert(tensor.name.clone(), array);
+    }
+    let carried = carries_state(variant);
+    let mut initial = BTreeMap::new();
+    for state in &variant.states {
+        let shape = state_shape(variant, state, &sizes);
+        initial.insert(state.name.clone(), if carried { random.array(shape) } else { Array::zeros(shape) });
+    }
+    let given = if carried { initial.clone() } else { BTreeMap::new() };
+    let Results { outputs, states } = reference::run(variant, &sizes, &inputs, &given).unwrap();
+    let module = raw(variant, &sizes).unwrap_or_else(|e| panic!("{e}"));
+    let got = run(variant, &sizes, &module, chunk, (&inputs, &initial));
+    for (name, wanted) in outputs.iter().chain(&states) {
+        let most = wanted.data.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
+        assert_eq!(got[name].len(), wanted.data.len(), "{name} at {dims:?}");
+        for (place, (x, y)) in got[name].iter().zip(&wanted.data).enumerate() {
+            let close = (x - y).abs() <= 1e-9 * most || x == y || (x.is_nan() && y.is_nan());
+            assert!(close, "{name}[{place}] is {x}, expected {y}, at {dims:?}, chunk {chunk}");
+        }
+    }
+}
+
+fn agree(text: &str, dims: &[(&str, usize)]) {
+    let variant = variant(text);
+    for tokens in [0, 1, 4, 9] {
+        for chunk in [1, 4] {
+            let dims: Vec<(&str, usize)> = dims.iter().copied().chain([("T", tokens)]).collect();
+            agree_at(&variant, &dims, chunk);
+        }
+    }
+}
+
+const DIMS: [(&str, usize); 5] = [("B", 2), ("H", 2), ("K", 3), ("V", 5), ("F", 4)];
+
+fn stateless(body: &str) {
+    let text = format!(
+        "variant f {{ axes B, T, H, K, V, F; input q, k : [B,T,H,K], v : [B,H,T,V], g : [B,T,H], ids : i32 [B,T]; \
+         param w : [H,F,K], gamma : [H], c : [H,K,4], long : [H,K,11], m : [K,K]; {body} }}"
+    );
+    agree(&text, &DIMS);
+}
+
+#[test]
+fn element_wise_values_and_layouts() {
+    stateless("output o[t] = exp(g[t]) * q[t] .* k[t] + gamma; output p[t] = sigmoid(v[t]) * (h + t + K);");
+    stateless("let a[t] = exp(g[t]); let b[t] = a[t] .* k[t]; output o[t] = b[t] / (1 + a[t]) - b[t];");
+    stateless("output o[t] = if g[t] < 0 then k[t] else 0; output s[t] = k[t]' * q[t];");
+}
+
+#[test]
+fn products_with_params() {
+    stateless("output o[t] = w * q[t]; output p[t] = q[t]' * m; output r[t] = w * m * (q[t] + 1);");
+    stateless("output o[t] = (eye(K) - g[t] * k[t] * k[t]') * q[t]; output p[t] = diag(k[t]) * m * q[t];");
+    stateless("output o[t] = (k[t] * v[t]') * v[t] + m' * k[t]; output p[t] = m * diag(q[t]) * m;");
+    stateless("output o[t] = (k[t] * q[t]' + m) * m; output p[t] = k[t]' * (m .* (k[t] * q[t]'));");
+}
+
+#[test]
+fn feature_maps() {
+    stateless("feature f(x) = stack(softmax(w * x), softmax(-(w * x))) on q, k; output o[t] = q[t] .* k[t];");
+    stateless("feature n(x) = l2norm(x) on q; output o[t] = q[t]; output p[t] = rms(v[t]) + layer_norm(v[t]);");
+    stateless("output o[t] = sum(q[t]) + mean(k[t]) * max(q[t]) - min(k[t]) * norm2(v[t]);");
+    stateless("feature f(x) = flatten(x * x') on q; output o[t] = q[t]; output p[t] = cols(v[t], 1, 4);");
+    stateless("output o[t] = rope(q[t], t); output p[t] = rope(cols(v[t], 0, 4), t - 1, base = 100);");
+}
+
+#[test]
+fn other_tokens() {
+    stateless("output o[t] = q[t] - q[t-1] + k[t+1] + q[0]; output p[t] = v[t-3];");
+    stateless("let a[t] = exp(g[t]) * k[t]; output o[t] = a[t-1] + a[t]; output p[t] = silu(a[t+2]);");
+    stateless("let q = conv1d(q, c); let k = silu(conv1d(k, c)); output o[t] = q[t] .* k[t];");
+    stateless("let u[t] = exp(q[t]); let z = conv1d(u, long); output o[t] = z[t] + conv1d(z, c)[t];");
+    stateless("let s = sum[j](k[j] * q[j]'); let n = mean[j](exp(k[j])); output o[t] = s * q[t] + n;");
+    stateless("let m1 = max[j](g[j]); output o[t] = exp(g[t] - m1) * q[t div 2];");
+}
+
+#[test]
+fn index_variables() {
+    stateless("output o[t,r] = sum[k in K](w[r,k] * q[t][k]) + r; output p[t] = max[r in F](w[r] .* q[t]);");
+    stateless("let e[t,f] = exp(sum[k in K](w[f,k]) * g[t]); output o[t] = sum[f in F](e[t,f] * w[f] .* q[t]);");
+    stateless("output o[t,f] = softmax[f](w[f]' * q[t]); output p[t] = w[ids[t]] + argmax[f in F](w[f]' * k[t]);");
+    stateless("output o[t] = prod[f in F : f > 1](w[f]' * q[t]); output p[t] = mean[f in F : f != 2](w[f]);");
+}
+
+#[test]
+fn groups_and_grids() {
+    let text = "variant f { axes B, T, G, R, H = G*R, K; input q : [B,H,K,T], k : [B,T,G,K]; \
+                output o[t] = q[t] .* k[t] * (h + 1); }";
+    let text = text.replace("q : [B,H,K,T]", "q : [B,H,T,K]");
+    agree(&text, &[("B", 1), ("H", 4), ("G", 2), ("R", 2), ("K", 3)]);
+    let grid = variant(
+        "variant f { axes B, Y, X, T = Y*X, K; input q : [B,T,K]; param p : [Y,K], r : [X,K]; \
+         output o[t] = q[t] + p[t.y] + r[t.x] * t.y - t.x; }",
+    );
+    for chunk in [1, 4] {
+        agree_at(&grid, &[("B", 2), ("Y", 3), ("X", 5), ("T", 15), ("K", 2)], chunk);
+    }
+}
+
+fn states(body: &str) {
+    let text = format!(
+        "variant f {{ axes B, T, H, K, V; input q, k, a : [B,T,H,K], v : [B,T,H,V], g, beta : [B,T,H]; param w : [H,K,V]; \
+         {body} }}"
+    );
+    agree(&text, &DIMS[..4]);
+}
+
+#[test]
+fn element_wise_states() {
+    states(
+        "state S : [K,V] = 0; let e[t] = softplus(g[t]); update S[t] = exp(-(e[t] * exp(w))) .* S[t-1] + \
+         (e[t] * k[t]) * v[t]'; output o[t] = S[t]' * q[t];",
+    );
+    states("state z : [K] = 0; update z[t] = tanh(z[t-1] + k[t]); output o[t] = z[t] .* q[t] + z[t-1];");
+    states("state c : [] = 1; update c[t] = c[t-1] * sigmoid(g[t]) + 1; output o[t] = c[t] * q[t];");
+    states("state S : [K,V] = 0; update S[t] = tanh(w .* S[t-1] + k[t] * v[t]'); output o[t] = rms(S[t]' * q[t]);");
+}
+
+#[test]
+fn coupled_and_dense_states() {
+    states(
+        "state S : [K,V] = 0, z : [K] = 0; decay d[t] = sigmoid(g[t]); update S delta(k, v, beta); \
+         update z[t] = d[t] * z[t-1] + S[t] * v[t]; output o[t] = S[t]' * q[t] / (1 + z[t]' * z[t]) + S[t-1]' * z[t-1];",
+    );
+    states(
+        "state S : [K,V] = 0, R : [K,V] = 0; update S[t] = R[t-1] + k[t] * v[t]'; update R[t] = tanh(S[t-1] - S[t]); \
+         output o[t] = (S[t] + R[t])' * q[t]; output m[t] = R[t];",
+    );
+    states(
+        "state S : [K,V] = 0; update S[t] = (diag(sigmoid(a[t])) - beta[t] * k[t] * k[t]') * S[t-1] + k[t] * v[t]'; \
+         read o[t] = S[t]' * q[t]; norm rms(); output o[t]; output p[t] = silu(o[t]) .* v[t];",
+    );
+    states(
+        "state S : [K,V] = 0; update S[t] = w * (w' * S[t-1]) + k[t] * v[t]'; output o[t] = sum(softmax(S[t]' * q[t]));",
+    );
+}
+
+#[test]
+fn restarts() {
+    states("local block(3); state S : [K,V] = 0; update S additive(k, v); output o[t] = S[t]' * q[t];");
+}
+
+#[test]
+fn every_example_with_one_causal_order() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let mut tried = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "attn") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let variant = variant(&text);
+        let dims = ["B", "T", "H", "G", "R", "K", "V", "N", "M", "F", "D", "P"];
+        let sizes = [2, 5, 2, 1, 2, 4, 3, 3, 2, 4, 4, 2];
+        let known: Vec<(&str, usize)> = dims
+            .into_iter()
+            .zip(sizes)
+            .filter(|(name, _)| variant.axes.iter().any(|axis| axis.name == *name && axis.value.is_none()))
+            .collect();
+        let owned: Vec<(String, usize)> = known.iter().map(|(name, n)| (name.to_string(), *n)).collect();
+        let Ok(sizes) = bind_dims(&variant, &owned) else { continue };
+        match raw(&variant, &sizes) {
+            Ok(_) => {
+                tried += 1;
+                agree_at(&variant, &known, 2);
+            }
+            Err(refused) => eprintln!("{}: {refused}", path.display()),
+        }
+    }
+    assert!(tried >= 10, "{tried} examples ran");
+}
