@@ -270,12 +270,12 @@ impl<'a> Checker<'a> {
         Some(self.node(ExprKind::Normalise { norm: Norm { kind, eps }, arg }, ty, span))
     }
 
-    /// Concatenates on the last axis; the axes before it are equal.
+    /// Concatenates on the last axis; the axes before it are equal. A scalar counts as a vector of one.
     fn stack(&mut self, name: &'a Ident, args: &'a [Arg], span: Span, scope: &mut Scope<'a>) -> Checked {
         if args.is_empty() {
             return self.wrong_arity(name, 0, &["a", "b"], 2);
         }
-        let ids: Vec<Checked> = args.iter().map(|arg| self.array(name, &arg.value, scope)).collect();
+        let ids: Vec<Checked> = args.iter().map(|arg| self.stacked(&arg.value, scope)).collect();
         let ids: Option<Vec<ExprId>> = ids.into_iter().collect();
         let ids = ids?;
         let first = self.ty(ids[0]);
@@ -297,6 +297,15 @@ impl<'a> Checker<'a> {
             _ => Ty::Array(leading.into_iter().chain([total]).collect()),
         };
         Some(self.node(ExprKind::Stack(ids), ty, span))
+    }
+
+    fn stacked(&mut self, arg: &'a ast::Expr, scope: &mut Scope<'a>) -> Checked {
+        let id = self.expr(arg, scope)?;
+        let id = self.numeric(id);
+        if !self.ty(id).is_scalar() {
+            return Some(id);
+        }
+        Some(self.node(ExprKind::Flatten(id), Ty::Array(vec![Size::constant(1)]), arg.span))
     }
 
     fn flatten(&mut self, name: &'a Ident, args: &'a [Arg], span: Span, scope: &mut Scope<'a>) -> Checked {

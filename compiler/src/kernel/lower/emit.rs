@@ -192,7 +192,7 @@ impl Lowering<'_> {
     fn fill_stack(&mut self, dst: &Tile, parts: &[ExprId], indices: &[IndexId]) -> Result<()> {
         let mut from = Int::from(0i64);
         for &part in parts {
-            let extent = self.extents(part).first().cloned().unwrap_or(Int::from(1i64));
+            let extent = self.extents(part).last().cloned().unwrap_or(Int::from(1i64));
             let mut place = dst.clone();
             if let Some(last) = place.dims.last_mut() {
                 place.offset = place.offset + from.clone() * last.stride.clone();
