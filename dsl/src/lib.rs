@@ -8,6 +8,7 @@ pub mod diagnostic;
 pub mod function;
 pub mod parse;
 pub mod print;
+pub mod print_typed;
 pub mod render;
 pub mod shape;
 pub mod source;

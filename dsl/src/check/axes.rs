@@ -124,10 +124,10 @@ impl<'a> Checker<'a> {
         };
         // `axes T, T = Y*X`, and an axis so far named only in another's definition: the same axis, said more fully.
         let listed = self.implicit.remove(&name.name);
-        if let Some(id) = known {
-            if listed || (derived && self.variant.axes[id.0 as usize].value.is_none()) {
-                return;
-            }
+        if let Some(id) = known
+            && (listed || (derived && self.variant.axes[id.0 as usize].value.is_none()))
+        {
+            return;
         }
         if self.reject_constant_name(name).is_some() {
             let id = self.new_axis(name);
@@ -216,10 +216,12 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// In `H = G*R`, the axis G is read at `h div R`.
+    /// In `H = G*R`, the axis G is read at `h div R`; in `H = 2*G` too, the other factor being the ratio.
     fn mark_group(&mut self, value: &'a ast::Expr) {
-        if let ExprKind::Binary { op: BinaryOp::Mul, left, .. } = &value.kind {
-            if let Some(axis) = self.size(left, &Scope::default()).and_then(|size| size.as_axis()) {
+        if let ExprKind::Binary { op: BinaryOp::Mul, left, right } = &value.kind {
+            let scope = Scope::default();
+            let factors = [left, right].map(|factor| self.size(factor, &scope).and_then(|size| size.as_axis()));
+            if let Some(axis) = factors.into_iter().flatten().next() {
                 self.variant.axes[axis.0 as usize].kind = AxisKind::Group;
             }
         }

@@ -62,23 +62,23 @@ impl<'a> Checker<'a> {
     }
 
     fn tensor_dim(&mut self, dim: &'a ast::Expr, scope: &Scope<'a>) -> Checked<TensorDim> {
-        if let ast::ExprKind::Name(name) = &dim.kind {
-            if let Some(Meaning::Bound(Binding::Axis(id))) = self.meaning(name, scope) {
-                let batch = match self.variant.axes[id.0 as usize].kind {
-                    AxisKind::Batch => Some(BatchDim::Index(id)),
-                    AxisKind::Group => self.group(id),
-                    AxisKind::Own => None,
-                };
-                // As written: a lone axis is bound by the tensor, derived or not.
-                return Some(TensorDim { size: Size::axis(id), batch });
-            }
+        if let ast::ExprKind::Name(name) = &dim.kind
+            && let Some(Meaning::Bound(Binding::Axis(id))) = self.meaning(name, scope)
+        {
+            let batch = match self.variant.axes[id.0 as usize].kind {
+                AxisKind::Batch => Some(BatchDim::Index(id)),
+                AxisKind::Group => self.group(id),
+                AxisKind::Own => None,
+            };
+            // As written: a lone axis is bound by the tensor, derived or not.
+            return Some(TensorDim { size: Size::axis(id), batch });
         }
         let size = self.size(dim, scope)?;
-        if let Some(n) = size.as_constant() {
-            if n < 0 {
-                let message = format!("a size cannot be negative: {n}");
-                return self.fail("not-a-size", message, dim.span, "negative here", "");
-            }
+        if let Some(n) = size.as_constant()
+            && n < 0
+        {
+            let message = format!("a size cannot be negative: {n}");
+            return self.fail("not-a-size", message, dim.span, "negative here", "");
         }
         Some(TensorDim { size, batch: None })
     }
@@ -104,12 +104,13 @@ impl<'a> Checker<'a> {
                 }
             }
         }
-        if self.variant.token.is_none() && !self.names.contains_key("T") {
-            if let Some(decl) = decls.first() {
-                let help = "list it: `axes T;`";
-                let message = "a state is updated token by token, and this variant has no axis `T`".to_string();
-                self.fail::<()>("no-token-axis", message, decl.span, "needs tokens", help);
-            }
+        if self.variant.token.is_none()
+            && !self.names.contains_key("T")
+            && let Some(decl) = decls.first()
+        {
+            let help = "list it: `axes T;`";
+            let message = "a state is updated token by token, and this variant has no axis `T`".to_string();
+            self.fail::<()>("no-token-axis", message, decl.span, "needs tokens", help);
         }
     }
 

@@ -160,10 +160,10 @@ impl<'a> Checker<'a> {
 
     fn subscript(&mut self, base: &'a ast::Expr, at: &'a [ast::Expr], span: Span, scope: &mut Scope<'a>) -> Checked {
         if let Ast::Name(name) = &base.kind {
-            if let Some((iterated, id, index)) = scope.iterated.clone() {
-                if iterated == *name {
-                    return self.iterate_old(name, id, index, at, span, scope);
-                }
+            if let Some((iterated, id, index)) = scope.iterated.clone()
+                && iterated == *name
+            {
+                return self.iterate_old(name, id, index, at, span, scope);
             }
             match self.meaning(name, scope) {
                 Some(Meaning::Bound(Binding::State(id))) => return self.state_at(name, id, at, span, scope),

@@ -66,16 +66,16 @@ impl<'a> Checker<'a> {
         if let Some(size) = self.preferred(&found) {
             return Some(size);
         }
-        if matches!(name.name.as_str(), "t" | "i" | "j" | "s") {
-            if let Some(token) = self.token_size() {
-                return Some(token);
-            }
+        if matches!(name.name.as_str(), "t" | "i" | "j" | "s")
+            && let Some(token) = self.token_size()
+        {
+            return Some(token);
         }
         let upper = name.name.to_uppercase();
-        if upper != name.name {
-            if let Some(Binding::Axis(id)) = self.names.get(&upper).map(|named| named.binding) {
-                return Some(self.axis_size(id));
-            }
+        if upper != name.name
+            && let Some(Binding::Axis(id)) = self.names.get(&upper).map(|named| named.binding)
+        {
+            return Some(self.axis_size(id));
         }
         let example = self.variant.axes.last().map_or("N".to_string(), |axis| axis.name.clone());
         let help = format!("say it where it is reduced over: `sum[{} in {example}](...)`", name.name);
@@ -95,12 +95,12 @@ impl<'a> Checker<'a> {
 
     /// Sizes that direct subscripts give an index: `x[.., name, ..]` for a tensor, let or state.
     fn direct_subscripts(&self, expr: &'a ast::Expr, name: &str, scope: &Scope<'a>, found: &mut Vec<Size>) {
-        if let ExprKind::Subscript { base, at } = &expr.kind {
-            if let ExprKind::Name(array) = &base.kind {
-                for (place, subscript) in at.iter().enumerate() {
-                    if matches!(&subscript.kind, ExprKind::Name(index) if index == name) {
-                        found.extend(self.dim_of(array, place, scope));
-                    }
+        if let ExprKind::Subscript { base, at } = &expr.kind
+            && let ExprKind::Name(array) = &base.kind
+        {
+            for (place, subscript) in at.iter().enumerate() {
+                if matches!(&subscript.kind, ExprKind::Name(index) if index == name) {
+                    found.extend(self.dim_of(array, place, scope));
                 }
             }
         }

@@ -205,7 +205,7 @@ impl<'a> Checker<'a> {
             let causal = typed::Order { kind: typed::OrderKind::Causal, bindings: Vec::new(), by: None };
             self.variant.orders.push(causal);
         }
-        if self.outputs.is_empty() {
+        if !variant.body.iter().any(|stmt| matches!(stmt.kind, ast::StmtKind::Output { .. })) {
             let error = Diagnostic::new("no-output", format!("the variant `{}` has no output", variant.name.name))
                 .label(variant.name.span, "nothing is given out here")
                 .help("say what it computes: `output o[t] = ...;`");

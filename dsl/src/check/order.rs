@@ -102,11 +102,11 @@ impl<'a> Checker<'a> {
     ) {
         if first {
             let id = value.and_then(|value| {
-                if let Some(known) = self.names.get(&name.name).copied() {
-                    if known.binding != Binding::Poison {
-                        self.declare(name, Binding::Poison);
-                        return None;
-                    }
+                if let Some(known) = self.names.get(&name.name).copied()
+                    && known.binding != Binding::Poison
+                {
+                    self.declare(name, Binding::Poison);
+                    return None;
                 }
                 let id = self.new_let(name, LetKind::Let, Vec::new(), value, None)?;
                 self.shadow(name, Binding::Let(id))?;
@@ -164,15 +164,11 @@ impl<'a> Checker<'a> {
         let i = self.bind_index("i", size.clone(), &Scope::default());
         let j = self.bind_index("j", size, &Scope::default());
         let indices = vec![("i".to_string(), i), ("j".to_string(), j)];
-        let mut scope = Scope { indices, left: 2, token: Some(i), ..Scope::default() };
+        // No token is the left's here: what is visible is what this condition says, so sums in it are over everybody.
+        let mut scope = Scope { indices, ..Scope::default() };
         let id = self.expr(cond, &mut scope)?;
-        let cond_id = self.condition(id, cond.span)?;
-        if self.arena.depends(cond_id).scan {
-            let help = "it may use i, j, their coordinates and inputs";
-            let message = "a locality cannot depend on a state".to_string();
-            return self.fail("local-of-state", message, cond.span, "mentions a state", help);
-        }
-        Some(LocalKind::Where { i, j, cond: cond_id })
+        let cond = self.condition(id, cond.span)?;
+        Some(LocalKind::Where { i, j, cond })
     }
 
     fn named_local(&mut self, named: &'a Named) -> Checked<LocalKind> {

@@ -115,10 +115,10 @@ impl<'a> Checker<'a> {
 
     /// Gives a name a meaning that may shadow a tensor's or a let's, but no axis, parameter or state.
     pub(super) fn shadow(&mut self, name: &Ident, binding: Binding) -> Checked<()> {
-        if let Some(first) = self.names.get(&name.name).copied() {
-            if matches!(first.binding, Binding::Axis(_) | Binding::Arg(_) | Binding::State(_)) {
-                return self.duplicate(name, first);
-            }
+        if let Some(first) = self.names.get(&name.name).copied()
+            && matches!(first.binding, Binding::Axis(_) | Binding::Arg(_) | Binding::State(_))
+        {
+            return self.duplicate(name, first);
         }
         self.names.insert(name.name.clone(), Named { binding, span: name.span });
         Some(())
