@@ -5,6 +5,7 @@ pub mod codegen;
 pub mod form;
 pub mod kernel;
 pub mod reference;
+pub mod stage;
 pub mod unsupported;
 
 pub use form::{Form, FormReport, StateReport, compile, report};

@@ -20,6 +20,7 @@
 //! Triangular statements never read what lies outside their triangle: a NaN above the diagonal reaches nothing.
 
 pub mod check;
+mod count;
 mod int;
 pub mod interp;
 pub mod lower;
@@ -28,6 +29,7 @@ pub mod scalar;
 
 pub use check::check;
 pub use chunkwise_dsl::typed::Function;
+pub use count::flops;
 pub use int::Int;
 pub use print::Counts;
 

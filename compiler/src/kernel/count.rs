@@ -1,0 +1,133 @@
+//! How much work a kernel does: its useful floating-point operations, for the rates that `bench` prints.
+
+use super::{Function, Int, Kernel, Module, Param, ParamId, ParamRole, Reduce, ReduceOp, Stmt, Triangle, Value, VarId};
+
+/// Grid points counted one by one; of larger grids as many, evenly spread, stand for the rest.
+const POINTS: i64 = 48;
+
+/// The useful floating-point operations of one run: a multiply-add is 2; of a triangle only its half counts.
+pub fn flops(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> u64 {
+    let value = |param: &Param| match &param.role {
+        ParamRole::Size(axis) => size_of(axis) as i64,
+        ParamRole::Chunk => chunk as i64,
+        ParamRole::Grid => 0,
+    };
+    let params: Vec<i64> = module.params.iter().map(value).collect();
+    module.kernels.iter().map(|kernel| of_kernel(kernel, params.clone())).sum::<f64>() as u64
+}
+
+/// What integers stand for at one place of a kernel.
+struct Place {
+    params: Vec<i64>,
+    vars: Vec<i64>,
+}
+
+impl Place {
+    fn eval(&self, int: &Int) -> i64 {
+        let param = |id: ParamId| self.params.get(id.index()).copied().unwrap_or(0);
+        let var = |id: VarId| self.vars.get(id.index()).copied().unwrap_or(0);
+        int.eval(&param, &var)
+    }
+
+    fn extent(&self, int: &Int) -> f64 {
+        self.eval(int).max(0) as f64
+    }
+
+    fn product(&self, ints: &[Int]) -> f64 {
+        ints.iter().map(|int| self.extent(int)).product()
+    }
+}
+
+fn of_kernel(kernel: &Kernel, params: Vec<i64>) -> f64 {
+    let mut place = Place { params, vars: Vec::new() };
+    let extents: Vec<i64> = kernel.grid.iter().map(|axis| place.eval(&axis.extent).max(0)).collect();
+    let points: i64 = extents.iter().product();
+    let taken = points.min(POINTS);
+    let mut total = 0.0;
+    for n in 0..taken {
+        let mut rest = n * points / taken;
+        for (axis, extent) in kernel.grid.iter().zip(&extents).rev() {
+            place.params[axis.param.index()] = rest % extent;
+            rest /= extent;
+        }
+        total += of_body(&kernel.body, &mut place);
+    }
+    if taken == 0 { 0.0 } else { total * points as f64 / taken as f64 }
+}
+
+fn of_body(body: &[Stmt], place: &mut Place) -> f64 {
+    body.iter().map(|stmt| of_stmt(stmt, place)).sum()
+}
+
+fn of_stmt(stmt: &Stmt, place: &mut Place) -> f64 {
+    match stmt {
+        Stmt::For { var, from, to, step, body } => {
+            let (mut at, to, step) = (place.eval(from), place.eval(to), place.eval(step).max(1));
+            if place.vars.len() <= var.index() {
+                place.vars.resize(var.index() + 1, 0);
+            }
+            let mut total = 0.0;
+            while at < to {
+                place.vars[var.index()] = at;
+                total += of_body(body, place);
+                at += step;
+            }
+            total
+        }
+        Stmt::If { left, right, then, otherwise } => {
+            let taken = if place.eval(left) < place.eval(right) { then } else { otherwise };
+            of_body(taken, place)
+        }
+        Stmt::Map(map) => place.product(&map.axes) * of_value(&map.value),
+        Stmt::Reduce(reduce) => place.product(&reduce.axes) * place.extent(&reduce.inner) * of_term(reduce),
+        Stmt::Product(product) => {
+            let (m, n, k) = (place.extent(&product.m), place.extent(&product.n), place.extent(&product.k));
+            2.0 * match product.shape {
+                Triangle::Full => m * n * k,
+                Triangle::LowerLeft { strict } => triangle(m, k, strict) * n,
+                Triangle::LowerOut => triangle(m, n, false) * k,
+            }
+        }
+        Stmt::Solve(solve) => {
+            let n = place.extent(&solve.n);
+            2.0 * solve.p.len() as f64 * triangle(n, n, true) * place.extent(&solve.columns)
+        }
+    }
+}
+
+/// Elements (row, column) with column <= row, or < if strict.
+fn triangle(rows: f64, columns: f64, strict: bool) -> f64 {
+    let inside = |rows: f64| rows * (rows + 1.0) / 2.0;
+    let rows = if strict { (rows - 1.0).max(0.0) } else { rows };
+    if rows <= columns { inside(rows) } else { inside(columns) + (rows - columns) * columns }
+}
+
+/// Operations for each element reduced.
+fn of_term(reduce: &Reduce) -> f64 {
+    let combined = matches!(reduce.op, ReduceOp::Sum | ReduceOp::Product);
+    of_value(&reduce.value) + f64::from(u8::from(combined))
+}
+
+fn of_value(value: &Value) -> f64 {
+    match value {
+        Value::Call(function, args) => {
+            let arithmetic = matches!(function, Function::Add | Function::Sub | Function::Mul | Function::Div);
+            f64::from(u8::from(arithmetic)) + args.iter().map(of_value).sum::<f64>()
+        }
+        Value::Select(_, then, otherwise) => of_value(then).max(of_value(otherwise)),
+        Value::Load(_) | Value::Bounded { .. } | Value::Const(_) | Value::Int(_) | Value::Axis(_) => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn triangles_count_their_elements() {
+        assert_eq!(triangle(3.0, 3.0, false), 6.0);
+        assert_eq!(triangle(3.0, 3.0, true), 3.0);
+        assert_eq!(triangle(4.0, 2.0, false), 7.0);
+        assert_eq!(triangle(1.0, 1.0, true), 0.0);
+    }
+}
