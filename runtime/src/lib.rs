@@ -1,7 +1,19 @@
-//! KERNEL CODE -> NUMBERS. The only crate that runs code or touches devices; knows nothing of the language.
+//! KERNEL CODE -> NUMBERS. The only crate that runs code, touches devices or reads tensor files. Knows no language: what
+//! it runs is a typed variant that the compiler has turned into a kernel, or the compiler's own reference.
 
+pub mod backend;
+pub mod choose;
+mod compiled;
 #[cfg(feature = "llvm")]
 pub mod cpu;
+pub mod draw;
+pub mod execute;
+pub mod initial;
+pub mod inputs;
 mod launch;
+pub mod tensor;
 
+pub use backend::Backend;
+pub use execute::{Engine, Failure, Outputs, Plan, Request};
 pub use launch::{Input, Launch, RunError, interpret};
+pub use tensor::{Data, Tensor, Tensors};

@@ -1,0 +1,111 @@
+//! The back ends: what each is called, what it may deviate by, and whether it is usable here. How one runs a kernel is
+//! not here (`execute`).
+
+/// Something that runs a variant. A row here, one in `execute`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Backend {
+    /// The f64 interpreter of the typed program: the oracle.
+    Reference,
+    Cranelift,
+    Llvm,
+    Wgpu,
+}
+
+/// What a usable back end runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    pub name: String,
+    /// Instruction sets, limits: whatever tells two such devices apart.
+    pub features: Vec<String>,
+}
+
+/// Why a back end is not usable here, and what makes it so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    pub reason: String,
+    pub way_out: String,
+}
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.reason, self.way_out)
+    }
+}
+
+impl Backend {
+    pub const ALL: [Backend; 4] = [Backend::Reference, Backend::Cranelift, Backend::Llvm, Backend::Wgpu];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Reference => "reference",
+            Backend::Cranelift => "cranelift",
+            Backend::Llvm => "llvm",
+            Backend::Wgpu => "wgpu",
+        }
+    }
+
+    /// The error that `verify` allows against the reference where the variant says nothing else.
+    pub fn bound(self) -> f64 {
+        match self {
+            Backend::Wgpu => 1e-4,
+            _ => 1e-5,
+        }
+    }
+
+    /// The devices it runs on here.
+    pub fn devices(self) -> Result<Vec<Device>, Unusable> {
+        match self {
+            Backend::Reference => Ok(vec![cpu()]),
+            Backend::Llvm if cfg!(feature = "llvm") => Ok(vec![cpu()]),
+            Backend::Llvm => Err(Unusable {
+                reason: "this chunkwise was built without the cargo feature `llvm`".into(),
+                way_out: "get LLVM 22 (apt-get install llvm-22-dev) and run cargo build --features llvm".into(),
+            }),
+            Backend::Cranelift | Backend::Wgpu => Err(Unusable {
+                reason: format!("this chunkwise has no {} code generator", self.name()),
+                way_out: "use llvm or reference".into(),
+            }),
+        }
+    }
+
+    pub fn usable(self) -> bool {
+        self.devices().is_ok()
+    }
+}
+
+/// Threads that `--threads` stands for when it is not given: all cores.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+fn cpu() -> Device {
+    Device { name: format!("{} CPU, {} cores", std::env::consts::ARCH, cores()), features: cpu_features() }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpu_features() -> Vec<String> {
+    macro_rules! found {
+        ($($name:tt)*) => {
+            [$(($name, std::arch::is_x86_feature_detected!($name))),*]
+        };
+    }
+    let known =
+        found!["sse4.2" "avx" "avx2" "fma" "avx512f" "avx512bw" "avx512dq" "avx512vl" "avx512bf16" "avx512fp16"];
+    known.into_iter().filter(|(_, found)| *found).map(|(name, _)| name.to_string()).collect()
+}
+
+#[cfg(target_arch = "aarch64")]
+fn cpu_features() -> Vec<String> {
+    macro_rules! found {
+        ($($name:tt)*) => {
+            [$(($name, std::arch::is_aarch64_feature_detected!($name))),*]
+        };
+    }
+    let known = found!["neon" "fp16" "bf16" "dotprod" "sve" "sve2"];
+    known.into_iter().filter(|(_, found)| *found).map(|(name, _)| name.to_string()).collect()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn cpu_features() -> Vec<String> {
+    Vec::new()
+}

@@ -1,0 +1,175 @@
+//! Random tensors for `verify` and `bench`: drawn as a variant's `check draw(..)` says, the same for the same seed on
+//! every machine.
+
+use chunkwise_compiler::bind::{Sizes, state_shape, tensor_shape};
+use chunkwise_dsl::typed::{Draw, Dtype, ExprKind, Tensor as Declared, Variant};
+
+use crate::tensor::{Data, Tensor, Tensors};
+
+/// xorshift* over a splitmix64 seed: small, fast, and good enough to draw test data.
+#[derive(Debug, Clone)]
+pub struct Random {
+    state: u64,
+}
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self { state: (z ^ (z >> 31)) | 1 }
+    }
+
+    pub fn bits(&mut self) -> u64 {
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Uniform in [0, 1).
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Uniform in `0..n`; 0 for n = 0.
+    pub fn below(&mut self, n: usize) -> usize {
+        ((self.unit() * n as f64) as usize).min(n.saturating_sub(1))
+    }
+
+    /// Normal of mean 0 and variance 1 (Box and Muller).
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit()).cos()
+    }
+}
+
+/// How gates are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gates {
+    /// As `check draw(..)` says.
+    Plain,
+    /// A quarter of them at the ends of their range: log decays at 0, -20 and -1e4, others at their least and largest.
+    Extreme,
+}
+
+/// All inputs and params of a variant.
+pub fn inputs(variant: &Variant, sizes: &Sizes, gates: Gates, seed: u64) -> Tensors {
+    let mut random = Random::new(seed);
+    let draw = |tensor: &Declared| (tensor.name.clone(), tensor_of(variant, sizes, (tensor, gates), &mut random));
+    variant.tensors.iter().map(draw).collect()
+}
+
+/// A random initial value for every state.
+pub fn states(variant: &Variant, sizes: &Sizes, seed: u64) -> Tensors {
+    let mut random = Random::new(seed ^ 0x5eed);
+    let draw = |state: &chunkwise_dsl::typed::State| {
+        let shape = state_shape(variant, state, sizes);
+        let len = shape.iter().product();
+        (state.name.clone(), Tensor::f32(shape, (0..len).map(|_| random.normal() as f32).collect()))
+    };
+    variant.states.iter().map(draw).collect()
+}
+
+fn tensor_of(variant: &Variant, sizes: &Sizes, (tensor, gates): (&Declared, Gates), random: &mut Random) -> Tensor {
+    let shape = tensor_shape(tensor, sizes);
+    let len = shape.iter().product();
+    if tensor.dtype == Dtype::I32 {
+        let data = if permutes(variant, tensor) {
+            permutations(len, shape.last().copied().unwrap_or(1), random)
+        } else {
+            (0..len).map(|_| random.below(8) as i32).collect()
+        };
+        return Tensor::i32(shape, data);
+    }
+    let how = variant.checks.draws.iter().find(|(name, _)| *name == tensor.name).map_or(Draw::Normal, |(_, how)| *how);
+    let mut data: Vec<f32> = (0..len).map(|_| element(how, random) as f32).collect();
+    if how == Draw::Unit {
+        let row = shape.last().copied().unwrap_or(1).max(1);
+        data.chunks_mut(row).for_each(normalise);
+    }
+    if gates == Gates::Extreme {
+        exaggerate(how, &mut data, random);
+    }
+    Tensor::f32(shape, data)
+}
+
+fn element(how: Draw, random: &mut Random) -> f64 {
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    match how {
+        Draw::Normal | Draw::Unit => random.normal(),
+        Draw::Sigmoid => sigmoid(random.normal()),
+        Draw::TwoSigmoid => 2.0 * sigmoid(random.normal()),
+        Draw::LogDecay => sigmoid(random.normal()).ln(),
+        Draw::Uniform(from, to) => from + (to - from) * random.unit(),
+    }
+}
+
+fn normalise(row: &mut [f32]) {
+    let norm = row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt().max(1e-12);
+    row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+}
+
+/// Moves a quarter of the gates to the ends of their range.
+fn exaggerate(how: Draw, data: &mut [f32], random: &mut Random) {
+    let ends: &[f32] = match how {
+        Draw::LogDecay => &[0.0, -20.0, -1e4],
+        Draw::Sigmoid => &[0.0, 1.0],
+        _ => return,
+    };
+    for x in data {
+        if random.unit() < 0.25 {
+            *x = ends[random.below(ends.len())];
+        }
+    }
+}
+
+/// Whether a tensor is the permutation of an order: `full(by = perm)`.
+fn permutes(variant: &Variant, tensor: &Declared) -> bool {
+    let names =
+        |id| matches!(variant.expr(id).kind, ExprKind::Tensor(at) if variant.tensors[at.index()].name == tensor.name);
+    variant.orders.iter().filter_map(|order| order.by).any(|by| {
+        let below = variant.children(by);
+        names(by) || below.into_iter().any(names)
+    })
+}
+
+fn permutations(len: usize, row: usize, random: &mut Random) -> Vec<i32> {
+    let mut data: Vec<i32> = (0..len).map(|at| (at % row.max(1)) as i32).collect();
+    for row in data.chunks_mut(row.max(1)) {
+        for last in (1..row.len()).rev() {
+            row.swap(last, random.below(last + 1));
+        }
+    }
+    data
+}
+
+/// Whether every element is finite.
+pub fn finite(tensor: &Tensor) -> bool {
+    match &tensor.data {
+        Data::F32(data) => data.iter().all(|x| x.is_finite()),
+        Data::I32(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normal_numbers_have_mean_0_and_variance_1() {
+        let mut random = Random::new(1);
+        let xs: Vec<f64> = (0..20_000).map(|_| random.normal()).collect();
+        let mean = xs.iter().sum::<f64>() / xs.len() as f64;
+        let variance = xs.iter().map(|x| x * x).sum::<f64>() / xs.len() as f64;
+        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05, "mean {mean}, variance {variance}");
+    }
+
+    #[test]
+    fn a_permutation_has_every_place_once() {
+        let mut drawn = permutations(14, 7, &mut Random::new(3));
+        drawn[..7].sort();
+        drawn[7..].sort();
+        assert_eq!(drawn, [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5, 6]);
+    }
+}

@@ -1,0 +1,185 @@
+//! One way to run a variant on any back end: `run`, `verify` and `bench` all pass here. A kernel is compiled once for a
+//! form and the sizes it is compiled for; batch sizes, tokens and the chunk length are given at each run.
+
+use std::{collections::HashMap, time::Duration, time::Instant};
+
+use chunkwise_compiler::{
+    Form, Unsupported,
+    bind::{Sizes, carries_state},
+    reference,
+};
+use chunkwise_dsl::typed::Variant;
+
+use crate::{
+    backend::{Backend, Unusable},
+    compiled::Compiled,
+    inputs::arrays,
+    tensor::{Tensor, Tensors},
+};
+
+/// How to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    pub backend: Backend,
+    /// The reference ignores it.
+    pub form: Form,
+    /// Tokens in a chunk of the chunked form, >= 1.
+    pub chunk: usize,
+}
+
+/// What to run on what.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub variant: &'a Variant,
+    pub sizes: &'a Sizes,
+    pub inputs: &'a Tensors,
+    /// The initial states given; the others start at their declared value.
+    pub initial: &'a Tensors,
+    pub threads: usize,
+}
+
+/// What came out.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// In file order.
+    pub outputs: Vec<(String, Tensor)>,
+    /// The final states; none under an order that gives none.
+    pub states: Vec<(String, Tensor)>,
+    /// Time in the kernels alone.
+    pub kernel_time: Duration,
+}
+
+impl Outputs {
+    /// Outputs, then final states.
+    pub fn all(&self) -> impl Iterator<Item = &(String, Tensor)> {
+        self.outputs.iter().chain(&self.states)
+    }
+}
+
+/// Why a run did not come about.
+#[derive(Debug, Clone)]
+pub enum Failure {
+    /// The variant lacks the form, or the form or target an operation: the command line asks for what is not there.
+    Unsupported(Unsupported),
+    /// The back end does not run here.
+    Unusable(Backend, Unusable),
+    /// The work failed.
+    Failed(String),
+}
+
+impl From<Unsupported> for Failure {
+    fn from(unsupported: Unsupported) -> Self {
+        Failure::Unsupported(unsupported)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Unsupported(unsupported) => unsupported.fmt(f),
+            Failure::Unusable(backend, why) => write!(f, "the {} back end is not usable here: {why}", backend.name()),
+            Failure::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Runs variants and keeps what it compiled.
+#[derive(Default)]
+pub struct Engine {
+    compiled: HashMap<Key, Result<Compiled, Failure>>,
+}
+
+/// What a kernel is compiled for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    variant: String,
+    args: Vec<(String, u64)>,
+    backend: Backend,
+    form: Form,
+    /// Of every axis that is a constant of the kernel.
+    constants: Vec<usize>,
+}
+
+impl Key {
+    fn new(variant: &Variant, sizes: &Sizes, (backend, form): (Backend, Form)) -> Self {
+        let args = variant.args.iter().map(|(name, value)| (name.clone(), value.to_bits())).collect();
+        let constants = constant_axes(variant).map(|axis| sizes.get(axis).unwrap_or(0)).collect();
+        Self { variant: variant.name.clone(), args, backend, form, constants }
+    }
+}
+
+/// The axes whose sizes are compiled in: all but the batch axes and the token axis.
+fn constant_axes(variant: &Variant) -> impl Iterator<Item = chunkwise_dsl::shape::AxisId> {
+    let ids = (0..variant.axes.len()).map(|place| chunkwise_dsl::shape::AxisId(place as u32));
+    let batch = chunkwise_compiler::bind::batch_axes(variant);
+    ids.filter(move |id| !batch.contains(id) && variant.token != Some(*id))
+}
+
+impl Engine {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Compiles a form, if it is not compiled yet.
+    pub fn prepare(&mut self, variant: &Variant, sizes: &Sizes, target: (Backend, Form)) -> Result<(), Failure> {
+        if target.0 == Backend::Reference {
+            return Ok(());
+        }
+        target.0.devices().map_err(|why| Failure::Unusable(target.0, why))?;
+        self.compiled(variant, sizes, target).map(|_| ())
+    }
+
+    /// Runs once.
+    pub fn run(&mut self, request: Request, plan: Plan) -> Result<Outputs, Failure> {
+        self.prepare(request.variant, request.sizes, (plan.backend, plan.form))?;
+        match plan.backend {
+            Backend::Reference => run_reference(request),
+            _ => {
+                let compiled = self.compiled(request.variant, request.sizes, (plan.backend, plan.form))?;
+                compiled.run(request, chunk_length(request, plan))
+            }
+        }
+    }
+
+    fn compiled(&mut self, variant: &Variant, sizes: &Sizes, target: (Backend, Form)) -> Result<&Compiled, Failure> {
+        let key = Key::new(variant, sizes, target);
+        let entry = self.compiled.entry(key).or_insert_with(|| {
+            let module = chunkwise_compiler::compile(variant, sizes, target.1)?;
+            Compiled::new(&module)
+        });
+        entry.as_ref().map_err(Failure::clone)
+    }
+}
+
+/// Tokens in a chunk: all of them in the parallel form; a chunk longer than the sequence is as long as it.
+fn chunk_length(request: Request, plan: Plan) -> usize {
+    let tokens = request.variant.token.map_or(1, |axis| request.sizes.get(axis).unwrap_or(0)).max(1);
+    match plan.form {
+        Form::Recurrent => 1,
+        Form::Chunked => plan.chunk.min(tokens),
+        Form::Parallel => tokens,
+    }
+}
+
+/// The reference's results in f64: what `verify` compares with.
+pub fn reference(request: Request) -> Result<reference::Results, Failure> {
+    reference::run(request.variant, request.sizes, &arrays(request.inputs), &arrays(request.initial))
+        .map_err(|error| Failure::Failed(error.to_string()))
+}
+
+fn run_reference(request: Request) -> Result<Outputs, Failure> {
+    let start = Instant::now();
+    let results = reference(request)?;
+    let kernel_time = start.elapsed();
+    let tensor = |(name, array): (String, reference::Array)| {
+        (name, Tensor::f32(array.shape, array.data.into_iter().map(|x| x as f32).collect()))
+    };
+    let states = if carries_state(request.variant) { results.states } else { Vec::new() };
+    Ok(Outputs {
+        outputs: results.outputs.into_iter().map(tensor).collect(),
+        states: states.into_iter().map(tensor).collect(),
+        kernel_time,
+    })
+}

@@ -1,0 +1,261 @@
+//! Tensors in memory and in safetensors files: reading, and writing without leaving half a file. What a variant
+//! expects of them is not here (`inputs`).
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use safetensors::{Dtype as FileDtype, SafeTensors, View};
+
+/// A dense tensor in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    pub data: Data,
+}
+
+/// The elements of a tensor; as many as the product of its shape.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Data {
+    F32(Vec<f32>),
+    I32(Vec<i32>),
+}
+
+/// Tensors by name.
+pub type Tensors = BTreeMap<String, Tensor>;
+
+impl Tensor {
+    pub fn f32(shape: Vec<usize>, data: Vec<f32>) -> Self {
+        Self { shape, data: Data::F32(data) }
+    }
+
+    pub fn i32(shape: Vec<usize>, data: Vec<i32>) -> Self {
+        Self { shape, data: Data::I32(data) }
+    }
+
+    /// A tensor of f32 zeros.
+    pub fn zeros(shape: Vec<usize>) -> Self {
+        let len = shape.iter().product();
+        Self::f32(shape, vec![0.0; len])
+    }
+
+    /// Bytes of the elements.
+    pub fn bytes(&self) -> usize {
+        4 * self.len()
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        match &self.data {
+            Data::F32(data) => data.len(),
+            Data::I32(data) => data.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The elements as f64, in order.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match &self.data {
+            Data::F32(data) => data.iter().map(|&x| f64::from(x)).collect(),
+            Data::I32(data) => data.iter().map(|&x| f64::from(x)).collect(),
+        }
+    }
+
+    /// Indices `range` of the axis `axis`.
+    pub fn slice(&self, axis: usize, range: std::ops::Range<usize>) -> Tensor {
+        let mut shape = self.shape.clone();
+        shape[axis] = range.len();
+        let data = match &self.data {
+            Data::F32(data) => Data::F32(sliced(data, &self.shape, axis, range)),
+            Data::I32(data) => Data::I32(sliced(data, &self.shape, axis, range)),
+        };
+        Tensor { shape, data }
+    }
+}
+
+fn sliced<T: Copy>(data: &[T], shape: &[usize], axis: usize, range: std::ops::Range<usize>) -> Vec<T> {
+    let inner: usize = shape[axis + 1..].iter().product();
+    let block = shape[axis] * inner;
+    if block == 0 || range.is_empty() {
+        return Vec::new();
+    }
+    data.chunks_exact(block).flat_map(|outer| &outer[range.start * inner..range.end * inner]).copied().collect()
+}
+
+/// A tensor as it lies in a file: of a type that may not be supported.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub shape: Vec<usize>,
+    /// The type's name in the file: `F32`, `BF16`.
+    pub dtype: String,
+    /// None for a type other than f32 and i32.
+    pub tensor: Option<Tensor>,
+}
+
+/// Why a file could not be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// It cannot be opened.
+    Absent { path: PathBuf, error: io::Error },
+    /// It is no safetensors file, or is cut short.
+    Damaged { path: PathBuf, why: String },
+}
+
+impl std::fmt::Display for ReadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ReadError::Absent { path, error } => write!(f, "cannot read {}: {error}", path.display()),
+            ReadError::Damaged { path, why } => {
+                write!(f, "{} is not a safetensors file, or is damaged: {why}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// All tensors of a safetensors file.
+pub fn read(path: &Path) -> Result<BTreeMap<String, Stored>, ReadError> {
+    let bytes = fs::read(path).map_err(|error| ReadError::Absent { path: path.to_path_buf(), error })?;
+    let damaged = |why: String| ReadError::Damaged { path: path.to_path_buf(), why };
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(explain(&bytes, &error)))?;
+    let stored = file.iter().map(|(name, view)| {
+        let shape = view.shape().to_vec();
+        let words = view.data().chunks_exact(4).map(|word| [word[0], word[1], word[2], word[3]]);
+        let tensor = match view.dtype() {
+            FileDtype::F32 => Some(Tensor::f32(shape.clone(), words.map(f32::from_le_bytes).collect())),
+            FileDtype::I32 => Some(Tensor::i32(shape.clone(), words.map(i32::from_le_bytes).collect())),
+            _ => None,
+        };
+        (name.to_string(), Stored { shape, dtype: format!("{:?}", view.dtype()), tensor })
+    });
+    Ok(stored.collect())
+}
+
+/// What is wrong with a file's bytes: says where a file is cut short, which the format's own errors do not.
+fn explain(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
+    let Some(head) = bytes.first_chunk::<8>() else {
+        return format!("it ends after {} bytes, within the 8 of the header's length", bytes.len());
+    };
+    match u64::from_le_bytes(*head) {
+        n if n > 100_000_000 => format!("it begins with no sensible header length ({error})"),
+        n if n + 8 > bytes.len() as u64 => {
+            format!("it ends after {} bytes, within a header of {n}: it is cut short", bytes.len())
+        }
+        n if SafeTensors::read_metadata(bytes).is_ok() => {
+            format!("it holds {} bytes of data, not what its header says", bytes.len() as u64 - n - 8)
+        }
+        _ => error.to_string(),
+    }
+}
+
+impl View for &Tensor {
+    fn dtype(&self) -> FileDtype {
+        match self.data {
+            Data::F32(_) => FileDtype::F32,
+            Data::I32(_) => FileDtype::I32,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        match &self.data {
+            Data::F32(data) => data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into(),
+            Data::I32(data) => data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into(),
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes()
+    }
+}
+
+/// Writes tensors as a safetensors file: the whole file, or nothing.
+pub fn write(path: &Path, tensors: &Tensors) -> io::Result<()> {
+    let bytes = safetensors::serialize(tensors.iter(), None).map_err(io::Error::other)?;
+    write_whole(path, &bytes)
+}
+
+/// Writes a file as a whole or not at all: into a file beside it first, which then takes its name.
+/// What is no regular file (a pipe, a device) is written directly.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    if fs::metadata(&target).is_ok_and(|meta| !meta.is_file()) {
+        return File::options().write(true).open(&target)?.write_all(bytes);
+    }
+    let name = target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
+    let beside = target.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
+    let written = File::create(&beside).and_then(|mut file| file.write_all(bytes)).and_then(|()| {
+        if let Ok(meta) = fs::metadata(&target) {
+            fs::set_permissions(&beside, meta.permissions())?;
+        }
+        fs::rename(&beside, &target)
+    });
+    if written.is_err() {
+        // The error that is reported is the first one; a file that never came to be needs no removal.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("chunkwise-tensor-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let folder = folder("roundtrip");
+        let path = folder.join("x.safetensors");
+        let tensors = Tensors::from([
+            ("q".to_string(), Tensor::f32(vec![2, 3], vec![0.5, -1.0, f32::NAN, 3.0, 4.0, 1e-30])),
+            ("none".to_string(), Tensor::zeros(vec![2, 0, 3])),
+            ("ids".to_string(), Tensor::i32(vec![2], vec![-7, 9])),
+        ]);
+        write(&path, &tensors).unwrap();
+        let back = read(&path).unwrap();
+        assert_eq!(back.len(), 3);
+        assert_eq!(back["ids"].tensor, Some(Tensor::i32(vec![2], vec![-7, 9])));
+        assert_eq!(back["none"].shape, [2, 0, 3]);
+        assert_eq!(back["q"].tensor.as_ref().unwrap().to_f64()[3], 3.0);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "a file beside it was left");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_that_says_so() {
+        let folder = folder("damaged");
+        let path = folder.join("x.safetensors");
+        write(&path, &Tensors::from([("q".to_string(), Tensor::zeros(vec![100]))])).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for keep in [0, 4, 20, whole.len() - 1] {
+            fs::write(&path, &whole[..keep]).unwrap();
+            assert!(matches!(read(&path), Err(ReadError::Damaged { .. })), "{keep} bytes");
+        }
+        fs::write(&path, "this is no tensor file at all").unwrap();
+        assert!(matches!(read(&path), Err(ReadError::Damaged { .. })));
+        assert!(matches!(read(&folder.join("absent")), Err(ReadError::Absent { .. })));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn slices_are_taken_of_any_axis() {
+        let x = Tensor::f32(vec![2, 3, 2], (0..12).map(|x| x as f32).collect());
+        assert_eq!(x.slice(1, 1..3), Tensor::f32(vec![2, 2, 2], vec![2., 3., 4., 5., 8., 9., 10., 11.]));
+        assert_eq!(x.slice(1, 1..1).shape, [2, 0, 2]);
+    }
+}
