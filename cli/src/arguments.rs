@@ -1,0 +1,182 @@
+//! The flags that subcommands share, and how their values are read.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use chunkwise_compiler::Form;
+use chunkwise_runtime::{Backend, backend::cores};
+use clap::Args;
+
+use crate::failure::Failure;
+
+/// Flags of every subcommand that reads a program.
+#[derive(Args, Debug, Clone)]
+pub struct Shared {
+    /// reference, cranelift, llvm, wgpu or auto
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = backend)]
+    backend: Vec<Wanted<Backend>>,
+    /// recurrent, chunked, parallel or auto
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = form)]
+    form: Vec<Wanted<Form>>,
+    /// Tokens in a chunk
+    #[arg(long, value_name = "C", value_delimiter = ',', value_parser = positive)]
+    chunk: Vec<usize>,
+    /// The size of an axis
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = size)]
+    pub dims: Vec<(String, usize)>,
+    /// The value of a variant's parameter
+    #[arg(long = "arg", value_name = "NAME=N", value_parser = number)]
+    pub args: Vec<(String, f64)>,
+    /// Threads; all cores if not given
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Seeds the random inputs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// One line of JSON an entry
+    #[arg(long)]
+    pub json: bool,
+    /// Say more
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// The sizes that `verify` and `bench` run on.
+#[derive(Args, Debug, Clone)]
+pub struct Shape {
+    /// Tokens
+    #[arg(long, value_name = "T", value_delimiter = ',')]
+    pub tokens: Vec<usize>,
+    /// Batch size
+    #[arg(long, value_name = "B", value_parser = positive)]
+    pub batch: Option<usize>,
+    /// Heads
+    #[arg(long, value_name = "H", value_parser = positive)]
+    pub heads: Option<usize>,
+}
+
+/// The program of a subcommand that takes one variant.
+#[derive(Args, Debug, Clone)]
+pub struct OneVariant {
+    /// The source file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The variant, where the file holds several
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<String>,
+}
+
+/// A value of a list, or `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted<T> {
+    Auto,
+    This(T),
+}
+
+impl Shared {
+    /// The back ends asked for; none where it is left open.
+    pub fn backends(&self) -> Vec<Backend> {
+        listed(&self.backend)
+    }
+
+    /// The forms asked for; none where it is left open.
+    pub fn forms(&self) -> Vec<Form> {
+        listed(&self.form)
+    }
+
+    pub fn chunks(&self) -> &[usize] {
+        &self.chunk
+    }
+
+    /// The one back end asked for, of a command that takes one.
+    pub fn backend(&self) -> Result<Option<Backend>, Failure> {
+        single("--backend", &self.backend).map(|one| one.and_then(Wanted::this))
+    }
+
+    pub fn form(&self) -> Result<Option<Form>, Failure> {
+        single("--form", &self.form).map(|one| one.and_then(Wanted::this))
+    }
+
+    pub fn chunk(&self) -> Result<Option<usize>, Failure> {
+        single("--chunk", &self.chunk)
+    }
+
+    pub fn threads(&self) -> usize {
+        self.threads.map_or_else(cores, NonZeroUsize::get)
+    }
+}
+
+impl<T> Wanted<T> {
+    fn this(self) -> Option<T> {
+        match self {
+            Wanted::Auto => None,
+            Wanted::This(value) => Some(value),
+        }
+    }
+}
+
+/// `auto` in a list leaves it open.
+fn listed<T: Copy + PartialEq>(list: &[Wanted<T>]) -> Vec<T> {
+    let mut found = Vec::new();
+    for wanted in list {
+        match wanted {
+            Wanted::Auto => return Vec::new(),
+            Wanted::This(value) if found.contains(value) => {}
+            Wanted::This(value) => found.push(*value),
+        }
+    }
+    found
+}
+
+fn single<T: Copy>(flag: &str, list: &[T]) -> Result<Option<T>, Failure> {
+    match list {
+        [] => Ok(None),
+        [one] => Ok(Some(*one)),
+        _ => Err(Failure::wrong(format!("this command takes one value of {flag}, found {}", list.len()))),
+    }
+}
+
+fn backend(text: &str) -> Result<Wanted<Backend>, String> {
+    let names = Backend::ALL.map(|backend| (backend.name(), backend));
+    wanted(text, &names)
+}
+
+fn form(text: &str) -> Result<Wanted<Form>, String> {
+    let names = Form::ALL.map(|form| (form.name(), form));
+    wanted(text, &names)
+}
+
+fn wanted<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<Wanted<T>, String> {
+    if text == "auto" {
+        return Ok(Wanted::Auto);
+    }
+    let known = names.iter().map(|(name, _)| *name);
+    match names.iter().find(|(name, _)| *name == text) {
+        Some((_, value)) => Ok(Wanted::This(*value)),
+        None => Err(format!("expected one of {}, auto", known.collect::<Vec<_>>().join(", "))),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse::<NonZeroUsize>().map(NonZeroUsize::get).map_err(|_| "expected a whole number of 1 or more".to_string())
+}
+
+fn size(text: &str) -> Result<(String, usize), String> {
+    let (name, value) = pair(text)?;
+    let value = value.parse().map_err(|_| format!("`{value}` is no size: expected NAME=N, N a whole number"))?;
+    Ok((name, value))
+}
+
+fn number(text: &str) -> Result<(String, f64), String> {
+    let (name, value) = pair(text)?;
+    match value.parse::<f64>() {
+        Ok(value) if !value.is_nan() => Ok((name, value)),
+        _ => Err(format!("`{value}` is no number: expected NAME=N")),
+    }
+}
+
+fn pair(text: &str) -> Result<(String, &str), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_string(), value.trim())),
+        _ => Err("expected NAME=N".to_string()),
+    }
+}

@@ -1,0 +1,110 @@
+//! `chunkwise emit`: the text of what the compiler made at a stage.
+
+use std::path::PathBuf;
+
+use chunkwise_compiler::{
+    Form, Unsupported,
+    kernel::Module,
+    stage::{self, Stage},
+};
+use chunkwise_dsl::{parse::parse, print::file, typed::Variant};
+use chunkwise_runtime::{Backend, choose::exists, execute, tensor::write_whole};
+use clap::Args;
+
+use crate::{
+    arguments::{OneVariant, Shared},
+    failure::Failure,
+    print, program,
+    sizes::Wish,
+};
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    which: OneVariant,
+    /// ast, typed, ir, form, plan, kernel, code or asm
+    #[arg(long, default_value = "code", value_parser = stage_named)]
+    stage: Stage,
+    /// Where the text goes; stdout if not given
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+fn stage_named(text: &str) -> Result<Stage, String> {
+    let names = Stage::ALL.map(Stage::name).join(", ");
+    Stage::ALL.into_iter().find(|stage| stage.name() == text).ok_or_else(|| format!("expected one of {names}"))
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let shared = &arguments.shared;
+    let backend = shared.backend()?.unwrap_or(Backend::Llvm);
+    let form = shared.form()?;
+    let variant = program::load_one(&arguments.which, shared)?;
+    let text = match arguments.stage {
+        Stage::Ast => {
+            let source = program::source(&arguments.which.file)?;
+            let tree = parse(&source).map_err(|found| program::diagnosed(&found, &source))?;
+            file(&tree)
+        }
+        stage => of_variant(stage, &variant, (backend, form), shared)?,
+    };
+    match &arguments.output {
+        None => print::line(text.trim_end()),
+        Some(path) => write_whole(path, format!("{}\n", text.trim_end()).as_bytes())
+            .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display()))),
+    }
+}
+
+fn of_variant(
+    stage: Stage,
+    variant: &Variant,
+    (backend, form): (Backend, Option<Form>),
+    shared: &Shared,
+) -> Result<String, Failure> {
+    let wish = Wish::new().fill_all(&variant.checks.dims).give_all(&shared.dims);
+    let sizes = wish.bind(variant).map_err(Failure::Wrong)?;
+    let form = match form {
+        Some(form) if stage.of_form() => exists(variant, form).map(|()| form)?,
+        Some(form) => form,
+        None => default_form(variant),
+    };
+    if !matches!(stage, Stage::Code | Stage::Asm) {
+        return stage::print(stage, variant, &sizes, form).map_err(unsupported);
+    }
+    backend.devices().map_err(|why| execute::Failure::Unusable(backend, why))?;
+    if backend == Backend::Reference {
+        return Err(Failure::wrong("the reference interprets the typed program and has no code: see --stage typed"));
+    }
+    let module = chunkwise_compiler::compile(variant, &sizes, form).map_err(unsupported)?;
+    code(stage, &module)
+}
+
+/// The first form that exists, chunks first.
+fn default_form(variant: &Variant) -> Form {
+    let order = [Form::Chunked, Form::Recurrent, Form::Parallel];
+    order.into_iter().find(|&form| exists(variant, form).is_ok()).unwrap_or(Form::Recurrent)
+}
+
+#[cfg(feature = "llvm")]
+fn code(stage: Stage, module: &Module) -> Result<String, Failure> {
+    use chunkwise_compiler::codegen::llvm;
+    let host = chunkwise_runtime::cpu::host();
+    let text = match stage {
+        Stage::Asm => llvm::assembly(module, &host),
+        _ => llvm::emit(module, &host).map(|code| code.ir),
+    };
+    text.map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// Only LLVM generates code, and a back end that is not built in is refused before this.
+#[cfg(not(feature = "llvm"))]
+fn code(stage: Stage, module: &Module) -> Result<String, Failure> {
+    let what = format!("kernel `{}` at stage {}", module.name, stage.name());
+    Err(Failure::Failed(format!("{what}: this chunkwise was built without a code generator")))
+}
+
+fn unsupported(refusal: Unsupported) -> Failure {
+    execute::Failure::Unsupported(refusal).into()
+}

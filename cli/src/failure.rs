@@ -1,0 +1,55 @@
+//! How a command ends badly: what it says on stderr and its exit status.
+
+use chunkwise_runtime::execute;
+
+/// 1: the work failed. 2: what the command was given is wrong.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line, a source file or an input file is wrong. A message each.
+    Wrong(Vec<String>),
+    /// Like `Wrong`, already rendered.
+    Diagnosed(String),
+    /// The work failed, or a back end is not usable here.
+    Failed(String),
+    /// A check did not hold; stdout says which.
+    DidNotHold(String),
+    /// Whoever read stdout has gone: nothing is left to say.
+    ReaderGone,
+}
+
+impl Failure {
+    pub fn wrong(message: impl Into<String>) -> Self {
+        Failure::Wrong(vec![message.into()])
+    }
+
+    pub fn status(&self) -> u8 {
+        match self {
+            Failure::Wrong(_) | Failure::Diagnosed(_) => 2,
+            Failure::Failed(_) | Failure::DidNotHold(_) => 1,
+            Failure::ReaderGone => 0,
+        }
+    }
+
+    /// Says it on stderr.
+    pub fn print(&self) {
+        match self {
+            Failure::Wrong(messages) => messages.iter().for_each(|message| crate::print::note(&error(message))),
+            Failure::Diagnosed(text) => crate::print::note(text.trim_end()),
+            Failure::Failed(message) | Failure::DidNotHold(message) => crate::print::note(&error(message)),
+            Failure::ReaderGone => {}
+        }
+    }
+}
+
+fn error(message: &str) -> String {
+    format!("error: {message}")
+}
+
+impl From<execute::Failure> for Failure {
+    fn from(failure: execute::Failure) -> Self {
+        match failure {
+            execute::Failure::Unsupported(unsupported) => Failure::wrong(unsupported.to_string()),
+            execute::Failure::Unusable(..) | execute::Failure::Failed(_) => Failure::Failed(failure.to_string()),
+        }
+    }
+}

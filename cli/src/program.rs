@@ -1,0 +1,91 @@
+//! From a file's name to a checked program, and from a program to the variant meant. Errors are rendered here.
+
+use std::path::Path;
+
+use chunkwise_dsl::{
+    compile,
+    render::{Style, render_with},
+    source::Source,
+    suggest::nearest,
+    typed::{Program, Variant},
+};
+
+use crate::{
+    arguments::{OneVariant, Shared},
+    failure::Failure,
+    print,
+};
+
+/// Reads a source file.
+pub fn source(path: &Path) -> Result<Source, Failure> {
+    let name = path.display().to_string();
+    let text = std::fs::read(path).map_err(|error| Failure::wrong(format!("cannot read {name}: {error}")))?;
+    let text = String::from_utf8(text).map_err(|error| {
+        Failure::wrong(format!("{name} is not UTF-8 text: byte {} is no character", error.utf8_error().valid_up_to()))
+    })?;
+    Ok(Source::new(name, text))
+}
+
+/// Reads and checks a program, and that it has the axes that `--dim` names.
+pub fn load(path: &Path, shared: &Shared) -> Result<Program, Failure> {
+    let source = source(path)?;
+    let program = compile(&source, &shared.args).map_err(|found| diagnosed(&found, &source))?;
+    known_axes(&program, shared)?;
+    Ok(program)
+}
+
+/// Diagnostics, rendered for stderr.
+pub fn diagnosed(found: &[chunkwise_dsl::diagnostic::Diagnostic], source: &Source) -> Failure {
+    let style = if print::colours() { Style::Colour } else { Style::Plain };
+    Failure::Diagnosed(render_with(found, source, style))
+}
+
+/// The program and its one variant, or the one that `--variant` names.
+pub fn load_one(which: &OneVariant, shared: &Shared) -> Result<Variant, Failure> {
+    let program = load(&which.file, shared)?;
+    let names: Vec<&str> = program.variants.iter().map(|variant| variant.name.as_str()).collect();
+    let listed = names.join(", ");
+    let file = which.file.display();
+    let place = match &which.variant {
+        Some(name) => names.iter().position(|known| known == name).ok_or_else(|| {
+            let meant = nearest(name, names.iter().copied()).map(|meant| format!("; did you mean `{meant}`?"));
+            Failure::wrong(format!("{file} has no variant `{name}`, only {listed}{}", meant.unwrap_or_default()))
+        })?,
+        None if names.len() == 1 => 0,
+        None if names.is_empty() => return Err(Failure::wrong(format!("{file} holds no variant"))),
+        None => {
+            return Err(Failure::wrong(format!("{file} holds several variants: say --variant and one of {listed}")));
+        }
+    };
+    let variant = program.variants[place].clone();
+    only_axes_of(&variant, shared)?;
+    Ok(variant)
+}
+
+/// Every `--dim` must name an axis of some variant of the file.
+fn known_axes(program: &Program, shared: &Shared) -> Result<(), Failure> {
+    let known: Vec<&str> =
+        program.variants.iter().flat_map(|variant| &variant.axes).map(|axis| axis.name.as_str()).collect();
+    unknown_axes(&known, shared)
+}
+
+fn only_axes_of(variant: &Variant, shared: &Shared) -> Result<(), Failure> {
+    let known: Vec<&str> = variant.axes.iter().map(|axis| axis.name.as_str()).collect();
+    unknown_axes(&known, shared)
+}
+
+fn unknown_axes(known: &[&str], shared: &Shared) -> Result<(), Failure> {
+    let mut list = known.to_vec();
+    list.sort();
+    list.dedup();
+    let unknown = shared.dims.iter().filter(|(name, _)| !known.contains(&name.as_str()));
+    let messages: Vec<String> = unknown
+        .map(|(name, size)| format!("--dim {name}={size}: there is no axis `{name}`, only {}", list.join(", ")))
+        .collect();
+    if messages.is_empty() { Ok(()) } else { Err(Failure::Wrong(messages)) }
+}
+
+/// The `--dim`s that name axes of a variant.
+pub fn dims_of(variant: &Variant, shared: &Shared) -> Vec<(String, usize)> {
+    shared.dims.iter().filter(|(name, _)| variant.axes.iter().any(|axis| axis.name == *name)).cloned().collect()
+}

@@ -1,0 +1,299 @@
+//! `chunkwise verify`: every form on every back end present, against the reference. `cases` says on what, `compare` what
+//! counts as an error; here they are run and tabled.
+
+mod cases;
+mod compare;
+
+use std::{path::PathBuf, sync::Mutex};
+
+use chunkwise_compiler::{Form, report};
+use chunkwise_dsl::typed::{FormCheck, Variant};
+use chunkwise_runtime::{
+    Backend, Engine, Outputs, Plan, Request,
+    choose::exists,
+    execute::{self, reference},
+};
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use crate::{
+    arguments::{Shape, Shared},
+    failure::Failure,
+    print, program,
+};
+use cases::Case;
+use compare::{Expected, Worst};
+
+/// Chunk lengths tried where none are asked for: one token, an odd few, and the usual ones.
+const CHUNKS: [usize; 4] = [1, 7, 16, 64];
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The source files
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    shape: Shape,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// One form on one back end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Target {
+    plan: Plan,
+}
+
+/// A line of the table.
+struct Row {
+    target: Target,
+    tokens: usize,
+    worst: Worst,
+    bound: f64,
+}
+
+impl Row {
+    fn holds(&self) -> bool {
+        self.worst.error <= self.bound
+    }
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let backends = usable_backends(&arguments.shared)?;
+    let mut wrong = Vec::new();
+    let mut over = 0;
+    for file in &arguments.files {
+        let program = match program::load(file, &arguments.shared) {
+            Ok(program) => program,
+            Err(failure) => {
+                failure.print();
+                wrong.push(format!("{} was not verified", file.display()));
+                continue;
+            }
+        };
+        for variant in &program.variants {
+            match verify(variant, &backends, &arguments) {
+                Ok(rows) => {
+                    over += rows.iter().filter(|row| !row.holds()).count();
+                    show(variant, rows, &arguments)?;
+                }
+                Err(Failure::Wrong(messages)) => {
+                    wrong.extend(messages.into_iter().map(|message| format!("{}: {message}", variant.name)));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+    match (wrong.is_empty(), over) {
+        (false, _) => Err(Failure::Wrong(wrong)),
+        (true, 0) => Ok(()),
+        (true, _) => Err(Failure::DidNotHold(format!("{over} lines are over their bound"))),
+    }
+}
+
+/// The back ends asked for, else all present. One that was asked for must be usable.
+fn usable_backends(shared: &Shared) -> Result<Vec<Backend>, Failure> {
+    let asked = shared.backends();
+    for backend in &asked {
+        backend.devices().map_err(|why| execute::Failure::Unusable(*backend, why))?;
+    }
+    Ok(if asked.is_empty() { Backend::ALL.into_iter().filter(|backend| backend.usable()).collect() } else { asked })
+}
+
+fn verify(variant: &Variant, backends: &[Backend], arguments: &Arguments) -> Result<Vec<Row>, Failure> {
+    let shared = &arguments.shared;
+    let mut engine = Engine::new();
+    let cases = cases::cases(variant, &arguments.shape, shared)?;
+    let targets = targets(variant, backends, &mut engine, (&cases, shared))?;
+    let bar = print::progress(cases.len() * (targets.len() + 1)).with_message(variant.name.clone());
+    let expected = references(variant, &cases, shared.threads(), &bar)?;
+    let mut rows: Vec<Row> = Vec::new();
+    for target in targets {
+        for (case, expected) in cases.iter().zip(&expected) {
+            let got = case.run(&mut engine, variant, (target.plan, shared.threads()));
+            let worst = match got {
+                Ok(outputs) => compare::worst(expected, &outputs, case.name),
+                // A refusal of sizes that other cases had none of is not an error in the numbers.
+                Err(execute::Failure::Unsupported(refusal)) => {
+                    print::note(&format!("note: {}, {}: {refusal}", variant.name, case.name));
+                    continue;
+                }
+                Err(failure) => Worst::failed(case.name, failure.to_string()),
+            };
+            bar.inc(1);
+            let bound = variant.checks.tolerance.unwrap_or(target.plan.backend.bound());
+            match rows.iter_mut().find(|row| row.target == target && row.tokens == case.tokens) {
+                Some(row) => row.worst.take(worst),
+                None => rows.push(Row { target, tokens: case.tokens, worst, bound }),
+            }
+        }
+    }
+    bar.finish_and_clear();
+    Ok(rows)
+}
+
+/// The reference's results, a case on each thread.
+fn references(variant: &Variant, cases: &[Case], threads: usize, bar: &ProgressBar) -> Result<Vec<Expected>, Failure> {
+    let results: Vec<Mutex<Option<Result<Expected, String>>>> = cases.iter().map(|_| Mutex::new(None)).collect();
+    // The longest cases first, so that the last to start is short.
+    let mut order: Vec<usize> = (0..cases.len()).collect();
+    order.sort_by_key(|&place| std::cmp::Reverse(cases[place].work()));
+    let next = Mutex::new(order.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(cases.len()) {
+            scope.spawn(|| {
+                while let Some(place) = next.lock().ok().and_then(|mut next| next.next()) {
+                    let result = reference(cases[place].request(variant, 1)).map(Expected::new);
+                    if let Ok(mut slot) = results[place].lock() {
+                        *slot = Some(result.map_err(|failure| failure.to_string()));
+                    }
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    let collected = results.into_iter().zip(cases).map(|(slot, case)| {
+        let result = slot.into_inner().ok().flatten().unwrap_or_else(|| Err("the reference stopped".into()));
+        result.map_err(|why| Failure::Failed(format!("{}, {}: the reference failed: {why}", variant.name, case.name)))
+    });
+    collected.collect()
+}
+
+/// Every form on every back end; of the chunked form every chunk length.
+fn targets(
+    variant: &Variant,
+    backends: &[Backend],
+    engine: &mut Engine,
+    (cases, shared): (&[Case], &Shared),
+) -> Result<Vec<Target>, Failure> {
+    let asked = shared.forms();
+    for form in &asked {
+        exists(variant, *form)?;
+    }
+    let forms = if asked.is_empty() { present_forms(variant) } else { asked.clone() };
+    let mut targets = Vec::new();
+    let mut refusals = Vec::new();
+    for &backend in backends {
+        if backend == Backend::Reference {
+            continue;
+        }
+        for &form in &forms {
+            let prepared = cases.first().map(|case| engine.prepare(variant, &case.sizes, (backend, form)));
+            if let Some(Err(failure)) = prepared {
+                let refusal = format!("{} has no {} form on {}: {failure}", variant.name, form.name(), backend.name());
+                refusals.push(refusal);
+                continue;
+            }
+            let chunks = if form == Form::Chunked { chunks(variant, shared) } else { vec![1] };
+            targets.extend(chunks.into_iter().map(|chunk| Target { plan: Plan { backend, form, chunk } }));
+        }
+    }
+    // The reference is compared with itself only where it was asked for or is all there is.
+    if backends.contains(&Backend::Reference) && (targets.is_empty() || !shared.backends().is_empty()) {
+        let plan = Plan { backend: Backend::Reference, form: Form::Recurrent, chunk: 1 };
+        targets.insert(0, Target { plan });
+    }
+    if !refusals.is_empty() && (!asked.is_empty() || targets.is_empty()) {
+        return Err(Failure::Wrong(refusals));
+    }
+    refusals.iter().for_each(|refusal| print::note(&format!("note: {refusal}")));
+    Ok(targets)
+}
+
+fn present_forms(variant: &Variant) -> Vec<Form> {
+    let (_, forms) = report(variant);
+    forms.into_iter().filter(|report| report.missing.is_none()).map(|report| report.form).collect()
+}
+
+fn chunks(variant: &Variant, shared: &Shared) -> Vec<usize> {
+    let mut chunks = match shared.chunks() {
+        [] => CHUNKS.to_vec(),
+        asked => asked.to_vec(),
+    };
+    if shared.chunks().is_empty() {
+        let extra = variant.checks.forms.iter().filter_map(|form| match form {
+            FormCheck::Chunked(chunk) => *chunk,
+            _ => None,
+        });
+        chunks.extend(extra);
+    }
+    chunks.sort();
+    chunks.dedup();
+    chunks
+}
+
+/// Prints a variant's lines: all where token counts were asked for or with `-v`, else the worst of each target.
+fn show(variant: &Variant, rows: Vec<Row>, arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.shared.json {
+        return rows.iter().try_for_each(|row| print::line(&as_json(variant, row)));
+    }
+    let all = arguments.shared.verbose || !arguments.shape.tokens.is_empty();
+    let rows = if all { rows } else { worst_of_each(rows) };
+    let mut header = vec!["variant", "form", "C", "backend", "T", "worst error", "bound", ""];
+    header.push("where");
+    let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(variant, row)).collect();
+    print::line(&format!("{}\n", print::table(&header, &cells)))
+}
+
+fn worst_of_each(rows: Vec<Row>) -> Vec<Row> {
+    let mut worst: Vec<Row> = Vec::new();
+    for row in rows {
+        match worst.iter_mut().find(|kept| kept.target == row.target) {
+            Some(kept) if row.worst.error > kept.worst.error => *kept = row,
+            Some(_) => {}
+            None => worst.push(row),
+        }
+    }
+    worst
+}
+
+fn cells(variant: &Variant, row: &Row) -> Vec<String> {
+    let plan = row.target.plan;
+    let chunk = if plan.form == Form::Chunked { plan.chunk.to_string() } else { "-".into() };
+    let form = if plan.backend == Backend::Reference { "-" } else { plan.form.name() };
+    vec![
+        variant.name.clone(),
+        form.into(),
+        chunk,
+        plan.backend.name().into(),
+        row.tokens.to_string(),
+        format!("{:.1e}", row.worst.error),
+        format!("{:.0e}", row.bound),
+        if row.holds() { "ok".into() } else { "OVER".into() },
+        row.worst.place(),
+    ]
+}
+
+fn as_json(variant: &Variant, row: &Row) -> String {
+    let plan = row.target.plan;
+    json!({
+        "variant": variant.name, "form": plan.form.name(), "backend": plan.backend.name(),
+        "chunk": (plan.form == Form::Chunked).then_some(plan.chunk), "tokens": row.tokens,
+        // JSON has no infinity: an error without a number is null, and not ok.
+        "error": row.worst.error.is_finite().then_some(row.worst.error), "bound": row.bound, "ok": row.holds(),
+        "case": row.worst.case, "tensor": row.worst.tensor, "why": row.worst.why,
+    })
+    .to_string()
+}
+
+impl Case {
+    /// Runs the case: in one call, or in two with the state carried over.
+    fn run(
+        &self,
+        engine: &mut Engine,
+        variant: &Variant,
+        (plan, threads): (Plan, usize),
+    ) -> Result<Outputs, execute::Failure> {
+        let request = self.request(variant, threads);
+        match &self.parts {
+            None => engine.run(request, plan),
+            Some((first, second)) => {
+                let before = engine.run(first.request(request), plan)?;
+                let carried = before.states.iter().cloned().collect();
+                let after = engine.run(Request { initial: &carried, ..second.request(request) }, plan)?;
+                Ok(cases::joined(variant, before, after))
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The command as scripts see it: exit statuses, what is said where, and that nothing is left behind by a failure.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use chunkwise_runtime::{Tensor, Tensors, tensor};
+
+/// A gated linear attention with a scalar decay, small enough to run in no time.
+const PROGRAM: &str = "variant gated {
+  axes    B, T, H, K, V;
+  input   q, k : [B,T,H,K], v : [B,T,H,V], g : [B,T,H];
+  state   S : [K,V] = 0;
+  decay   a[t] = exp(g[t]);
+  update  S additive(k, v);
+  output  o[t] = S[t]' * q[t];
+  check   draw(g = logdecay);
+}
+";
+
+/// A folder of its own for each test; removed when done.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("chunkwise-cli-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("gated.attn"), PROGRAM).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn tensors(&self, name: &str, tensors: Tensors) -> String {
+        tensor::write(&self.path(name), &tensors).unwrap();
+        name.to_string()
+    }
+
+    /// Runs the command in the folder.
+    fn run(&self, arguments: &[&str]) -> Done {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_chunkwise")).args(arguments).current_dir(&self.0).output().unwrap();
+        Done {
+            status: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs `chunkwise run` on a file of tensors; an output file must be there exactly if that succeeds.
+    fn run_on(&self, tensors: &str) -> Done {
+        let done = self.run(&["run", "gated.attn", "--inputs", tensors, "--output", "out.safetensors"]);
+        assert_eq!(self.path("out.safetensors").exists(), done.status == 0, "{}", done.stderr);
+        let left = fs::read_dir(&self.0).unwrap().filter(|file| hidden(&file.as_ref().unwrap().path())).count();
+        assert_eq!(left, 0, "a partial file was left");
+        done
+    }
+}
+
+fn hidden(path: &Path) -> bool {
+    path.file_name().unwrap().to_string_lossy().starts_with('.')
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Done {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Done {
+    /// Ended so, said all this on stderr, and no result.
+    fn fails(&self, status: i32, says: &[&str]) {
+        assert_eq!(self.status, status, "{}", self.stderr);
+        assert_eq!(self.stdout, "", "a failure gives no result");
+        for said in says {
+            assert!(self.stderr.contains(said), "expected `{said}` in:\n{}", self.stderr);
+        }
+    }
+
+    fn succeeds(&self) -> &str {
+        assert_eq!(self.status, 0, "{}", self.stderr);
+        &self.stdout
+    }
+}
+
+/// Inputs of 2 batch elements, 5 tokens, 3 heads, K = 4, V = 6.
+fn inputs() -> Tensors {
+    let drawn = |shape: &[usize], scale: f32| {
+        let len: usize = shape.iter().product();
+        Tensor::f32(shape.to_vec(), (0..len).map(|n| scale * ((n * 7 % 11) as f32 - 5.0)).collect())
+    };
+    let decays = Tensor::f32(vec![2, 5, 3], (0..30).map(|n| -0.1 * (n % 4) as f32).collect());
+    Tensors::from([
+        ("q".to_string(), drawn(&[2, 5, 3, 4], 0.1)),
+        ("k".to_string(), drawn(&[2, 5, 3, 4], 0.2)),
+        ("v".to_string(), drawn(&[2, 5, 3, 6], 0.3)),
+        ("g".to_string(), decays),
+    ])
+}
+
+fn changed(name: &str, tensor: Tensor) -> Tensors {
+    let mut tensors = inputs();
+    tensors.insert(name.to_string(), tensor);
+    tensors
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2() {
+    let place = Place::new("usage");
+    for arguments in [
+        vec![],
+        vec!["frobnicate"],
+        vec!["check"],
+        vec!["check", "gated.attn", "--frobnicate"],
+        vec!["verify", "gated.attn", "--chunk", "0"],
+        vec!["verify", "gated.attn", "--chunk", "-3"],
+        vec!["verify", "gated.attn", "--form", "sideways"],
+        vec!["verify", "gated.attn", "--backend", "abacus"],
+        vec!["verify", "gated.attn", "--threads", "0"],
+        vec!["verify", "gated.attn", "--batch", "0"],
+        vec!["verify", "gated.attn", "--dim", "K"],
+        vec!["verify", "gated.attn", "--dim", "K=many"],
+        vec!["emit", "gated.attn", "--stage", "soup"],
+        vec!["emit", "gated.attn", "--backend", "llvm,reference"],
+        vec!["run", "gated.attn"],
+    ] {
+        place.run(&arguments).fails(2, &[]);
+    }
+}
+
+#[test]
+fn names_that_the_program_lacks_exit_with_2() {
+    let place = Place::new("names");
+    place.run(&["verify", "gated.attn", "--dim", "Q=3"]).fails(2, &["Q", "B, H, K, T, V"]);
+    place.run(&["check", "gated.attn", "--arg", "W=3"]).fails(2, &["W"]);
+    place.run(&["emit", "gated.attn", "--stage", "typed", "--variant", "gatd"]).fails(2, &["did you mean `gated`"]);
+}
+
+#[test]
+fn a_wrong_source_file_exits_with_2_and_says_all_that_is_wrong() {
+    let place = Place::new("source");
+    place.run(&["check", "absent.attn"]).fails(2, &["absent.attn"]);
+    fs::write(place.path("bytes.attn"), [0xff, 0xfe, 0x00]).unwrap();
+    place.run(&["check", "bytes.attn"]).fails(2, &["bytes.attn", "UTF-8"]);
+    fs::write(place.path("empty.attn"), "").unwrap();
+    place.run(&["check", "empty.attn"]).fails(2, &["empty.attn"]);
+    let wrong = PROGRAM.replace("exp(g[t])", "exp(gg[t])").replace("S[t]' * q[t]", "S[t] * q[t] + x");
+    fs::write(place.path("wrong.attn"), wrong).unwrap();
+    let done = place.run(&["check", "wrong.attn"]);
+    done.fails(2, &["wrong.attn:5", "gg", "wrong.attn:7"]);
+    // Sound files are still reported.
+    let done = place.run(&["check", "wrong.attn", "gated.attn"]);
+    assert_eq!(done.status, 2);
+    assert!(done.stdout.contains("variant gated"), "{}", done.stdout);
+}
+
+#[test]
+fn a_file_of_several_variants_wants_to_know_which() {
+    let place = Place::new("several");
+    fs::write(place.path("two.attn"), format!("{PROGRAM}{}", PROGRAM.replace("variant gated", "variant other")))
+        .unwrap();
+    place.run(&["emit", "two.attn", "--stage", "typed"]).fails(2, &["--variant", "gated, other"]);
+    place.run(&["emit", "two.attn", "--stage", "typed", "--variant", "other"]).succeeds();
+    assert!(place.run(&["check", "two.attn"]).succeeds().contains("variant other"));
+}
+
+#[test]
+fn a_back_end_that_is_not_here_exits_with_1() {
+    let place = Place::new("backend");
+    let inputs = place.tensors("in.safetensors", inputs());
+    let run = ["run", "gated.attn", "--inputs", &inputs, "--output", "out.safetensors", "--backend", "wgpu"];
+    place.run(&run).fails(1, &["wgpu", "not usable"]);
+    assert!(!place.path("out.safetensors").exists());
+    let listed = place.run(&["backends"]);
+    assert!(listed.succeeds().contains("reference") && listed.stdout.contains("wgpu"));
+}
+
+#[test]
+fn a_run_writes_outputs_and_final_states() {
+    let place = Place::new("run");
+    let whole = place.tensors("in.safetensors", inputs());
+    place.run_on(&whole).succeeds();
+    let out = tensor::read(&place.path("out.safetensors")).unwrap();
+    assert_eq!(out.keys().collect::<Vec<_>>(), ["S", "o"]);
+    assert_eq!(out["o"].shape, [2, 5, 3, 6]);
+    assert_eq!(out["S"].shape, [2, 3, 4, 6]);
+}
+
+#[test]
+fn two_calls_with_the_state_carried_over_equal_one() {
+    let place = Place::new("carried");
+    let part = |range: std::ops::Range<usize>| -> Tensors {
+        inputs().into_iter().map(|(name, tensor)| (name, tensor.slice(1, range.clone()))).collect()
+    };
+    let results = |name: &str, tensors: Tensors| {
+        let file = place.tensors(name, tensors);
+        place.run_on(&file).succeeds();
+        tensor::read(&place.path("out.safetensors")).unwrap()
+    };
+    let whole = results("whole.safetensors", inputs());
+    let first = results("first.safetensors", part(0..2));
+    let mut rest = part(2..5);
+    rest.insert("S".to_string(), first["S"].tensor.clone().unwrap());
+    let second = results("second.safetensors", rest);
+    let close = |a: &Tensor, b: &Tensor| a.to_f64().iter().zip(b.to_f64()).all(|(a, b)| (a - b).abs() < 1e-5);
+    assert!(close(whole["S"].tensor.as_ref().unwrap(), second["S"].tensor.as_ref().unwrap()));
+    assert!(close(&whole["o"].tensor.clone().unwrap().slice(1, 2..5), second["o"].tensor.as_ref().unwrap()));
+}
+
+#[test]
+fn no_tokens_give_empty_outputs_and_the_initial_state() {
+    let place = Place::new("none");
+    let mut none: Tensors = inputs().into_iter().map(|(name, tensor)| (name, tensor.slice(1, 0..0))).collect();
+    let state = Tensor::f32(vec![2, 3, 4, 6], (0..144).map(|n| n as f32).collect());
+    none.insert("S".to_string(), state.clone());
+    let file = place.tensors("in.safetensors", none);
+    place.run_on(&file).succeeds();
+    let out = tensor::read(&place.path("out.safetensors")).unwrap();
+    assert_eq!(out["o"].shape, [2, 0, 3, 6]);
+    assert_eq!(out["S"].tensor, Some(state));
+}
+
+#[test]
+fn wrong_tensors_are_named() {
+    let place = Place::new("tensors");
+    let cases: Vec<(Tensors, Vec<&str>)> = vec![
+        (inputs().into_iter().filter(|(name, _)| name != "v").collect(), vec!["`v`", "[B,T,H,V]"]),
+        (changed("vv", Tensor::zeros(vec![1])), vec!["`vv`", "expected only"]),
+        (changed("v", Tensor::zeros(vec![2, 5, 6])), vec!["`v`", "rank 3", "rank 4"]),
+        (changed("v", Tensor::i32(vec![2, 5, 3, 6], vec![0; 180])), vec!["`v`", "I32", "F32"]),
+        (changed("v", Tensor::zeros(vec![2, 4, 3, 6])), vec!["`v`", "[2, 4, 3, 6]", "[B,T,H,V]"]),
+        (changed("S", Tensor::zeros(vec![2, 3, 6, 4])), vec!["`S`", "[2, 3, 6, 4]", "[2,3,4,6]"]),
+    ];
+    for (tensors, says) in cases {
+        let file = place.tensors("in.safetensors", tensors);
+        place.run_on(&file).fails(2, &says);
+    }
+    // A slip of the pen is told.
+    let mut slipped = inputs();
+    let gate = slipped.remove("g").unwrap();
+    slipped.insert("G".to_string(), gate);
+    let file = place.tensors("in.safetensors", slipped);
+    place.run_on(&file).fails(2, &["`G`", "did you mean `g`?", "tensor `g` was not found"]);
+    // So is a size on the command line that the tensors contradict.
+    let file = place.tensors("in.safetensors", inputs());
+    let run = ["run", "gated.attn", "--inputs", &file, "--output", "out.safetensors", "--dim", "K=5"];
+    place.run(&run).fails(2, &["K"]);
+}
+
+#[test]
+fn damaged_tensor_files_exit_with_2() {
+    let place = Place::new("damaged");
+    place.run_on("absent.safetensors").fails(2, &["absent.safetensors"]);
+    fs::write(place.path("text.safetensors"), "no tensors at all, only text").unwrap();
+    place.run_on("text.safetensors").fails(2, &["text.safetensors", "not a safetensors file"]);
+    place.tensors("in.safetensors", inputs());
+    let whole = fs::read(place.path("in.safetensors")).unwrap();
+    for keep in [0, 5, 40, whole.len() / 2, whole.len() - 1] {
+        fs::write(place.path("cut.safetensors"), &whole[..keep]).unwrap();
+        place.run_on("cut.safetensors").fails(2, &["cut.safetensors"]);
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_exits_with_1() {
+    let place = Place::new("unwritable");
+    let file = place.tensors("in.safetensors", inputs());
+    for output in ["no/such/folder/out.safetensors", "."] {
+        let done = place.run(&["run", "gated.attn", "--inputs", &file, "--output", output]);
+        done.fails(1, &["cannot write"]);
+    }
+}
+
+#[test]
+fn check_reports_inputs_states_and_forms() {
+    let place = Place::new("check");
+    let done = place.run(&["check", "gated.attn"]);
+    let text = done.succeeds();
+    for part in ["variant gated", "q : [B,T,H,K]", "S : [K,V]", "recurrent", "chunked", "parallel"] {
+        assert!(text.contains(part), "expected `{part}` in:\n{text}");
+    }
+    let line: serde_json::Value =
+        serde_json::from_str(place.run(&["check", "gated.attn", "--json"]).succeeds()).unwrap();
+    assert_eq!(line["variant"], "gated");
+    assert_eq!(line["states"][0]["shape"], serde_json::json!(["B", "H", "K", "V"]));
+}
+
+#[test]
+fn verify_ends_with_0_where_every_error_is_in_bound() {
+    let place = Place::new("verify");
+    let arguments = ["verify", "gated.attn", "--dim", "K=4", "--dim", "V=6", "--tokens", "1,9", "--json"];
+    let done = place.run(&arguments);
+    for line in done.succeeds().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["ok"], true, "{line}");
+    }
+    assert!(!done.stdout.is_empty());
+}
+
+#[test]
+fn bench_prints_a_line_of_json_an_entry() {
+    let place = Place::new("bench");
+    let arguments =
+        ["bench", "gated.attn", "--backend", "reference", "--tokens", "3", "--dim", "K=4", "--dim", "V=6", "--json"];
+    let done = place.run(&arguments);
+    let line: serde_json::Value = serde_json::from_str(done.succeeds()).unwrap();
+    assert_eq!((line["tokens"].as_u64(), line["dims"]["K"].as_u64()), (Some(3), Some(4)));
+    let keys = "variant backend form chunk batch tokens heads dims threads median_ms p20_ms p80_ms runs flops bytes gflops gbps compile_ms";
+    for key in keys.split(' ') {
+        assert!(!line[key].is_null(), "{key} in {line}");
+    }
+}
+
+#[test]
+fn emit_writes_a_stage_to_a_file() {
+    let place = Place::new("emit");
+    place.run(&["emit", "gated.attn", "--stage", "ast", "-o", "ast.txt"]).succeeds();
+    assert!(fs::read_to_string(place.path("ast.txt")).unwrap().contains("variant gated"));
+}
