@@ -60,7 +60,8 @@ impl Size {
         let mut sum = self.clone();
         for (factors, n) in &other.terms {
             let entry = sum.terms.entry(factors.clone()).or_insert(0);
-            *entry += n;
+            // Sizes beyond i64 stay at its end: no array is as large, so binding refuses them.
+            *entry = entry.saturating_add(*n);
             if *entry == 0 {
                 sum.terms.remove(factors);
             }
@@ -69,7 +70,7 @@ impl Size {
     }
 
     pub fn neg(&self) -> Size {
-        Size { terms: self.terms.iter().map(|(f, n)| (f.clone(), -n)).collect() }
+        Size { terms: self.terms.iter().map(|(f, n)| (f.clone(), n.saturating_neg())).collect() }
     }
 
     pub fn sub(&self, other: &Size) -> Size {
@@ -82,7 +83,7 @@ impl Size {
             for (b, m) in &other.terms {
                 let mut factors = [a.as_slice(), b.as_slice()].concat();
                 factors.sort();
-                product = product.add(&Size { terms: BTreeMap::from([(factors, n * m)]) });
+                product = product.add(&Size { terms: BTreeMap::from([(factors, n.saturating_mul(*m))]) });
             }
         }
         product
@@ -154,13 +155,14 @@ impl Size {
         for (factors, n) in &self.terms {
             let mut product = *n;
             for factor in factors {
-                product *= match factor {
+                let value = match factor {
                     Factor::Axis(axis) => size_of(*axis)?,
                     Factor::FloorDiv(a, b) => a.eval(size_of)?.checked_div_euclid(b.eval(size_of)?)?,
                     Factor::Mod(a, b) => a.eval(size_of)?.checked_rem_euclid(b.eval(size_of)?)?,
                 };
+                product = product.checked_mul(value)?;
             }
-            total += product;
+            total = total.checked_add(product)?;
         }
         Some(total)
     }

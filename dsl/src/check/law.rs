@@ -169,7 +169,11 @@ impl<'a> Checker<'a> {
         let Some(id) = self.state_named(state) else { return };
         let result = self.check_law(id, state, law, span);
         let total = self.update_counts.get(&state.name).copied().unwrap_or(0);
+        let decays = self.decays.len();
         let progress = self.states.entry(id).or_default();
+        if progress.seen == 0 {
+            progress.decays = decays;
+        }
         progress.seen += 1;
         progress.failed |= result.is_none();
         progress.first.get_or_insert((span, false));
@@ -216,7 +220,11 @@ impl<'a> Checker<'a> {
 
     /// The state's decay at the token; the inner None: it has none.
     fn decay_at(&mut self, state: StateId, index: IndexId, span: Span) -> Checked<Option<ExprId>> {
-        let Some(decay) = self.decays.iter().find(|decay| decay.applies(state)).cloned() else { return Some(None) };
+        let progress = self.states.get(&state);
+        let above = progress.filter(|progress| progress.seen > 0).map_or(self.decays.len(), |progress| progress.decays);
+        let Some(decay) = self.decays[..above].iter().find(|decay| decay.applies(state)).cloned() else {
+            return Some(None);
+        };
         let id = decay.value?;
         if decay.on.is_none() {
             self.decay_fits(state, id, decay.span)?;

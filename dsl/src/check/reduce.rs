@@ -1,5 +1,7 @@
 //! Reductions over an index, and the softmax weight: what is bound, and over which tokens it ranges.
 
+use std::collections::HashSet;
+
 use crate::ast::{Expr as Ast, Ident, ReductionIndex};
 use crate::source::Span;
 use crate::suggest::nearest;
@@ -197,10 +199,18 @@ impl<'a> Checker<'a> {
         copy
     }
 
-    fn binds(&self, id: ExprId, index: IndexId) -> bool {
-        let kind = &self.arena.get(id).kind;
-        matches!(kind, ExprKind::Softmax { bound, .. } if *bound == index)
-            || kind.children().into_iter().any(|child| self.binds(child, index))
+    fn binds(&self, root: ExprId, index: IndexId) -> bool {
+        let (mut open, mut seen) = (vec![root], HashSet::new());
+        while let Some(id) = open.pop() {
+            let kind = &self.arena.get(id).kind;
+            if matches!(kind, ExprKind::Softmax { bound, .. } if *bound == index) {
+                return true;
+            }
+            if seen.insert(id) {
+                open.extend(kind.children());
+            }
+        }
+        false
     }
 
     /// The left's token from which a softmax over `index` looks: another than `index` itself.

@@ -19,6 +19,8 @@ pub(super) struct Progress {
     pub value: Option<ExprId>,
     /// The place of the first update, and whether that is a recurrence.
     pub first: Option<(Span, bool)>,
+    /// How many decays stood above the first update: a later one comes too late for this state.
+    pub decays: usize,
     /// An update is wrong and reported.
     pub failed: bool,
 }

@@ -364,3 +364,34 @@ fn worked_programs_check() {
     let wrong: Vec<_> = WORKED.iter().filter_map(|text| compile(text).err().map(|e| (&text[..40], e))).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// Forms of the page that no worked program uses.
+const FORMS: &[&str] = &[
+    "state S : [K,V] = 0, z : [K] = w, c : [] = 1; decay a[t] = exp(g[t]) on S, c; decay g[t] on z;
+     update S additive(k, v); update z additive(k); update c additive(beta); output o[t] = S[t]' * q[t] / (z[t]' * q[t] + c[t]);",
+    "state S : [K,V] = 0; decay a[t] = sigmoid(k[t] * v[t]'); update S additive(k, v); output o[t] = S[t-1]' * q[t];",
+    "state S : [K,V] = 0; decay a[t] = exp(g[t]); update S gated(k, v); output o[t] = q[t]' * S[t];",
+    "state S : [K,V] = 0; update S delta(k, v, v); update S additive(q, v); output o[t] = S[t]' * q[t];",
+    "state z : [K] = 0; decay a[t] = sigmoid(q[t]); update z gated(k); output o[t] = z[t] .* q[t];",
+    "state S : [K,V] = 0, R : [K,V] = 0; update S[t] = 0.9 * S[t-1] + k[t] * v[t]' - 0.1 * R[t-1];
+     update R[t] = R[t-1] + S[t]; output o[t] = R[t]' * q[t];",
+    "state S : [K,V] = 0; local block(W); order reverse; update S delta(k, v, beta); output o[t] = S[t]' * q[t];",
+    "read o[i] = sum[j](relu(q[i]' * k[j]) * v[j]); norm layer; norm srms(eps = 1e-6) over V; output o[i];",
+    "let m = sum[i,j](g[i] * beta[j]); let n = mean[i,j : i < j](g[i]); output o[t] = (m + n) * q[t];",
+    "let c[t] = count[j](g[j] > 0.5 and not (j == t)); let p[t] = prod[j](beta[j]); output o[t] = c[t] * p[t];",
+    "let a[t] = argmax[j](g[j]); output o[t] = k[a[t]] ^ 2 + q[t - 1] * (t mod 3) * (t div 3) + -q[t] ^ -2;",
+    "output o[t] = if 0 < g[t] <= 1 then q[t] else 0; output b = true;",
+    "let A = sum[j](k[j] * k[j]') + eye(K); output o[t] = solve(A, q[t]) + diag(q[t]) * cols(stack(k[t], q[t]), 1, K + 1);",
+    "output o[t] = rope(q[t], t)' * k[t] + max(q[t]) + norm2(k[t]) + flatten(k[t] * q[t]')[0] + pi + inf;",
+    "let x = conv1d(q, u'); output o[t] = x[t] + layer_norm(k[t], eps = 1e-3) + softmax(q)[t];",
+    "output o[n] = sum[j in T](k[j]) + u[n]; output p[i] = sum[s in N](u[s - i]);",
+    "order causal(z = q), reverse(z = k) merge mean; read o[t] = sum[j](z[j]); output o[t];",
+    "fn slope(n) = 2^(-n); let y = q .* k + (K' + 0) * 0; output o = y * w; output z = sum[m in N](h * slope(m));",
+];
+
+#[test]
+fn forms_of_the_page_check() {
+    let failures: Vec<_> =
+        FORMS.iter().filter_map(|body| compile(&super::around(body)).err().map(|errors| (body, errors))).collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+}
