@@ -41,6 +41,15 @@ impl Lowering<'_> {
 
     /// What evaluating one element of a fused node takes, in additions.
     pub(super) fn cost(&mut self, id: ExprId) -> usize {
+        if let Some(&known) = self.costs.get(&id) {
+            return known;
+        }
+        let cost = self.count_cost(id);
+        self.costs.insert(id, cost);
+        cost
+    }
+
+    fn count_cost(&mut self, id: ExprId) -> usize {
         match self.arena.expr(id).kind.clone() {
             ExprKind::Map { function, args } => {
                 let own = match function {

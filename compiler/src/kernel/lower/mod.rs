@@ -8,12 +8,14 @@
 //! Scopes nest: once per work item, a block of tokens, one token of the block. A value is computed in the outermost scope
 //! in which it is known. What states do over time is not here but in the forms; `recurrent` alone steps through tokens.
 
+mod algebra;
 mod arena;
 mod emit;
 mod fused;
 mod place;
 mod product;
 pub mod recurrent;
+mod reduce;
 mod sequence;
 #[cfg(test)]
 mod tests;
@@ -69,6 +71,7 @@ pub struct Lowering<'a> {
     /// Where the work item stands on each batch axis.
     grid: Vec<(AxisId, ParamId)>,
     anchors: HashMap<ExprId, usize>,
+    costs: HashMap<ExprId, usize>,
 }
 
 impl<'a> Lowering<'a> {
@@ -85,6 +88,7 @@ impl<'a> Lowering<'a> {
             arena: Arena::new(variant),
             grid: Vec::new(),
             anchors: HashMap::new(),
+            costs: HashMap::new(),
         };
         for (place, axis) in variant.axes.iter().enumerate() {
             if axis.kind == AxisKind::Batch {
@@ -426,7 +430,8 @@ impl<'a> Lowering<'a> {
         self.room_of(name, &extents)
     }
 
-    fn room_of(&mut self, name: &str, extents: &[Int]) -> Tile {
+    /// New scratch memory in the innermost scope: a dense tile of these extents, for every row of a block scope.
+    pub fn room_of(&mut self, name: &str, extents: &[Int]) -> Tile {
         let elements = extents.iter().fold(Int::from(1i64), |product, n| product * n.clone());
         let rows = self.scopes.last().and_then(|scope| scope.rows.as_ref()).map(|rows| rows.capacity.clone());
         let size = rows.clone().unwrap_or(Int::from(1i64)) * elements;

@@ -30,7 +30,11 @@ impl Lowering<'_> {
         let mut offset = Int::from(0i64);
         let mut dims = Vec::new();
         for dim in tensor.dims.iter().rev() {
-            let extent = self.size(&dim.size);
+            let mut extent = self.size(&dim.size);
+            if dim.size.terms().any(|(_, n)| n < 0) {
+                // `[T-1]` without tokens is empty.
+                extent = extent.max(0i64);
+            }
             match &dim.batch {
                 None => dims.push(TileDim { extent: extent.clone(), stride: stride.clone() }),
                 Some(BatchDim::Index(axis)) => offset = offset + self.place_on(*axis) * stride.clone(),

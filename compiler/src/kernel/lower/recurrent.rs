@@ -86,7 +86,8 @@ pub fn raw(variant: &Variant, sizes: &Sizes) -> Result<Module> {
 fn restart(variant: &Variant) -> Result<Option<chunkwise_dsl::shape::Size>> {
     let forward = match variant.orders.as_slice() {
         [] => true,
-        [order] => order.kind == OrderKind::Causal && order.by.is_none(),
+        // Tokens lie row by row, so the raster is their own order.
+        [order] => matches!(order.kind, OrderKind::Causal | OrderKind::Raster) && order.by.is_none(),
         _ => false,
     };
     if !forward {

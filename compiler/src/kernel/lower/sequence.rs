@@ -8,8 +8,9 @@ use chunkwise_dsl::typed::{Domain, ExprId, ExprKind, Function, IndexId, LetId, R
 use crate::kernel::{Int, Map, Reduce, ReduceOp, Stmt, Value};
 
 use super::arena::refusal;
-use super::emit::{call, reduction};
+use super::emit::call;
 use super::fused::{Place, crooked};
+use super::reduce::reduction;
 use super::tile::{At, Frame, Tile};
 use super::{Lowering, Part, Result, Rows};
 

@@ -159,6 +159,14 @@ fn other_tokens() {
 }
 
 #[test]
+fn whole_sequences() {
+    stateless("let s = k' * v; output o[t] = s' * q[t]; output p = q * m; output r = silu(q) + k;");
+    stateless("feature f(x) = exp(x) on k; let s = k' * q; output o[t] = s * k[t]; output p = k;");
+    stateless("let s = sum[j : g[j] > 0](k[j]); let u = mean[j : g[j] > 0](g[j]); output o[t] = s * u + q[t];");
+    stateless("output o = sum[j](k[j] * q[j]'); output p[t] = (if t > 1 then q[t-2] else k[t]) / (t + 1);");
+}
+
+#[test]
 fn index_variables() {
     stateless("output o[t,r] = sum[k in K](w[r,k] * q[t][k]) + r; output p[t] = max[r in F](w[r] .* q[t]);");
     stateless("let e[t,f] = exp(sum[k in K](w[f,k]) * g[t]); output o[t] = sum[f in F](e[t,f] * w[f] .* q[t]);");
@@ -217,6 +225,30 @@ fn coupled_and_dense_states() {
     states(
         "state S : [K,V] = 0; update S[t] = w * (w' * S[t-1]) + k[t] * v[t]'; output o[t] = sum(softmax(S[t]' * q[t]));",
     );
+}
+
+#[test]
+fn laws() {
+    states("state S : [K,V] = 0; decay d[t] = sigmoid(a[t]); update S gated(k, v); output o[t] = S[t]' * q[t];");
+    states(
+        "state S : [K,V] = 0, z : [K] = 0; decay d[t] = sigmoid(a[t]) * v[t]' on S; decay e[t] = sigmoid(a[t]) on z; \
+            update S additive(k, v); update z additive(k); output o[t] = S[t]' * q[t] + z[t]' * q[t];",
+    );
+    states(
+        "state S : [K,V] = 0; let b[t] = sigmoid(v[t]); update S delta(k, v, b); update S additive(k, v); \
+            output o[t] = S[t-1]' * q[t] + S[t]' * S[t] * v[t];",
+    );
+}
+
+#[test]
+fn further_batch_axes_and_layouts() {
+    let text = "variant f { axes B, T, H, K, V; batch N; input q : [N,T,B,K,H], k : [T,B,H,N,K], v : [H,T,B,V,N]; \
+                state S : [K,V] = 0; update S[t] = tanh(S[t-1] + k[t] * v[t]'); output o[t] = S[t]' * q[t]; \
+                output s[t] = sum(S[t]' * q[t]) + k[t-1]' * q[t]; output m[t] = S[t]; }";
+    agree(text, &[("B", 2), ("H", 1), ("N", 3), ("K", 2), ("V", 3)]);
+    let raster = "variant f { axes B, Y, X, T = Y*X, K; input q : [B,T,K]; order raster; state z : [K] = 0; \
+                  update z[t] = relu(z[t-1] - q[t]); output o[t] = z[t]; }";
+    agree_at(&variant(raster), &[("B", 2), ("Y", 2), ("X", 3), ("T", 6), ("K", 2)], 4);
 }
 
 #[test]
