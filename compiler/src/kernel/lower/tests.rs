@@ -287,3 +287,43 @@ fn every_example_with_one_causal_order() {
     }
     assert!(tried >= 10, "{tried} examples ran");
 }
+
+#[test]
+fn states_that_are_not_affine() {
+    states(
+        "state S : [K,V] = 0, m1 : [] = 0; update m1[t] = max(g[t] + m1[t-1], beta[t]); \
+         update S[t] = exp(g[t] + m1[t-1] - m1[t]) * S[t-1] + exp(beta[t] - m1[t]) * k[t] * v[t]'; \
+         output o[t] = S[t]' * q[t];",
+    );
+    states("state S : [K,V] = 0; update S[t] = l2norm(S[t-1] + k[t] * v[t]'); output o[t] = S[t]' * q[t];");
+    states("state S : [K,V] = 0; update S[t] = if g[t] > 0 then S[t-1] else k[t] * v[t]'; output o[t] = S[t]' * q[t];");
+    states(
+        "state S : [K,V] = w; let e[t] = v[t] - S[t-1]' * k[t]; update S[t] = S[t-1] + beta[t] * k[t] * e[t]'; \
+         output o[t] = S[t]' * q[t] + e[t]; output n[t] = norm2(e[t]); output s[t] = S[t-1];",
+    );
+}
+
+#[test]
+fn subscripts_of_every_kind() {
+    stateless("let e[f,t] = w[f]' * q[t]; output o[t] = e[2,t] * k[t]; output p[t] = e[1,t-1] + g[t];");
+    stateless("output o[t] = if t mod 2 == 0 and g[t] > 0 then q[t] else k[t div 2]; output p[t] = m[h] + m[K - 1];");
+    stateless("output o[t] = ids[t] * q[t]; output r[t] = q[ids[t]]; output p[t] = cols(m, 1, 3)' * q[t];");
+}
+
+#[test]
+fn what_is_not_lowered_is_refused_by_name() {
+    let tensors = "axes B, T, H, K; input q, k : [B,T,H,K]; param m : [H,K,K]; state z : [K] = 0;";
+    for (body, named) in [
+        ("output o[t] = solve(m, q[t]);", "solve"),
+        ("output o[t] = topk_mask(q[t], 1);", "topk_mask"),
+        ("output o[i] = sum[j](q[i]' * k[j] * k[j]);", "reduction"),
+        ("local window(3); update z additive(k); output o[t] = z[t];", "local"),
+        ("order reverse; update z additive(k); output o[t] = z[t];", "order"),
+    ] {
+        let variant = variant(&format!("variant f {{ {tensors} {body} }}"));
+        let dims: Vec<(String, usize)> = ["B", "T", "H", "K"].iter().map(|name| (name.to_string(), 2)).collect();
+        let refused = raw(&variant, &bind_dims(&variant, &dims).unwrap()).unwrap_err();
+        assert!(refused.operation.contains(named), "{refused}");
+        assert!(refused.span.is_some() && refused.way_out.contains("--backend reference"), "{refused}");
+    }
+}
