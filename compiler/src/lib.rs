@@ -2,10 +2,13 @@
 
 pub mod bind;
 pub mod codegen;
+pub mod egraph;
 pub mod form;
+pub mod ir;
 pub mod kernel;
 pub mod reference;
 pub mod stage;
+pub mod rules;
 pub mod unsupported;
 
 pub use form::{Form, FormReport, StateReport, compile, report};

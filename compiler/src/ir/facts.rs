@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use egg::{Analysis, DidMerge, EGraph, Id, Language};
 
-use chunkwise_dsl::typed::ExprId;
+use chunkwise_dsl::typed::{ExprId, ExprKind, Function, NormKind, Variant};
 
 use super::{Atom, Feat, Leaf, Term};
 
@@ -143,14 +143,10 @@ pub fn type_of(term: &Term, child: &dyn Fn(Id) -> Ty) -> Ty {
         other => other,
     };
     match term {
-        Term::State | Term::ZeroMat => {
-            Ty::Mat(if matches!(term, Term::State) { Frame::Tokens } else { Frame::Any })
-        }
+        Term::State | Term::ZeroMat => Ty::Mat(if matches!(term, Term::State) { Frame::Tokens } else { Frame::Any }),
         Term::ZeroVec => ten(Frame::Any, Feat::V, 1),
         Term::Init => Ty::Init,
-        Term::Leaf(leaf) => {
-            ten(if leaf.factors.is_empty() { Frame::Any } else { Frame::Tokens }, leaf.feat, 1)
-        }
+        Term::Leaf(leaf) => ten(if leaf.factors.is_empty() { Frame::Any } else { Frame::Tokens }, leaf.feat, 1),
         Term::Add(_) | Term::Mul(_) => match (c[0], c[1]) {
             (Ty::Mat(a), b) | (b, Ty::Mat(a)) => Ty::Mat(join(a, b.frame())),
             (Ty::Ten { frame: a, feat: x, stack: r }, Ty::Ten { frame: b, feat: y, stack: q }) => {
@@ -267,20 +263,20 @@ impl Analysis<Term> for Known {
     type Data = Facts;
 
     fn make(graph: &mut Graph, term: &Term, _id: Id) -> Facts {
-        let data = |id: &Id| &graph[*id].data;
         let ty = type_of(term, &|id| graph[id].data.ty);
         let leaf = match term {
             Term::Leaf(leaf) => Some(leaf.clone()),
-            Term::Mul([a, b]) => match (&data(a).leaf, &data(b).leaf) {
-                (Some(x), Some(y)) => x.times(y),
-                _ => None,
-            },
-            Term::Dot([a, b]) => match (data(a).leaf.clone(), data(b).leaf.clone()) {
-                (Some(x), Some(y)) => Some(graph.analysis.define(Definition::Dot(x, y), Feat::S)),
-                _ => None,
-            },
+            Term::Mul([a, b]) => {
+                let (a, b) = (&graph[*a].data.leaf, &graph[*b].data.leaf);
+                a.as_ref().zip(b.as_ref()).and_then(|(x, y)| x.times(y))
+            }
+            Term::Dot([a, b]) => {
+                let pair = graph[*a].data.leaf.clone().zip(graph[*b].data.leaf.clone());
+                pair.map(|(x, y)| graph.analysis.define(Definition::Dot(x, y), Feat::S))
+            }
             _ => None,
         };
+        let data = |id: &Id| &graph[*id].data;
         let range = match (&leaf, term) {
             (Some(leaf), _) => graph.analysis.leaf_range(leaf),
             (_, Term::Mul([a, b])) => product_range(data(a).range, data(b).range),
@@ -326,5 +322,52 @@ impl Analysis<Term> for Known {
         }
         let product = graph.add(Term::Leaf(leaf));
         graph.union_trusted(id, product, "product-is-canonical");
+    }
+}
+
+/// Bounds of every entry of a state-free expression, from the functions it is made of.
+pub fn range_of(variant: &Variant, expr: ExprId) -> (f64, f64) {
+    let expr = super::lower::resolve(variant, expr);
+    match &variant.expr(expr).kind {
+        ExprKind::Number(x) => (*x, *x),
+        ExprKind::Map { function, args } => {
+            let args: Vec<(f64, f64)> = args.iter().map(|&arg| range_of(variant, arg)).collect();
+            function_range(*function, &args)
+        }
+        ExprKind::If { then, otherwise, .. } => {
+            let (a, b) = (range_of(variant, *then), range_of(variant, *otherwise));
+            (a.0.min(b.0), a.1.max(b.1))
+        }
+        ExprKind::SoftmaxAxis(_) => (0.0, 1.0),
+        ExprKind::Normalise { norm, .. } if norm.kind == NormKind::L2 => (-1.0, 1.0),
+        ExprKind::Stack(parts) => parts
+            .iter()
+            .map(|&part| range_of(variant, part))
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |a, b| (a.0.min(b.0), a.1.max(b.1))),
+        _ => UNBOUNDED,
+    }
+}
+
+fn function_range(function: Function, args: &[(f64, f64)]) -> (f64, f64) {
+    use Function::*;
+    let rising = |f: fn(f64) -> f64| (f(args[0].0), f(args[0].1));
+    match function {
+        Exp => rising(f64::exp),
+        Tanh => rising(f64::tanh),
+        Sigmoid => rising(|x| 1.0 / (1.0 + (-x).exp())),
+        Softplus => rising(|x| x.max(0.0) + (-x.abs()).exp().ln_1p()),
+        LogSigmoid => rising(|x| x.min(0.0) - (-x.abs()).exp().ln_1p()),
+        Relu => rising(|x| x.max(0.0)),
+        Neg => (-args[0].1, -args[0].0),
+        Add => (args[0].0 + args[1].0, args[0].1 + args[1].1),
+        Sub => (args[0].0 - args[1].1, args[0].1 - args[1].0),
+        Mul => product_range(args[0], args[1]),
+        Div if args[1].0 > 0.0 => product_range(args[0], (1.0 / args[1].1, 1.0 / args[1].0)),
+        Min => (args[0].0.min(args[1].0), args[0].1.min(args[1].1)),
+        Max => (args[0].0.max(args[1].0), args[0].1.max(args[1].1)),
+        Clamp => (args[0].0.max(args[1].0).min(args[2].1), args[0].1.min(args[2].1).max(args[1].0)),
+        Sin | Cos | Sign => (-1.0, 1.0),
+        Abs | Sqrt | Rsqrt => (0.0, f64::INFINITY),
+        _ => UNBOUNDED,
     }
 }

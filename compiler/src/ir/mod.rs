@@ -30,7 +30,7 @@
 //! rd q s, rdv d y s    s' q;  G[t,start] .* (s y)  (rdvx: without d[t])
 //! kv k x               K' X over one chunk
 //! ch x, unch x         tokens -> chunks of tokens and back
-//! bnd s H              H before each chunk: what the loop over chunks carries
+//! bnd s                S before each chunk: what the loop over chunks carries
 //! last H               H at each chunk's end: what it carries on
 //! step d k v s         tot(d) s + K' V: the state after one segment
 //! mmT q k, dmask d     q k' for all pairs; G itself for a scalar d (dmaskx: G[t-1,s])
@@ -39,7 +39,6 @@
 //! trivsub, trvxsub     triv, trvx by running products
 //! ```
 
-pub mod eval;
 pub mod facts;
 pub mod leaf;
 pub mod lower;
@@ -97,7 +96,7 @@ define_language! {
         "kv" = Gather([Id; 2]),
         "ch" = Chunks([Id; 1]),
         "unch" = Tokens([Id; 1]),
-        "bnd" = Boundary([Id; 2]),
+        "bnd" = Boundary([Id; 1]),
         "last" = Last([Id; 1]),
         "step" = Step([Id; 4]),
         "mmT" = Pairs([Id; 2]),

@@ -1,0 +1,123 @@
+//! Normal forms and forms of hand-written recurrences.
+
+use chunkwise_dsl::typed::{ExprId, StateId};
+use egg::{Language, RecExpr, SymbolLang};
+
+use super::*;
+use crate::ir::{
+    Feat, Leaf,
+    lower::{Read, System},
+};
+
+/// A term of text, its names atoms: k q w u p b a~K (rows), v~V, else scalars.
+pub fn term(text: &str) -> RecExpr<Term> {
+    let parsed: RecExpr<SymbolLang> = text.parse().expect("a term");
+    let mut term = RecExpr::default();
+    for node in parsed.as_ref() {
+        let name = node.op.as_str();
+        let made = <Term as egg::FromOp>::from_op(name, node.children.clone()).unwrap_or_else(|_| {
+            let feat = match name.chars().next() {
+                Some('k' | 'q' | 'w' | 'u' | 'p' | 'D') => Feat::K,
+                Some('v' | 'V') => Feat::V,
+                _ => Feat::S,
+            };
+            Term::Leaf(Leaf::atom(name, feat))
+        });
+        term.add(made);
+    }
+    term
+}
+
+pub fn system(update: &str, reads: &[&str]) -> System {
+    System {
+        state: StateId(0),
+        transposed: false,
+        known: Known::default(),
+        update: term(update),
+        reads: reads
+            .iter()
+            .enumerate()
+            .map(|(place, read)| Read { expr: ExprId(place as u32), term: term(read) })
+            .collect(),
+    }
+}
+
+pub const P: &str = "(prev s0 S)";
+
+/// Every transition class the project derives.
+pub fn recurrences() -> Vec<(&'static str, String, Vec<&'static str>)> {
+    let read = vec!["(read q S)"];
+    vec![
+        ("linear", format!("(add {P} (outer k v))"), read.clone()),
+        ("scalar decay", format!("(add (mul a {P}) (outer k v))"), read.clone()),
+        ("diagonal decay", format!("(add (mul D {P}) (outer k v))"), read.clone()),
+        ("bonus", format!("(add (mul D {P}) (outer k v))"), vec!["(read q (add (prev s0 S) (outer (mul u k) v)))"]),
+        ("delta", format!("(add {P} (outer k (mul b (add v (mul -1 (read k {P}))))))"), read.clone()),
+        (
+            "gated delta",
+            format!("(add (mul a {P}) (outer k (mul b (add v (mul -1 (read k (mul a {P})))))))"),
+            read.clone(),
+        ),
+        (
+            "gated delta, as an operator",
+            format!(
+                "(add (app (ocomp (odi a) (oadd oid (ocomp (odi -1) (ocomp (odi b) (or1 1 k k))))) {P}) (mul b (outer k v)))"
+            ),
+            read.clone(),
+        ),
+        (
+            "gated delta, distributed",
+            format!("(add (mul b (outer k v)) (add (mul -1 (mul b (mul a (outer k (read k {P}))))) (mul a {P})))"),
+            read.clone(),
+        ),
+        (
+            "channel delta",
+            format!("(add (mul D {P}) (outer (mul b k) (add v (mul -1 (read k (mul D {P}))))))"),
+            read.clone(),
+        ),
+        ("comba", format!("(add (mul a {P}) (outer k (mul b (add v (mul -1 (read p (mul a {P})))))))"), read.clone()),
+        ("rank one before decay", format!("(add (add (mul D {P}) (outer u (read w {P}))) (outer k v))"), read.clone()),
+        (
+            "two deltas",
+            format!(
+                "(add (add {P} (outer k (mul b (add v (mul -1 (read k {P})))))) (outer k2 (mul b2 (add v2 (mul -1 (read k2 (add {P} (outer k (mul b (add v (mul -1 (read k {P}))))))))))))"
+            ),
+            read.clone(),
+        ),
+        (
+            "column gates",
+            format!("(add (mul a {P}) (outer k (mul V (add v (mul -1 (read k (mul a {P})))))))"),
+            read.clone(),
+        ),
+        ("right read", format!("(add (mul D {P}) (outer k v))"), vec!["(readv v S)", "(readv v (prev s0 S))"]),
+    ]
+}
+
+#[test]
+fn every_class_has_a_normal_form_and_all_forms() {
+    for (name, update, reads) in recurrences() {
+        let derived = derive(system(&update, &reads), Proofs::Off).unwrap_or_else(|_| panic!("{name}: no normal form"));
+        let nodes = (derived.raw.graph.total_number_of_nodes(), derived.forms.graph.total_number_of_nodes());
+        assert!(nodes.0 + nodes.1 < 3000, "{name}: {nodes:?} e-nodes");
+        for form in [Form::Recurrent, Form::Chunked, Form::Parallel] {
+            let term = derived.extract(form);
+            assert!(term.is_some(), "{name}: no {form:?} form");
+        }
+    }
+}
+
+#[test]
+fn arrangements_of_one_recurrence_have_one_normal_form() {
+    let of = |name: &str| {
+        let (_, update, reads) = recurrences().into_iter().find(|(n, ..)| *n == name).expect("a known name");
+        derive(system(&update, &reads), Proofs::Off).expect("a normal form").normal
+    };
+    assert_eq!(of("gated delta"), of("gated delta, as an operator"));
+    assert_eq!(of("gated delta"), of("gated delta, distributed"));
+}
+
+#[test]
+fn no_term_has_unknown_children() {
+    assert_eq!(term("(mul a k)").root(), egg::Id::from(2usize));
+    assert_eq!(term("(mul a k)")[egg::Id::from(2usize)].children().len(), 2);
+}

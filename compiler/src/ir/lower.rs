@@ -1,0 +1,681 @@
+//! Typed program -> terms: one system for each state.
+//!
+//! ```text
+//! update S[t] = a[t] * (eye(K) - b[t] * k[t] * k[t]') * S[t-1] + b[t] * k[t] * v[t]'
+//!   -> (add (mul a (app (oadd oid (ocomp (odi -b) (or1 1 k k))) (prev s0 S))) (mul b (outer k v)))
+//! ```
+//!
+//! What does not depend on the state is a leaf. Nothing is distributed, merged or reordered here: that is the rule
+//! book's. A state whose transition acts from the right (`S[t-1] * M`) is held transposed, X = S'.
+
+use std::collections::HashMap;
+
+use chunkwise_dsl::typed::{ExprId, ExprKind, Function, LetValue, StateId, Stmt, Ty as Type, Variant};
+use egg::{Id, RecExpr};
+
+use super::{
+    Feat, Leaf, Term,
+    facts::{Definition, Known},
+};
+
+/// One state's recurrence and what is read of it.
+#[derive(Debug, Clone)]
+pub struct System {
+    pub state: StateId,
+    /// Held as X = S': the program's V-side is the terms' K-side.
+    pub transposed: bool,
+    pub known: Known,
+    /// S[t] in terms of `(prev s0 S)`.
+    pub update: RecExpr<Term>,
+    pub reads: Vec<Read>,
+}
+
+/// A value that is linear in the state, and the expression of the program that it is.
+#[derive(Debug, Clone)]
+pub struct Read {
+    pub expr: ExprId,
+    pub term: RecExpr<Term>,
+}
+
+/// Why a state has no chunked form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    ElementWise,
+    Dense,
+    TwoSided,
+    NonAffine,
+    Coupled,
+    /// The transition is fine, but the state is read as a whole.
+    WholeRead,
+}
+
+/// The sub-expression that blocks the chunked form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    pub class: Class,
+    pub at: ExprId,
+    pub reason: String,
+}
+
+type Lowered<T> = Result<T, Blocked>;
+
+/// The states that every expression depends on, lets of the scan seen through.
+pub struct Dependence {
+    states: HashMap<ExprId, Vec<StateId>>,
+}
+
+impl Dependence {
+    pub fn new(variant: &Variant) -> Self {
+        let mut found = Self { states: HashMap::new() };
+        for place in 0..variant.exprs.len() {
+            found.collect(variant, ExprId(place as u32));
+        }
+        found
+    }
+
+    pub fn on(&self, expr: ExprId) -> &[StateId] {
+        self.states.get(&expr).map_or(&[], Vec::as_slice)
+    }
+
+    fn collect(&mut self, variant: &Variant, expr: ExprId) -> Vec<StateId> {
+        if let Some(known) = self.states.get(&expr) {
+            return known.clone();
+        }
+        // Guards the walk against iterated lets, which name themselves.
+        self.states.insert(expr, Vec::new());
+        let mut states = match &variant.expr(expr).kind {
+            ExprKind::StateOld(state) | ExprKind::StateNew(state) => vec![*state],
+            ExprKind::Let(id) => match &variant.lets[id.index()].value {
+                LetValue::Expr(value) => self.collect(variant, *value),
+                LetValue::Iterate { init, step, .. } => {
+                    [self.collect(variant, *init), self.collect(variant, *step)].concat()
+                }
+                LetValue::Norm { of, .. } => match &variant.lets[of.index()].value {
+                    LetValue::Expr(value) => self.collect(variant, *value),
+                    _ => Vec::new(),
+                },
+            },
+            kind => kind.children().iter().flat_map(|&child| self.collect(variant, child)).collect(),
+        };
+        states.sort();
+        states.dedup();
+        self.states.insert(expr, states.clone());
+        states
+    }
+}
+
+/// What `x[t]` of a let stands for, followed to the end; other expressions are themselves.
+pub fn resolve(variant: &Variant, expr: ExprId) -> ExprId {
+    let value_of = |id: chunkwise_dsl::typed::LetId, at: &[ExprId]| {
+        let named = &variant.lets[id.index()];
+        let same = named.indices.len() == at.len()
+            && named.indices.iter().zip(at).all(|(index, at)| variant.expr(*at).kind == ExprKind::Index(*index));
+        match named.value {
+            LetValue::Expr(value) if same => Some(value),
+            _ => None,
+        }
+    };
+    let next = match &variant.expr(expr).kind {
+        ExprKind::Let(id) => value_of(*id, &[]),
+        ExprKind::Subscript { base, at } => match &variant.expr(*base).kind {
+            ExprKind::Let(id) => value_of(*id, at),
+            _ => None,
+        },
+        _ => None,
+    };
+    next.map_or(expr, |value| resolve(variant, value))
+}
+
+/// The system of one state, or the sub-expression that has no place in one.
+pub fn lower(variant: &Variant, dependence: &Dependence, state: StateId) -> Lowered<System> {
+    let upright = System::build(variant, dependence, state, false);
+    match upright {
+        Err(Blocked { class: Class::TwoSided, .. }) => {
+            System::build(variant, dependence, state, true).map_err(|_| upright.expect_err("matched as an error"))
+        }
+        other => other,
+    }
+}
+
+impl System {
+    fn build(variant: &Variant, dependence: &Dependence, state: StateId, transposed: bool) -> Lowered<System> {
+        let mut lowering = Lowering {
+            variant,
+            dependence,
+            state,
+            rank: variant.states[state.index()].dims.len(),
+            transposed,
+            known: Known::default(),
+            term: RecExpr::default(),
+        };
+        let update = variant.body.iter().find_map(|stmt| match stmt {
+            Stmt::Update(update) if update.state == state => Some(update.value),
+            _ => None,
+        });
+        match update {
+            Some(value) => lowering.matrix(value)?,
+            None => lowering.previous(),
+        };
+        let update = std::mem::take(&mut lowering.term);
+        let mut reads = Vec::new();
+        for root in roots(variant, state) {
+            lowering.collect_reads(root, &mut reads)?;
+        }
+        Ok(System { state, transposed, known: lowering.known, update, reads })
+    }
+}
+
+/// Everything outside the state's own update that may read it.
+fn roots(variant: &Variant, state: StateId) -> Vec<ExprId> {
+    variant
+        .body
+        .iter()
+        .filter_map(|stmt| match stmt {
+            Stmt::Update(update) if update.state != state => Some(update.value),
+            Stmt::Output(output) => Some(output.value),
+            _ => None,
+        })
+        .collect()
+}
+
+struct Lowering<'a> {
+    variant: &'a Variant,
+    dependence: &'a Dependence,
+    state: StateId,
+    /// Dims of the state: 0, 1 or 2.
+    rank: usize,
+    transposed: bool,
+    known: Known,
+    term: RecExpr<Term>,
+}
+
+impl Lowering<'_> {
+    fn kind(&self, expr: ExprId) -> &ExprKind {
+        &self.variant.expr(expr).kind
+    }
+
+    fn ty(&self, expr: ExprId) -> &Type {
+        &self.variant.expr(expr).ty
+    }
+
+    fn depends(&self, expr: ExprId) -> bool {
+        self.dependence.on(expr).contains(&self.state)
+    }
+
+    fn add(&mut self, term: Term) -> Id {
+        self.term.add(term)
+    }
+
+    fn leaf_term(&mut self, leaf: Leaf) -> Id {
+        self.add(Term::Leaf(leaf))
+    }
+
+    fn blocked<T>(&self, class: Class, at: ExprId, reason: impl Into<String>) -> Lowered<T> {
+        Err(Blocked { class, at, reason: reason.into() })
+    }
+
+    fn previous(&mut self) -> Id {
+        let (start, state) = (self.add(Term::Init), self.add(Term::State));
+        self.add(Term::Prev([start, state]))
+    }
+
+    fn scaled(&mut self, factor: Leaf, term: Id) -> Id {
+        let factor = self.leaf_term(factor);
+        self.add(Term::Mul([factor, term]))
+    }
+
+    /// A value of the state's own shape, as a stream of matrices.
+    fn matrix(&mut self, expr: ExprId) -> Lowered<Id> {
+        let expr = resolve(self.variant, expr);
+        if !self.depends(expr) {
+            return self.free_matrix(expr);
+        }
+        match self.kind(expr).clone() {
+            ExprKind::StateOld(_) => Ok(self.previous()),
+            ExprKind::StateNew(_) => Ok(self.add(Term::State)),
+            ExprKind::Map { function, args } => self.matrix_map(expr, function, &args),
+            ExprKind::Product(a, b) => self.matrix_product(expr, a, b),
+            ExprKind::Transpose(inner) => match self.kind(resolve(self.variant, inner)).clone() {
+                ExprKind::Transpose(twice) => self.matrix(twice),
+                _ => self.blocked(Class::NonAffine, expr, "the state is added to its own transpose"),
+            },
+            _ => self.blocked(Class::NonAffine, expr, "the state goes through a function that is not linear"),
+        }
+    }
+
+    fn matrix_map(&mut self, expr: ExprId, function: Function, args: &[ExprId]) -> Lowered<Id> {
+        match (function, args) {
+            (Function::Add, [a, b]) => {
+                let (a, b) = (self.matrix(*a)?, self.matrix(*b)?);
+                Ok(self.add(Term::Add([a, b])))
+            }
+            (Function::Sub, [a, b]) => {
+                let (a, b) = (self.matrix(*a)?, self.matrix(*b)?);
+                let b = self.scaled(Leaf::number(-1.0), b);
+                Ok(self.add(Term::Add([a, b])))
+            }
+            (Function::Neg, [x]) => {
+                let x = self.matrix(*x)?;
+                Ok(self.scaled(Leaf::number(-1.0), x))
+            }
+            (Function::Div, [x, by]) if !self.depends(*by) && self.ty(*by).is_scalar() => {
+                let factor = self.reciprocal(*by);
+                let x = self.matrix(*x)?;
+                Ok(self.scaled(factor, x))
+            }
+            (Function::Mul, [a, b]) => {
+                let (free, dependent) = match (self.depends(*a), self.depends(*b)) {
+                    (false, true) => (*a, *b),
+                    (true, false) => (*b, *a),
+                    _ => return self.blocked(Class::NonAffine, expr, "the state is multiplied by itself"),
+                };
+                self.matrix_scaled(expr, free, dependent)
+            }
+            _ => self.blocked(Class::NonAffine, expr, format!("{} of the state is not linear", function.name())),
+        }
+    }
+
+    /// `free .* dependent`, one of them possibly a scalar.
+    fn matrix_scaled(&mut self, expr: ExprId, free: ExprId, dependent: ExprId) -> Lowered<Id> {
+        let scalar = self.ty(free).is_scalar();
+        let whole = self.ty(dependent).dims().len() == self.rank;
+        if whole && (scalar || self.rank == 1) {
+            let factor = self.leaf(free, if scalar { Feat::S } else { Feat::K });
+            let x = self.matrix(dependent)?;
+            return Ok(self.scaled(factor, x));
+        }
+        if self.rank == 1 && self.ty(dependent).is_scalar() {
+            // k * (w' * z): a scalar read of a vector state, written along k.
+            let key = self.leaf(free, Feat::K);
+            let key = self.leaf_term(key);
+            let (value, _) = self.vector(dependent)?;
+            return Ok(self.add(Term::Outer([key, value])));
+        }
+        self.blocked(Class::ElementWise, expr, "the state is multiplied element by element by a matrix")
+    }
+
+    fn matrix_product(&mut self, expr: ExprId, a: ExprId, b: ExprId) -> Lowered<Id> {
+        let outer = self.ty(a).dims().len() == 1 && matches!(self.ty(b), Type::Row(_));
+        if outer {
+            return self.outer(expr, a, b);
+        }
+        match (self.depends(a), self.depends(b)) {
+            (true, true) => self.blocked(Class::NonAffine, expr, "the state is multiplied by itself"),
+            (false, true) if !self.transposed => {
+                let operator = self.operator(a, false)?;
+                let x = self.matrix(b)?;
+                Ok(self.add(Term::Apply([operator, x])))
+            }
+            (true, false) if self.transposed => {
+                let operator = self.operator(b, true)?;
+                let x = self.matrix(a)?;
+                Ok(self.add(Term::Apply([operator, x])))
+            }
+            _ => self.blocked(Class::TwoSided, expr, "matrices act on the state from the left and from the right"),
+        }
+    }
+
+    /// `u * r'`, one of them possibly a read of the state.
+    fn outer(&mut self, expr: ExprId, u: ExprId, r: ExprId) -> Lowered<Id> {
+        let (key, value) = if self.transposed { (r, u) } else { (u, r) };
+        match (self.depends(key), self.depends(value)) {
+            (true, true) => self.blocked(Class::NonAffine, expr, "the product of two reads of the state"),
+            (true, false) => {
+                self.blocked(Class::TwoSided, expr, "matrices act on the state from the left and from the right")
+            }
+            (false, _) => {
+                let key = self.leaf(key, Feat::K);
+                let key = self.leaf_term(key);
+                let (value, feat) = self.vector_along(value, Feat::V)?;
+                if feat != Feat::V {
+                    return self.blocked(
+                        Class::TwoSided,
+                        expr,
+                        "matrices act on the state from the left and from the right",
+                    );
+                }
+                Ok(self.add(Term::Outer([key, value])))
+            }
+        }
+    }
+
+    /// A state-free matrix added to the state: a sum of outer products.
+    fn free_matrix(&mut self, expr: ExprId) -> Lowered<Id> {
+        let expr = resolve(self.variant, expr);
+        if self.rank < 2 {
+            let leaf = if self.rank == 1 && !self.ty(expr).is_scalar() {
+                self.leaf(expr, Feat::K)
+            } else {
+                let scalar = self.leaf(expr, Feat::S);
+                scalar.times(&Leaf::ones(Feat::K)).expect("a scalar times a vector of ones")
+            };
+            let (key, one) = (self.leaf_term(leaf), self.leaf_term(Leaf::ones(Feat::V)));
+            return Ok(self.add(Term::Outer([key, one])));
+        }
+        match self.kind(expr).clone() {
+            ExprKind::Product(a, b) if matches!(self.ty(b), Type::Row(_)) && self.ty(a).dims().len() == 1 => {
+                self.outer(expr, a, b)
+            }
+            ExprKind::Number(0.0) => Ok(self.add(Term::ZeroMat)),
+            ExprKind::Map { function: function @ (Function::Add | Function::Sub | Function::Neg), args } => {
+                self.matrix_map(expr, function, &args)
+            }
+            ExprKind::Map { function: Function::Div, args } if self.ty(args[1]).is_scalar() => {
+                let factor = self.reciprocal(args[1]);
+                let x = self.free_matrix(args[0])?;
+                Ok(self.scaled(factor, x))
+            }
+            ExprKind::Map { function: Function::Mul, args } if args.iter().any(|&a| self.ty(a).is_scalar()) => {
+                let (factor, x) = if self.ty(args[0]).is_scalar() { (args[0], args[1]) } else { (args[1], args[0]) };
+                let factor = self.leaf(factor, Feat::S);
+                let x = self.free_matrix(x)?;
+                Ok(self.scaled(factor, x))
+            }
+            ExprKind::Product(a, b) => match self.kind(resolve(self.variant, b)).clone() {
+                // diag(d) * (k * v') and the like: an operator on a write.
+                _ if !self.transposed && self.ty(a).dims().len() == 2 => {
+                    let operator = self.operator(a, false)?;
+                    let x = self.free_matrix(b)?;
+                    Ok(self.add(Term::Apply([operator, x])))
+                }
+                _ if self.transposed && self.ty(b).dims().len() == 2 => {
+                    let operator = self.operator(b, true)?;
+                    let x = self.free_matrix(a)?;
+                    Ok(self.add(Term::Apply([operator, x])))
+                }
+                _ => self.blocked(Class::Dense, expr, "what is written is no sum of outer products"),
+            },
+            _ => self.blocked(Class::Dense, expr, "what is written is no sum of outer products"),
+        }
+    }
+
+    /// A state-free matrix that multiplies the state, as an operator (transposed if `flip`).
+    fn operator(&mut self, expr: ExprId, flip: bool) -> Lowered<Id> {
+        let expr = resolve(self.variant, expr);
+        match self.kind(expr).clone() {
+            ExprKind::Eye(_) => Ok(self.add(Term::Identity)),
+            ExprKind::Diag(d) => {
+                let d = self.leaf(d, Feat::K);
+                let d = self.leaf_term(d);
+                Ok(self.add(Term::Diagonal([d])))
+            }
+            ExprKind::Transpose(inner) if self.ty(inner).dims().len() == 2 => self.operator(inner, !flip),
+            ExprKind::Product(u, w) if self.ty(u).dims().len() == 1 && matches!(self.ty(w), Type::Row(_)) => {
+                let (u, w) = if flip { (w, u) } else { (u, w) };
+                let (u, w) = (self.leaf(u, Feat::K), self.leaf(w, Feat::K));
+                let (one, u, w) = (self.leaf_term(Leaf::number(1.0)), self.leaf_term(u), self.leaf_term(w));
+                Ok(self.add(Term::RankOne([one, u, w])))
+            }
+            ExprKind::Product(a, b) if self.ty(a).dims().len() == 2 && self.ty(b).dims().len() == 2 => {
+                let (a, b) = if flip { (b, a) } else { (a, b) };
+                let (a, b) = (self.operator(a, flip)?, self.operator(b, flip)?);
+                Ok(self.add(Term::Compose([a, b])))
+            }
+            ExprKind::Map { function: Function::Add, args } => {
+                let (a, b) = (self.operator(args[0], flip)?, self.operator(args[1], flip)?);
+                Ok(self.add(Term::OpAdd([a, b])))
+            }
+            ExprKind::Map { function: Function::Sub, args } => {
+                let (a, b) = (self.operator(args[0], flip)?, self.operator(args[1], flip)?);
+                let b = self.scaled_operator(Leaf::number(-1.0), b);
+                Ok(self.add(Term::OpAdd([a, b])))
+            }
+            ExprKind::Map { function: Function::Neg, args } => {
+                let x = self.operator(args[0], flip)?;
+                Ok(self.scaled_operator(Leaf::number(-1.0), x))
+            }
+            ExprKind::Map { function: Function::Mul, args } if args.iter().any(|&a| self.ty(a).is_scalar()) => {
+                let (factor, x) = if self.ty(args[0]).is_scalar() { (args[0], args[1]) } else { (args[1], args[0]) };
+                let factor = self.leaf(factor, Feat::S);
+                let x = self.operator(x, flip)?;
+                Ok(self.scaled_operator(factor, x))
+            }
+            ExprKind::Map { function: Function::Div, args } if self.ty(args[1]).is_scalar() => {
+                let factor = self.reciprocal(args[1]);
+                let x = self.operator(args[0], flip)?;
+                Ok(self.scaled_operator(factor, x))
+            }
+            _ => self.blocked(
+                Class::Dense,
+                expr,
+                "the state is multiplied by a dense matrix, not by an identity, a diagonal or a low rank",
+            ),
+        }
+    }
+
+    fn scaled_operator(&mut self, factor: Leaf, operator: Id) -> Id {
+        let factor = self.leaf_term(factor);
+        let diagonal = self.add(Term::Diagonal([factor]));
+        self.add(Term::Compose([diagonal, operator]))
+    }
+
+    /// A vector (or scalar) that may depend linearly on the state; a state-free one lies along `feat`.
+    fn vector_along(&mut self, expr: ExprId, feat: Feat) -> Lowered<(Id, Feat)> {
+        if self.depends(resolve(self.variant, expr)) {
+            return self.vector(expr);
+        }
+        let leaf = self.leaf(expr, feat);
+        Ok((self.leaf_term(leaf), feat))
+    }
+
+    /// A vector (or scalar) that depends linearly on the state, and along which side it lies.
+    fn vector(&mut self, expr: ExprId) -> Lowered<(Id, Feat)> {
+        let expr = resolve(self.variant, expr);
+        match self.kind(expr).clone() {
+            ExprKind::StateOld(_) | ExprKind::StateNew(_) if self.rank < 2 => self.whole_vector(expr),
+            ExprKind::Transpose(x) if self.ty(x).dims().len() == 1 => self.vector(x),
+            ExprKind::Product(a, b) => self.read(expr, a, b),
+            ExprKind::Map { function: Function::Neg, args } => {
+                let (x, feat) = self.vector(args[0])?;
+                Ok((self.scaled(Leaf::number(-1.0), x), feat))
+            }
+            ExprKind::Map { function: function @ (Function::Add | Function::Sub), args } => {
+                let feat = self.dependent_side(&args)?;
+                let (a, x) = self.vector_along(args[0], feat)?;
+                let (b, y) = self.vector_along(args[1], feat)?;
+                if x != y {
+                    return self.blocked(Class::TwoSided, expr, "reads of both sides of the state are added");
+                }
+                let b = if function == Function::Sub { self.scaled(Leaf::number(-1.0), b) } else { b };
+                Ok((self.add(Term::Add([a, b])), x))
+            }
+            ExprKind::Map { function: Function::Mul, args } => {
+                let (free, dependent) = match (self.depends(args[0]), self.depends(args[1])) {
+                    (false, true) => (args[0], args[1]),
+                    (true, false) => (args[1], args[0]),
+                    _ => return self.blocked(Class::NonAffine, expr, "two reads of the state are multiplied"),
+                };
+                let (x, feat) = self.vector(dependent)?;
+                let scalar_read = self.ty(dependent).is_scalar();
+                if scalar_read && !self.ty(free).is_scalar() {
+                    return self.blocked(Class::NonAffine, expr, "a scalar read scales a vector");
+                }
+                let factor = self.leaf(free, if self.ty(free).is_scalar() { Feat::S } else { feat });
+                Ok((self.scaled(factor, x), feat))
+            }
+            ExprKind::Map { function: Function::Div, args }
+                if !self.depends(args[1]) && self.ty(args[1]).is_scalar() =>
+            {
+                let factor = self.reciprocal(args[1]);
+                let (x, feat) = self.vector(args[0])?;
+                Ok((self.scaled(factor, x), feat))
+            }
+            _ => self.blocked(Class::NonAffine, expr, "a read of the state goes through a function that is not linear"),
+        }
+    }
+
+    /// The side along which the dependent one of two summands lies.
+    fn dependent_side(&mut self, args: &[ExprId]) -> Lowered<Feat> {
+        let dependent = if self.depends(args[0]) { args[0] } else { args[1] };
+        let kept = self.term.clone();
+        let side = self.vector(dependent).map(|(_, feat)| feat);
+        self.term = kept;
+        side
+    }
+
+    /// A vector or scalar state as a stream of vectors.
+    fn whole_vector(&mut self, expr: ExprId) -> Lowered<(Id, Feat)> {
+        let matrix = self.matrix(expr)?;
+        let one = self.leaf_term(Leaf::ones(if self.rank == 0 { Feat::K } else { Feat::V }));
+        Ok(match self.rank {
+            0 => (self.add(Term::Read([one, matrix])), Feat::V),
+            _ => (self.add(Term::ReadRight([one, matrix])), Feat::K),
+        })
+    }
+
+    /// `M' * w`, `M * y`, `w' * M` and, of a vector state, `w' * z`: a read.
+    fn read(&mut self, expr: ExprId, a: ExprId, b: ExprId) -> Lowered<(Id, Feat)> {
+        let (matrix, vector, mut from_left) = match (self.depends(a), self.depends(b)) {
+            (true, true) => return self.blocked(Class::NonAffine, expr, "the state is multiplied by itself"),
+            (true, false) => (a, b, false),
+            _ => (b, a, true),
+        };
+        let mut matrix = resolve(self.variant, matrix);
+        if let ExprKind::Transpose(inner) = self.kind(matrix).clone() {
+            matrix = inner;
+            from_left = !from_left;
+        }
+        let vector = self.untransposed(vector);
+        if self.ty(vector).dims().len() > 1 {
+            return self.blocked(Class::WholeRead, expr, "the state is read through a matrix, not through a vector");
+        }
+        if self.rank < 2 {
+            let w = self.leaf(vector, Feat::K);
+            let (w, x) = (self.leaf_term(w), self.matrix(matrix)?);
+            return Ok((self.add(Term::Read([w, x])), Feat::V));
+        }
+        if self.ty(matrix).dims().len() < 2 {
+            return self.blocked(Class::NonAffine, expr, "a read of the state is read again");
+        }
+        let x = self.matrix(matrix)?;
+        if from_left != self.transposed {
+            let w = self.leaf(vector, Feat::K);
+            let w = self.leaf_term(w);
+            Ok((self.add(Term::Read([w, x])), Feat::V))
+        } else {
+            let y = self.leaf(vector, Feat::V);
+            let y = self.leaf_term(y);
+            Ok((self.add(Term::ReadRight([y, x])), Feat::K))
+        }
+    }
+
+    fn untransposed(&self, expr: ExprId) -> ExprId {
+        let expr = resolve(self.variant, expr);
+        match self.kind(expr) {
+            ExprKind::Transpose(inner) if self.ty(*inner).dims().len() == 1 => self.untransposed(*inner),
+            _ => expr,
+        }
+    }
+
+    /// A state-free value as a canonical product along `feat` (a scalar fills).
+    fn leaf(&mut self, expr: ExprId, feat: Feat) -> Leaf {
+        let expr = self.untransposed(expr);
+        if feat != Feat::S && self.ty(expr).is_scalar() {
+            let scalar = self.leaf(expr, Feat::S);
+            return scalar.times(&Leaf::ones(feat)).expect("a scalar times a vector of ones");
+        }
+        let side = |of: &Self, x: ExprId| if of.ty(x).is_scalar() { Feat::S } else { feat };
+        match self.kind(expr).clone() {
+            ExprKind::Number(x) => Leaf::number(x),
+            ExprKind::Map { function: Function::Neg, args } => {
+                let x = self.leaf(args[0], feat);
+                Leaf { number: -x.number, ..x }
+            }
+            ExprKind::Map { function: Function::Mul, args } => {
+                let (a, b) = (side(self, args[0]), side(self, args[1]));
+                let (a, b) = (self.leaf(args[0], a), self.leaf(args[1], b));
+                a.times(&b).expect("element-wise factors lie along one side")
+            }
+            ExprKind::Map { function: Function::Div, args } if self.ty(args[1]).is_scalar() => {
+                let (x, by) = (self.leaf(args[0], feat), self.reciprocal(args[1]));
+                x.times(&by).expect("a scalar divisor")
+            }
+            _ => self.atom(expr, feat),
+        }
+    }
+
+    fn reciprocal(&mut self, expr: ExprId) -> Leaf {
+        let expr = self.untransposed(expr);
+        match *self.kind(expr) {
+            ExprKind::Number(x) if x != 0.0 => Leaf::number(1.0 / x),
+            _ => {
+                let name = format!("1/{}", self.name(expr));
+                self.known.named(&name, Definition::Reciprocal(expr), Feat::S)
+            }
+        }
+    }
+
+    fn atom(&mut self, expr: ExprId, feat: Feat) -> Leaf {
+        let name = self.name(expr);
+        let leaf = self.known.named(&name, Definition::Expr(expr), feat);
+        let range = super::facts::range_of(self.variant, expr);
+        self.known.ranges.insert(leaf.factors[0].0, range);
+        leaf
+    }
+
+    /// The text of an expression, token subscripts left out; made unique by its place where two share a text.
+    fn name(&self, expr: ExprId) -> String {
+        let text = format!("e{}", expr.0).replace("[t]", "");
+        let taken = self.known.definitions.iter().any(|(atom, definition)| {
+            atom.name.as_str() == text
+                && !matches!(definition, Definition::Expr(other) | Definition::Reciprocal(other) if *other == expr)
+        });
+        if taken { format!("{text}#{}", expr.0) } else { text }
+    }
+
+    /// Every read of the state below `expr` that is linear in it, outermost first.
+    fn collect_reads(&mut self, expr: ExprId, reads: &mut Vec<Read>) -> Lowered<()> {
+        let expr = resolve(self.variant, expr);
+        if !self.depends(expr) || reads.iter().any(|read| read.expr == expr) {
+            return Ok(());
+        }
+        if self.starts_read(expr) {
+            let kept = std::mem::take(&mut self.term);
+            let lowered = self.vector(expr);
+            let term = std::mem::replace(&mut self.term, kept);
+            match lowered {
+                Ok(_) => {
+                    reads.push(Read { expr, term });
+                    return Ok(());
+                }
+                Err(blocked) if matches!(self.kind(expr), ExprKind::StateOld(_) | ExprKind::StateNew(_)) => {
+                    return Err(blocked);
+                }
+                Err(_) => {}
+            }
+        }
+        match self.kind(expr).clone() {
+            ExprKind::StateOld(_) | ExprKind::StateNew(_) => {
+                self.blocked(Class::WholeRead, expr, "the state is read as a whole matrix, not through a vector")
+            }
+            ExprKind::Let(id) => match self.variant.lets[id.index()].value.clone() {
+                LetValue::Norm { of, .. } => match self.variant.lets[of.index()].value {
+                    LetValue::Expr(value) => self.collect_reads(value, reads),
+                    _ => Ok(()),
+                },
+                LetValue::Expr(value) => self.collect_reads(value, reads),
+                LetValue::Iterate { init, step, .. } => {
+                    self.collect_reads(init, reads)?;
+                    self.collect_reads(step, reads)
+                }
+            },
+            kind => kind.children().into_iter().try_for_each(|child| self.collect_reads(child, reads)),
+        }
+    }
+
+    /// Whether a read may begin here: sums are left to their summands.
+    fn starts_read(&self, expr: ExprId) -> bool {
+        match self.kind(expr) {
+            ExprKind::Product(..) => self.ty(expr).dims().len() < 2,
+            ExprKind::StateOld(_) | ExprKind::StateNew(_) => self.rank < 2,
+            ExprKind::Map { function: Function::Mul | Function::Div, args } => {
+                args.iter().filter(|&&arg| self.depends(arg)).count() == 1
+                    && args.iter().any(|&arg| {
+                        let arg = resolve(self.variant, arg);
+                        self.depends(arg) && self.starts_read(arg)
+                    })
+            }
+            _ => false,
+        }
+    }
+}
