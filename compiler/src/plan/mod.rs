@@ -1,0 +1,288 @@
+//! The plan: what extraction chose for every state, as one data-flow graph, in the order it is computed.
+//!
+//! ```text
+//! for every chunk            (parallel: one chunk of all tokens)
+//!   for every state, in an order in which each needs only reads of those before it
+//!     reads      R_i = f_i(values of the program, state before the chunk)
+//!     next state S   = f(values of the program, state before the chunk)
+//!   outputs from the reads
+//! ```
+//!
+//! States that share values share nodes: a normaliser's scores and masks are those of its state, so it costs one more
+//! column. `local block(W)` is a factor of 0 on the previous state at block starts; `local window(L)` needs no carried
+//! state: a chunk looks at itself and the L-1 tokens before it, each pair in the band once, never by subtraction.
+
+mod print;
+
+use std::collections::HashMap;
+
+use chunkwise_dsl::typed::{ExprId, StateId, Variant};
+use egg::{Id, Language, RecExpr};
+use petgraph::graph::{DiGraph, NodeIndex};
+
+pub use print::dot;
+
+use crate::{
+    Form, Unsupported,
+    egraph::{self, Derived, Proofs},
+    ir::{
+        Leaf, Term,
+        facts::{Definition, Known},
+        lower::{self, Blocked, Class, Dependence},
+    },
+};
+
+/// A form of a variant, ready to be lowered.
+pub struct Plan {
+    pub form: Form,
+    pub graph: DiGraph<Node, ()>,
+    pub states: Vec<StatePlan>,
+}
+
+/// A value of the plan. Edges run from operands to results; `operands` lists them in order.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub op: Op,
+    pub operands: Vec<NodeIndex>,
+    /// A state whose rows and columns the value lies along.
+    pub state: StateId,
+}
+
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// A canonical product of values of the program, each with what it stands for.
+    Leaf(Leaf, Vec<Definition>),
+    /// The state before the chunk.
+    Start(StateId),
+    /// An operator; its children are the node's operands.
+    Term(Term),
+    /// A read, as the expression of the program that it is.
+    Read(ExprId),
+    /// The state after the chunk.
+    Next(StateId),
+    /// A result of the variant, by name.
+    Output(String),
+}
+
+/// What is computed of one state.
+pub struct StatePlan {
+    pub state: StateId,
+    pub transposed: bool,
+    pub class: String,
+    pub known: Known,
+    pub reads: Vec<(ExprId, NodeIndex)>,
+    pub next: NodeIndex,
+}
+
+/// The derivations of all states in an order in which each needs only reads of those before it.
+pub fn derive(variant: &Variant, proofs: Proofs) -> Result<Vec<Derived>, Unsupported> {
+    let dependence = Dependence::new(variant);
+    ordered(variant, &dependence)?
+        .into_iter()
+        .map(|state| {
+            let system =
+                lower::lower(variant, &dependence, state).map_err(|blocked| refuse(variant, state, &blocked))?;
+            egraph::derive(system, proofs).map_err(|_| {
+                let name = &variant.states[state.index()].name;
+                Unsupported::new(
+                    format!("the chunked form of state `{name}`"),
+                    "no rule brings its recurrence into the shape of one scan",
+                    "use --form recurrent",
+                )
+                .at(variant.states[state.index()].span)
+            })
+        })
+        .collect()
+}
+
+/// The plan of a chunked or parallel form.
+pub fn plan(variant: &Variant, derived: &[Derived], form: Form) -> Result<Plan, Unsupported> {
+    let mut building = Building { graph: DiGraph::new(), known: HashMap::new() };
+    let mut states = Vec::new();
+    for derived in derived {
+        let term = derived.extract(form).ok_or_else(|| {
+            let name = &variant.states[derived.system.state.index()].name;
+            Unsupported::new(
+                format!("the {} form of state `{name}`", form.name()),
+                "no extraction of its derivation is realisable",
+                "use --form recurrent",
+            )
+        })?;
+        states.push(building.state(derived, &term));
+    }
+    building.outputs(variant, &states);
+    Ok(Plan { form, graph: building.graph, states })
+}
+
+/// States so that each depends only on earlier ones; states that need each other have no chunked form.
+fn ordered(variant: &Variant, dependence: &Dependence) -> Result<Vec<StateId>, Unsupported> {
+    let all: Vec<StateId> = (0..variant.states.len()).map(|place| StateId(place as u32)).collect();
+    let needs: HashMap<StateId, Vec<StateId>> = all.iter().map(|&state| (state, needed(variant, dependence, state))).collect();
+    let mut order: Vec<StateId> = Vec::new();
+    while order.len() < all.len() {
+        let ready = all
+            .iter()
+            .find(|state| !order.contains(state) && needs[*state].iter().all(|n| n == *state || order.contains(n)));
+        match ready {
+            Some(state) => order.push(*state),
+            None => {
+                let left: Vec<StateId> = all.iter().copied().filter(|state| !order.contains(state)).collect();
+                return Err(coupled(variant, &left));
+            }
+        }
+    }
+    Ok(order)
+}
+
+fn needed(variant: &Variant, dependence: &Dependence, state: StateId) -> Vec<StateId> {
+    variant
+        .body
+        .iter()
+        .filter_map(|stmt| match stmt {
+            chunkwise_dsl::typed::Stmt::Update(update) if update.state == state => Some(update.value),
+            _ => None,
+        })
+        .flat_map(|value| dependence.on(value).to_vec())
+        .collect()
+}
+
+fn coupled(variant: &Variant, states: &[StateId]) -> Unsupported {
+    let names: Vec<String> = states.iter().map(|s| format!("`{}`", variant.states[s.index()].name)).collect();
+    Unsupported::new(
+        format!("the chunked form of the states {}", names.join(" and ")),
+        "their recurrences are coupled: each needs the other's value at the token before",
+        "use --form recurrent",
+    )
+    .at(variant.states[states[0].index()].span)
+}
+
+/// A refusal in the terms of the language.
+pub fn refuse(variant: &Variant, state: StateId, blocked: &Blocked) -> Unsupported {
+    let name = &variant.states[state.index()].name;
+    Unsupported::new(
+        format!("the chunked form of state `{name}`"),
+        format!("{} ({})", blocked.reason, class_name(blocked.class)),
+        "use --form recurrent",
+    )
+    .at(variant.expr(blocked.at).span)
+}
+
+/// The class of a transition that has no chunked form, in words.
+pub fn class_name(class: Class) -> &'static str {
+    match class {
+        Class::ElementWise => "element-wise",
+        Class::Dense => "dense",
+        Class::TwoSided => "two-sided",
+        Class::NonAffine => "not affine in the state",
+        Class::Coupled => "coupled",
+        Class::WholeRead => "read as a whole",
+    }
+}
+
+struct Building {
+    graph: DiGraph<Node, ()>,
+    /// Nodes by what they are, so that equal values are one node.
+    known: HashMap<String, NodeIndex>,
+}
+
+impl Building {
+    fn node(&mut self, key: String, node: Node) -> NodeIndex {
+        if let Some(&found) = self.known.get(&key) {
+            return found;
+        }
+        let operands = node.operands.clone();
+        let index = self.graph.add_node(node);
+        for operand in operands {
+            self.graph.add_edge(operand, index, ());
+        }
+        self.known.insert(key, index);
+        index
+    }
+
+    fn state(&mut self, derived: &Derived, term: &RecExpr<Term>) -> StatePlan {
+        let state = derived.system.state;
+        let known = derived.forms.graph.analysis.clone();
+        let mut places: HashMap<Id, NodeIndex> = HashMap::new();
+        let mut roots = Vec::new();
+        for root in egraph::roots(term) {
+            roots.push(self.term(term, root, state, &known, &mut places));
+        }
+        let last = roots.pop().expect("the roots end with the final state");
+        let next = self.node(format!("next {state:?}"), Node { op: Op::Next(state), operands: vec![last], state });
+        let reads = derived
+            .system
+            .reads
+            .iter()
+            .zip(roots)
+            .map(|(read, root)| {
+                let key = format!("read {:?}", read.expr);
+                let node = Node { op: Op::Read(read.expr), operands: vec![root], state };
+                (read.expr, self.node(key, node))
+            })
+            .collect();
+        StatePlan {
+            state,
+            transposed: derived.system.transposed,
+            class: derived.normal.class(),
+            known,
+            reads,
+            next,
+        }
+    }
+
+    fn term(
+        &mut self,
+        term: &RecExpr<Term>,
+        id: Id,
+        state: StateId,
+        known: &Known,
+        places: &mut HashMap<Id, NodeIndex>,
+    ) -> NodeIndex {
+        if let Some(&done) = places.get(&id) {
+            return done;
+        }
+        let node = &term[id];
+        let index = match node {
+            // Reshaping moves no data, and a final state is the one that the loop carries out.
+            Term::Chunks([x]) | Term::Tokens([x]) | Term::Final([x]) => self.term(term, *x, state, known, places),
+            Term::Init | Term::Boundary(_) => {
+                self.node(format!("start {state:?}"), Node { op: Op::Start(state), operands: Vec::new(), state })
+            }
+            Term::Leaf(leaf) => {
+                let definitions: Vec<Definition> =
+                    leaf.factors.iter().map(|(atom, _)| known.definitions[atom].clone()).collect();
+                // Constants have the extents of their state.
+                let of = if leaf.factors.is_empty() { format!("{state:?}") } else { String::new() };
+                let powers: Vec<i8> = leaf.factors.iter().map(|(_, power)| *power).collect();
+                let key = format!("leaf {} {powers:?} {:?} {definitions:?} {of}", leaf.number, leaf.feat);
+                self.node(key, Node { op: Op::Leaf(leaf.clone(), definitions), operands: Vec::new(), state })
+            }
+            _ => {
+                let operands: Vec<NodeIndex> =
+                    node.children().iter().map(|&child| self.term(term, child, state, known, places)).collect();
+                let mut shape = node.clone();
+                for (child, operand) in shape.children_mut().iter_mut().zip(&operands) {
+                    *child = Id::from(operand.index());
+                }
+                self.node(format!("{shape:?}"), Node { op: Op::Term(shape), operands, state })
+            }
+        };
+        places.insert(id, index);
+        index
+    }
+
+    fn outputs(&mut self, variant: &Variant, states: &[StatePlan]) {
+        let dependence = Dependence::new(variant);
+        for output in variant.outputs() {
+            let needs = dependence.on(output.value);
+            let operands: Vec<NodeIndex> = states
+                .iter()
+                .filter(|plan| needs.contains(&plan.state))
+                .flat_map(|plan| plan.reads.iter().map(|(_, node)| *node))
+                .collect();
+            let state = states.first().map_or(StateId(0), |plan| plan.state);
+            let node = Node { op: Op::Output(output.name.clone()), operands, state };
+            self.node(format!("output {}", output.name), node);
+        }
+    }
+}
