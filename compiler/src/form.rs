@@ -1,8 +1,15 @@
 //! The forms of a variant: which exist and why the others do not, and the way from one of them to kernels.
 
-use chunkwise_dsl::typed::Variant;
+use chunkwise_dsl::typed::{StateId, Variant};
 
-use crate::{Unsupported, bind::Sizes, kernel::Module};
+use crate::{
+    Unsupported,
+    bind::Sizes,
+    egraph::{self, Proofs},
+    ir::lower::{self, Dependence},
+    kernel::{self, Module},
+    plan,
+};
 
 /// How a variant is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,22 +52,58 @@ pub struct FormReport {
 
 /// The structure class of every state's transition and the forms that exist.
 pub fn report(variant: &Variant) -> (Vec<StateReport>, Vec<FormReport>) {
-    let states =
-        variant.states.iter().map(|s| StateReport { state: s.name.clone(), class: "underived".into() }).collect();
-    let forms = Form::ALL.iter().map(|&form| FormReport { form, missing: Some(not_yet(form)) }).collect();
+    let derived = plan::derive(variant, Proofs::Off);
+    let dependence = Dependence::new(variant);
+    let class = |place: usize| {
+        let state = StateId(place as u32);
+        match lower::lower(variant, &dependence, state) {
+            Ok(system) => egraph::derive(system, Proofs::Off).map_or("unknown".to_string(), |d| d.normal.class()),
+            Err(blocked) => plan::class_name(blocked.class).to_string(),
+        }
+    };
+    let states = variant
+        .states
+        .iter()
+        .enumerate()
+        .map(|(place, state)| StateReport { state: state.name.clone(), class: class(place) })
+        .collect();
+    let forms = Form::ALL
+        .iter()
+        .map(|&form| {
+            let missing = match form {
+                _ if variant.states.is_empty() => Some(stateless(variant, form)),
+                Form::Recurrent => None,
+                Form::Chunked | Form::Parallel => derived
+                    .as_ref()
+                    .map_or_else(|refusal| Some(refusal.clone()), |d| plan::plan(variant, d, form).err()),
+            };
+            FormReport { form, missing }
+        })
+        .collect();
     (states, forms)
 }
 
 /// Kernels for one form. Sizes of batch axes and of the token axis are run-time parameters of the module, and so is the
 /// chunk length; all other axes are constants from `sizes`.
-pub fn compile(_variant: &Variant, _sizes: &Sizes, form: Form) -> Result<Module, Unsupported> {
-    Err(not_yet(form))
+pub fn compile(variant: &Variant, sizes: &Sizes, form: Form) -> Result<Module, Unsupported> {
+    if variant.states.is_empty() {
+        return Err(stateless(variant, form));
+    }
+    match form {
+        Form::Recurrent => kernel::lower::recurrent::raw(variant, sizes),
+        Form::Chunked | Form::Parallel => {
+            let derived = plan::derive(variant, Proofs::Off)?;
+            let plan = plan::plan(variant, &derived, form)?;
+            kernel::lower::form::lower(variant, sizes, &plan)
+        }
+    }
 }
 
-fn not_yet(form: Form) -> Unsupported {
+fn stateless(variant: &Variant, form: Form) -> Unsupported {
     Unsupported::new(
-        format!("the {} form", form.name()),
-        "no derivation is connected",
+        format!("the {} form of `{}`", form.name(), variant.name),
+        "it has no state",
         "run it with --backend reference",
     )
+    .at(variant.span)
 }

@@ -6,6 +6,7 @@ pub mod egraph;
 pub mod form;
 pub mod ir;
 pub mod kernel;
+pub mod plan;
 pub mod reference;
 pub mod stage;
 pub mod rules;

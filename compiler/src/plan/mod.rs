@@ -117,7 +117,8 @@ pub fn plan(variant: &Variant, derived: &[Derived], form: Form) -> Result<Plan, 
 /// States so that each depends only on earlier ones; states that need each other have no chunked form.
 fn ordered(variant: &Variant, dependence: &Dependence) -> Result<Vec<StateId>, Unsupported> {
     let all: Vec<StateId> = (0..variant.states.len()).map(|place| StateId(place as u32)).collect();
-    let needs: HashMap<StateId, Vec<StateId>> = all.iter().map(|&state| (state, needed(variant, dependence, state))).collect();
+    let needs: HashMap<StateId, Vec<StateId>> =
+        all.iter().map(|&state| (state, needed(variant, dependence, state))).collect();
     let mut order: Vec<StateId> = Vec::new();
     while order.len() < all.len() {
         let ready = all
@@ -220,14 +221,7 @@ impl Building {
                 (read.expr, self.node(key, node))
             })
             .collect();
-        StatePlan {
-            state,
-            transposed: derived.system.transposed,
-            class: derived.normal.class(),
-            known,
-            reads,
-            next,
-        }
+        StatePlan { state, transposed: derived.system.transposed, class: derived.normal.class(), known, reads, next }
     }
 
     fn term(

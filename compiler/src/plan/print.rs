@@ -7,7 +7,8 @@ use crate::ir::Term;
 
 /// `digraph` text: one box a value, results and states set apart.
 pub fn dot(plan: &Plan) -> String {
-    let mut text = format!("digraph {} {{\n  rankdir = TB;\n  node [shape = box, fontname = monospace];\n", plan.form.name());
+    let mut text =
+        format!("digraph {} {{\n  rankdir = TB;\n  node [shape = box, fontname = monospace];\n", plan.form.name());
     for index in plan.graph.node_indices() {
         let node = &plan.graph[index];
         let (label, style) = match &node.op {

@@ -11,6 +11,7 @@
 mod algebra;
 mod arena;
 mod emit;
+pub mod form;
 mod fused;
 mod place;
 mod product;

@@ -1,0 +1,252 @@
+//! A plan's nodes -> statements: the chunked form, and the parallel one as a single chunk of all tokens.
+//!
+//! ```text
+//! rd q S                  ->   product r[t,v] = sum over k of q[t,k] * S[k,v]
+//! mm (tril M) x           ->   product (lower) r[t,v] = sum over s <= t of M[t,s] * x[s,v]
+//! usolve P y              ->   solve x = y;  x[t] += sum over s < t of P[t,s] * x[s]
+//! ```
+//!
+//! Every stream of the plan is a tile of the block's rows, one for each of its stack; pairs of tokens are tiles of
+//! chunk x chunk. States lie in scratch memory for the whole scan and are updated in place once all reads of the
+//! block are made.
+
+mod pairs;
+mod products;
+mod state;
+mod stream;
+
+use std::collections::HashMap;
+
+use chunkwise_dsl::typed::{LocalKind, OrderKind, StateId, Variant};
+use petgraph::graph::NodeIndex;
+
+use crate::{
+    Unsupported,
+    bind::Sizes,
+    ir::Term,
+    kernel::{Access, BufferId, Int, Kernel, Map, Module, Product, Stmt, Triangle, Value},
+    plan::{Node, Op, Plan},
+};
+
+use super::{Lowering, Result, Rows, Tile, TileDim};
+
+/// A scratch tile of chunk x chunk pairs of tokens.
+#[derive(Debug, Clone, PartialEq)]
+struct Square {
+    buffer: BufferId,
+    /// Element [t, s] is at `offset + t * stride + s`.
+    offset: Int,
+    stride: Int,
+}
+
+impl Square {
+    fn access(&self, offset: Int, strides: impl IntoIterator<Item = Int>) -> Access {
+        Access::new(self.buffer, self.offset.clone() + offset, strides)
+    }
+}
+
+/// Emits the statements of a plan within one block of tokens.
+struct Emission<'l, 'a> {
+    lowering: &'l mut Lowering<'a>,
+    plan: &'l Plan,
+    rows: Rows,
+    /// X[k,v] of every state.
+    memory: HashMap<StateId, Tile>,
+    streams: HashMap<(NodeIndex, usize), Tile>,
+    squares: HashMap<(NodeIndex, usize, usize), Square>,
+    /// Transposed copies of streams: [feature, token].
+    turned: HashMap<NodeKey, Tile>,
+    /// Prefix products of a decay: row t holds the product of d over tau < t.
+    prefixes: HashMap<NodeIndex, Tile>,
+    suffixes: HashMap<NodeIndex, Tile>,
+    masks: HashMap<NodeIndex, Square>,
+}
+
+type NodeKey = (NodeIndex, usize);
+
+/// The kernels of a chunked or parallel plan.
+pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan) -> Result<Module> {
+    refuse_order(variant)?;
+    let mut lowering = Lowering::new(variant, sizes);
+    let (tokens, chunk) = (lowering.tokens(), lowering.chunk());
+    let memory = plan
+        .states
+        .iter()
+        .map(|state| (state.state, state::start(&mut lowering, state.state, state.transposed)))
+        .collect();
+    let first = lowering.var();
+    let count = (tokens.clone() - Int::Var(first)).min(chunk.clone());
+    let rows = Rows { first: Int::Var(first), count, capacity: chunk.clone() };
+    lowering.open(rows.clone());
+    let mut emission = Emission {
+        lowering: &mut lowering,
+        plan,
+        rows,
+        memory,
+        streams: HashMap::new(),
+        squares: HashMap::new(),
+        turned: HashMap::new(),
+        prefixes: HashMap::new(),
+        suffixes: HashMap::new(),
+        masks: HashMap::new(),
+    };
+    emission.states()?;
+    let memory = emission.memory;
+    for output in variant.outputs() {
+        if lowering.is_per_token(output) {
+            lowering.store_output(output)?;
+        }
+    }
+    let body = lowering.close();
+    lowering.push(Stmt::For { var: first, from: Int::from(0i64), to: tokens, step: chunk, body });
+    for output in variant.outputs() {
+        if !lowering.is_per_token(output) {
+            lowering.store_output(output)?;
+        }
+    }
+    for state in &plan.states {
+        state::finish(&mut lowering, state.state, state.transposed, &memory[&state.state]);
+    }
+    let grid = lowering.grid();
+    let body = lowering.close();
+    Ok(lowering.finish(vec![Kernel { name: plan.form.name().to_string(), grid, body }]))
+}
+
+fn refuse_order(variant: &Variant) -> Result<()> {
+    let forward = match variant.orders.as_slice() {
+        [] => true,
+        [order] => order.kind == OrderKind::Causal && order.by.is_none(),
+        _ => false,
+    };
+    if !forward {
+        return Err(Unsupported::new(
+            "this `order`",
+            "the chunked form steps forward through the tokens once",
+            "run it with --backend reference",
+        )
+        .at(variant.span));
+    }
+    match variant.locals.iter().find(|local| !matches!(local.kind, LocalKind::Block(_))) {
+        Some(local) => Err(Unsupported::new(
+            "this `local`",
+            "the chunked form restarts a state in blocks only",
+            "use --form recurrent",
+        )
+        .at(local.span)),
+        None => Ok(()),
+    }
+}
+
+impl Emission<'_, '_> {
+    fn states(&mut self) -> Result<()> {
+        for place in 0..self.plan.states.len() {
+            let state = &self.plan.states[place];
+            for (expr, node) in &state.reads {
+                let value = self.plan.graph[*node].operands[0];
+                let tile = self.stream(value, 0)?;
+                let rank = self.lowering.variant().expr(*expr).ty.dims().len();
+                self.lowering.bind(*expr, with_rank(tile, rank))?;
+            }
+            let next = self.plan.graph[state.next].operands[0];
+            self.next_state(state.state, next)?;
+        }
+        Ok(())
+    }
+
+    fn node(&self, index: NodeIndex) -> &Node {
+        &self.plan.graph[index]
+    }
+
+    fn term(&self, index: NodeIndex) -> Option<&Term> {
+        match &self.node(index).op {
+            Op::Term(term) => Some(term),
+            _ => None,
+        }
+    }
+
+    fn operand(&self, index: NodeIndex, place: usize) -> NodeIndex {
+        self.node(index).operands[place]
+    }
+
+    fn push(&mut self, stmt: Stmt) {
+        self.lowering.push(stmt);
+    }
+
+    fn map(&mut self, axes: Vec<Int>, dst: Access, value: Value) {
+        self.push(Stmt::Map(Map { axes, dst, value }));
+    }
+
+    /// `for t in from..to { body }`
+    fn each(&mut self, from: impl Into<Int>, to: Int, body: impl FnOnce(&mut Self, Int) -> Result<()>) -> Result<()> {
+        let var = self.lowering.var();
+        let before = self.lowering.take();
+        let built = body(self, Int::Var(var));
+        let inner = self.lowering.take();
+        for stmt in before {
+            self.push(stmt);
+        }
+        built?;
+        self.push(Stmt::For { var, from: from.into(), to, step: Int::from(1i64), body: inner });
+        Ok(())
+    }
+
+    fn product(&mut self, (m, n, k): (Int, Int, Int), (dst, a, b): (Access, Access, Access), accumulate: bool) {
+        self.shaped_product((m, n, k), (dst, a, b), accumulate, Triangle::Full);
+    }
+
+    fn shaped_product(
+        &mut self,
+        (m, n, k): (Int, Int, Int),
+        (dst, a, b): (Access, Access, Access),
+        accumulate: bool,
+        shape: Triangle,
+    ) {
+        self.push(Stmt::Product(Product { m, n, k, dst, a, b, accumulate, shape }));
+    }
+
+    fn count(&self) -> Int {
+        self.rows.count.clone()
+    }
+
+    /// Scratch memory of `extra` more than the block's rows, of so many elements each.
+    fn rows_of(&mut self, name: &str, extent: Option<Int>, extra: i64) -> Tile {
+        let elements = extent.clone().unwrap_or(Int::from(1i64));
+        let buffer = self.lowering.scratch(name, (self.rows.capacity.clone() + extra) * elements);
+        Tile::dense(buffer, 0i64, &extent.into_iter().collect::<Vec<_>>())
+    }
+
+    fn square(&mut self, name: &str) -> Square {
+        let side = self.rows.capacity.clone();
+        let buffer = self.lowering.scratch(name, side.clone() * side.clone());
+        Square { buffer, offset: Int::from(0i64), stride: side }
+    }
+}
+
+/// The element [row, i] of a tile.
+fn at(tile: &Tile) -> Access {
+    Access::new(tile.buffer, tile.offset.clone(), [tile.row.clone()].into_iter().chain(strides(tile)))
+}
+
+/// Element i of a tile's row.
+fn row_of(tile: &Tile, row: Int) -> Access {
+    Access::new(tile.buffer, tile.offset.clone() + tile.row.clone() * row, strides(tile))
+}
+
+fn strides(tile: &Tile) -> Vec<Int> {
+    tile.dims.iter().map(|dim| dim.stride.clone()).collect()
+}
+
+fn extent(tile: &Tile) -> Option<Int> {
+    tile.dims.first().map(|dim| dim.extent.clone())
+}
+
+/// The tile as a value of so many dims: dims of extent 1 come and go at the end.
+fn with_rank(mut tile: Tile, rank: usize) -> Tile {
+    while tile.dims.len() > rank {
+        tile.dims.pop();
+    }
+    while tile.dims.len() < rank {
+        tile.dims.push(TileDim { extent: Int::from(1i64), stride: Int::from(1i64) });
+    }
+    tile
+}

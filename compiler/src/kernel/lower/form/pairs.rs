@@ -1,0 +1,157 @@
+//! Pairs of tokens: scores, decay masks, and the triangular tiles made of them. Only the lower triangle is ever written
+//! or read.
+
+use chunkwise_dsl::typed::Function;
+use petgraph::{Direction, graph::NodeIndex};
+
+use crate::{
+    ir::Term,
+    kernel::{Access, Int, Triangle, Value},
+};
+
+use super::{
+    super::{Result, Tile, TileDim, emit::call},
+    Emission, Square, at, row_of, with_rank,
+};
+
+impl Emission<'_, '_> {
+    /// Whether the diagonal is zero.
+    pub(super) fn is_strict(&self, index: NodeIndex) -> bool {
+        match self.term(index) {
+            Some(Term::StrictlyLower(_) | Term::TriProductsBefore(_)) => true,
+            Some(Term::Rows(_)) => self.is_strict(self.operand(index, 1)),
+            Some(Term::Hadamard(_)) => self.is_strict(self.operand(index, 0)),
+            _ => false,
+        }
+    }
+
+    /// The tile of pairs between one row and one column of the stacks.
+    pub(super) fn pairs(&mut self, index: NodeIndex, row: usize, column: usize) -> Result<Square> {
+        if let Some(square) = self.squares.get(&(index, row, column)) {
+            return Ok(square.clone());
+        }
+        let square = match self.term(index).cloned() {
+            Some(Term::Lower(_) | Term::StrictlyLower(_)) => self.pairs(self.operand(index, 0), row, column)?,
+            Some(Term::Pairs(_)) => self.scores(index, row, column)?,
+            Some(Term::Hadamard(_)) => self.masked(index, row, column)?,
+            Some(Term::Rows(_)) => self.scaled_rows(index, row, column)?,
+            Some(Term::TriProducts(_) | Term::TriProductsBefore(_)) => self.decayed_scores(index, row, column)?,
+            other => {
+                return Err(crate::Unsupported::new(
+                    format!("the operator {other:?}"),
+                    "it has no statement in a chunked form",
+                    "use --form recurrent",
+                ));
+            }
+        };
+        self.squares.insert((index, row, column), square.clone());
+        Ok(square)
+    }
+
+    /// q k' for all pairs in the lower triangle.
+    fn scores(&mut self, index: NodeIndex, row: usize, column: usize) -> Result<Square> {
+        let (q, k) = (self.operand(index, 0), self.operand(index, 1));
+        let width = self.width(q).or(self.width(k)).unwrap_or(Int::from(1i64));
+        let left = with_rank(self.stream(q, row)?, 1);
+        let right = self.turned(k, column)?;
+        let square = self.square("scores");
+        let dst = square.access(Int::from(0i64), [square.stride.clone(), Int::from(1i64)]);
+        let b = Access::new(right.buffer, right.offset.clone(), super::strides(&right));
+        let sizes = (self.count(), self.count(), width);
+        self.shaped_product(sizes, (dst, at(&left), b), false, Triangle::LowerOut);
+        Ok(square)
+    }
+
+    /// A stream as [element, token].
+    fn turned(&mut self, index: NodeIndex, place: usize) -> Result<Tile> {
+        if let Some(tile) = self.turned.get(&(index, place)) {
+            return Ok(tile.clone());
+        }
+        let tile = with_rank(self.stream(index, place)?, 1);
+        let side = self.rows.capacity.clone();
+        let width = tile.dims[0].extent.clone();
+        let buffer = self.lowering.scratch("turned", width.clone() * side.clone());
+        let dims = vec![
+            TileDim { extent: width.clone(), stride: side },
+            TileDim { extent: self.count(), stride: Int::from(1i64) },
+        ];
+        let turned = Tile { buffer, offset: Int::from(0i64), row: Int::from(0i64), dims };
+        let from = Access::new(tile.buffer, tile.offset.clone(), [tile.dims[0].stride.clone(), tile.row.clone()]);
+        let dst = Access::new(buffer, 0i64, super::strides(&turned));
+        self.map(vec![width, self.count()], dst, Value::Load(from));
+        self.turned.insert((index, place), turned.clone());
+        Ok(turned)
+    }
+
+    /// Whether a tile of pairs has one reader, which may overwrite it.
+    fn is_exclusive(&self, index: NodeIndex) -> bool {
+        if self.plan.graph.edges_directed(index, Direction::Outgoing).count() != 1 {
+            return false;
+        }
+        match self.term(index) {
+            Some(Term::Lower(_) | Term::StrictlyLower(_)) => self.is_exclusive(self.operand(index, 0)),
+            _ => true,
+        }
+    }
+
+    fn target(&mut self, index: NodeIndex, base: &Square) -> Square {
+        if self.is_exclusive(index) { base.clone() } else { self.square("pairs") }
+    }
+
+    /// Scores times the decay mask, row by row.
+    fn masked(&mut self, index: NodeIndex, row: usize, column: usize) -> Result<Square> {
+        let (scores, mask) = (self.operand(index, 0), self.operand(index, 1));
+        let before = matches!(self.term(mask), Some(Term::DecayMaskBefore(_)));
+        let base = self.pairs(scores, row, column)?;
+        let mask = self.mask(self.operand(mask, 0))?;
+        let square = self.target(scores, &base);
+        self.each(0i64, self.count(), |this, t| {
+            let line = |square: &Square, t: Int| square.access(square.stride.clone() * t, [Int::from(1i64)]);
+            // The mask of the token before has one entry less.
+            let (mask_row, length) = if before { (t.clone() - 1i64, t.clone()) } else { (t.clone(), t.clone() + 1i64) };
+            let value = call(Function::Mul, [Value::Load(line(&base, t.clone())), Value::Load(line(&mask, mask_row))]);
+            this.map(vec![length], line(&square, t), value);
+            Ok(())
+        })?;
+        Ok(square)
+    }
+
+    /// G[t,s] of a scalar decay by the row recursion G[t,:] = d[t] G[t-1,:], G[t,t] = 1.
+    fn mask(&mut self, decay: NodeIndex) -> Result<Square> {
+        if let Some(mask) = self.masks.get(&decay) {
+            return Ok(mask.clone());
+        }
+        let d = with_rank(self.stream(decay, 0)?, 0);
+        let mask = self.square("mask");
+        self.each(0i64, self.count(), |this, t| {
+            let line = |t: Int| mask.access(mask.stride.clone() * t, [Int::from(1i64)]);
+            let d = Access::new(d.buffer, d.offset.clone() + d.row.clone() * t.clone(), [Int::from(0i64)]);
+            let value = call(Function::Mul, [Value::Load(d), Value::Load(line(t.clone() - 1i64))]);
+            this.map(vec![t.clone()], line(t.clone()), value);
+            let diagonal = mask.access(mask.stride.clone() * t.clone() + t, []);
+            this.map(Vec::new(), diagonal, Value::Const(1.0));
+            Ok(())
+        })?;
+        self.masks.insert(decay, mask.clone());
+        Ok(mask)
+    }
+
+    /// diag(c) M, row by row.
+    fn scaled_rows(&mut self, index: NodeIndex, row: usize, column: usize) -> Result<Square> {
+        let (scale, pairs) = (self.operand(index, 0), self.operand(index, 1));
+        let base = self.pairs(pairs, row, column)?;
+        let place = if self.stack(scale) == 1 { 0 } else { row };
+        let c = with_rank(self.stream(scale, place)?, 0);
+        let square = self.target(pairs, &base);
+        let strict = self.is_strict(pairs);
+        self.each(0i64, self.count(), |this, t| {
+            let line = |square: &Square, t: Int| square.access(square.stride.clone() * t, [Int::from(1i64)]);
+            let c = row_of(&super::stream::with_broadcast(&c), t.clone());
+            let value = call(Function::Mul, [Value::Load(c), Value::Load(line(&base, t.clone()))]);
+            let length = if strict { t.clone() } else { t.clone() + 1i64 };
+            this.map(vec![length], line(&square, t), value);
+            Ok(())
+        })?;
+        Ok(square)
+    }
+}

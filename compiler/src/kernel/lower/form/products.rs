@@ -1,0 +1,296 @@
+//! Products of decays: prefixes, suffixes, and what uses them. No logarithm, no quotient, no exponent: a decay of 0 is
+//! exact and every factor lies in [-1, 1] (DERIVATION 4.2, R-prod).
+
+use chunkwise_dsl::typed::Function;
+use petgraph::graph::NodeIndex;
+
+use crate::{
+    ir::Term,
+    kernel::{Access, Int, Reduce, ReduceOp, Stmt, Value},
+    plan::Op,
+};
+
+use super::{
+    super::{Result, Tile, emit::call},
+    Emission, Square, at, extent, row_of,
+    stream::{Wide, load, with_broadcast},
+    with_rank,
+};
+
+/// Rows of a sub-block: inside one, keys decay by running products; between them by one product each.
+const SUB_BLOCK: i64 = 16;
+
+impl Emission<'_, '_> {
+    /// Whether a decay is the constant 1.
+    pub(super) fn is_one(&self, decay: NodeIndex) -> bool {
+        matches!(&self.node(decay).op, Op::Leaf(leaf, _) if leaf.is_one())
+    }
+
+    /// Row t is the product of d over tau < t: one row more than the block has.
+    pub(super) fn prefix(&mut self, decay: NodeIndex) -> Result<Tile> {
+        if let Some(tile) = self.prefixes.get(&decay) {
+            return Ok(tile.clone());
+        }
+        let d = self.stream(decay, 0)?;
+        let width = extent(&d);
+        let tile = self.rows_of("prefix", width.clone(), 1);
+        let axes: Vec<Int> = width.into_iter().collect();
+        self.map(axes.clone(), row_of(&tile, Int::from(0i64)), Value::Const(1.0));
+        self.each(0i64, self.count(), |this, t| {
+            let value =
+                call(Function::Mul, [Value::Load(row_of(&tile, t.clone())), Value::Load(row_of(&d, t.clone()))]);
+            this.map(axes, row_of(&tile, t + 1i64), value);
+            Ok(())
+        })?;
+        self.prefixes.insert(decay, tile.clone());
+        Ok(tile)
+    }
+
+    /// Row t is the product of d over tau > t.
+    fn suffix(&mut self, decay: NodeIndex) -> Result<Tile> {
+        if let Some(tile) = self.suffixes.get(&decay) {
+            return Ok(tile.clone());
+        }
+        let d = self.stream(decay, 0)?;
+        let width = extent(&d);
+        let tile = self.rows_of("suffix", width.clone(), 0);
+        let axes: Vec<Int> = width.into_iter().collect();
+        let last = self.count() - 1i64;
+        self.map(axes.clone(), row_of(&tile, last.clone()), Value::Const(1.0));
+        self.each(1i64, self.count(), |this, back| {
+            let t = last.clone() - back;
+            let value = call(
+                Function::Mul,
+                [Value::Load(row_of(&tile, t.clone() + 1i64)), Value::Load(row_of(&d, t.clone() + 1i64))],
+            );
+            this.map(axes, row_of(&tile, t), value);
+            Ok(())
+        })?;
+        self.suffixes.insert(decay, tile.clone());
+        Ok(tile)
+    }
+
+    /// A query decayed from the block's start or a key decayed to its end, as a fused value.
+    pub(super) fn decayed(&mut self, index: NodeIndex, place: usize) -> Result<Value> {
+        let (decay, x) = (self.operand(index, 0), self.operand(index, 1));
+        let factor = match self.term(index) {
+            Some(Term::DecayToEnd(_)) => self.suffix(decay)?,
+            Some(Term::DecayFromStartBefore(_)) => self.prefix(decay)?,
+            _ => shifted(&self.prefix(decay)?, 1),
+        };
+        let x = self.fused(x, place, Wide::Yes)?;
+        Ok(call(Function::Mul, [x, load(&factor, Wide::Yes)]))
+    }
+
+    /// G[t,start] .* (S y), with d[t] counted or (`shift` 0) without.
+    pub(super) fn right_read(&mut self, dst: &Tile, index: NodeIndex, place: usize, shift: i64) -> Result<()> {
+        let (decay, y, start) = (self.operand(index, 0), self.operand(index, 1), self.operand(index, 2));
+        let y = with_rank(self.stream(y, place)?, 1);
+        let state = self.memory_of(start);
+        let (k, v) = (state.dims[0].extent.clone(), state.dims[1].extent.clone());
+        let turned = self.lowering.scratch("turned", v.clone() * k.clone());
+        let turned = Access::new(turned, 0i64, [k.clone(), Int::from(1i64)]);
+        let strides = [state.dims[1].stride.clone(), state.dims[0].stride.clone()];
+        let from = Access::new(state.buffer, state.offset.clone(), strides);
+        self.map(vec![v.clone(), k.clone()], turned.clone(), Value::Load(from));
+        self.product((self.count(), k.clone(), v), (at(dst), at(&y), turned), false);
+        if !self.is_one(decay) {
+            let factor = shifted(&self.prefix(decay)?, shift);
+            let value = call(Function::Mul, [Value::Load(at(dst)), load(&factor, Wide::Yes)]);
+            self.map(vec![self.count(), k], at(dst), value);
+        }
+        Ok(())
+    }
+
+    /// out[t] = sum over s <= t of M[t,s] G[t,s] .* k[s]: the keys decay in place, token by token.
+    pub(super) fn right_products(&mut self, dst: &Tile, index: NodeIndex, place: usize) -> Result<()> {
+        let parts = self.running(index, place)?;
+        self.each(0i64, self.count(), |this, t| {
+            this.decay_keys(&parts, t.clone());
+            this.gather_row(dst, &parts, t.clone(), t + 1i64);
+            Ok(())
+        })
+    }
+
+    /// The same over s < t, without d[t].
+    pub(super) fn right_products_before(&mut self, dst: &Tile, index: NodeIndex, place: usize) -> Result<()> {
+        let parts = self.running(index, place)?;
+        self.each(0i64, self.count(), |this, t| {
+            this.gather_row(dst, &parts, t.clone(), t.clone());
+            this.decay_keys(&parts, t);
+            Ok(())
+        })
+    }
+
+    fn running(&mut self, index: NodeIndex, place: usize) -> Result<Running> {
+        let (decay, pairs, keys) = (self.operand(index, 0), self.operand(index, 1), self.operand(index, 2));
+        let square = self.pairs(pairs, place, 0)?;
+        let d = with_broadcast(&self.stream(decay, 0)?);
+        let k = self.stream(keys, 0)?;
+        let width = extent(&k).unwrap_or(Int::from(1i64));
+        let decayed = self.rows_of("decayed", Some(width.clone()), 0);
+        Ok(Running { square, d, k: with_rank(k, 1), decayed, width })
+    }
+
+    /// Y[s] = d[t] .* Y[s] for s < t; Y[t] = k[t].
+    fn decay_keys(&mut self, parts: &Running, t: Int) {
+        let y = at(&parts.decayed);
+        let d = row_of(&parts.d, t.clone());
+        let d = Access::new(d.buffer, d.offset, [Int::from(0i64)].into_iter().chain(d.strides));
+        let value = call(Function::Mul, [Value::Load(y.clone()), Value::Load(d)]);
+        self.map(vec![t.clone(), parts.width.clone()], y, value);
+        let key = Value::Load(row_of(&parts.k, t.clone()));
+        self.map(vec![parts.width.clone()], row_of(&parts.decayed, t), key);
+    }
+
+    fn gather_row(&mut self, dst: &Tile, parts: &Running, t: Int, length: Int) {
+        let square = &parts.square;
+        let a = square.access(square.stride.clone() * t.clone(), [Int::from(0i64), Int::from(1i64)]);
+        let out = row_of(dst, t);
+        let out = Access::new(out.buffer, out.offset, [Int::from(0i64)].into_iter().chain(out.strides));
+        self.product((Int::from(1i64), parts.width.clone(), length), (out, a, at(&parts.decayed)), false);
+    }
+
+    /// Scores under a decay by channel. For every sub-block of rows: queries times prefix products against all keys
+    /// before it, each decayed to the sub-block's start (one product); inside it, running products.
+    pub(super) fn decayed_scores(&mut self, index: NodeIndex, row: usize, column: usize) -> Result<Square> {
+        let before = matches!(self.term(index), Some(Term::TriProductsBefore(_)));
+        let (decay, q, k) = (self.operand(index, 0), self.operand(index, 1), self.operand(index, 2));
+        let d = with_rank(self.stream(decay, 0)?, 1);
+        let (q, k) = (with_rank(self.stream(q, row)?, 1), with_rank(self.stream(k, column)?, 1));
+        let width = d.dims[0].extent.clone();
+        let small = |this: &mut Self, name: &str, rows: i64| {
+            let buffer = this.lowering.scratch(name, width.clone() * rows);
+            Tile::dense(buffer, 0i64, &[width.clone()])
+        };
+        let tiles = Scores {
+            square: self.square("scores"),
+            prefix: small(self, "prefix", SUB_BLOCK + 1),
+            queries: small(self, "queries", SUB_BLOCK),
+            running: small(self, "running", SUB_BLOCK),
+            side: self.rows.capacity.clone(),
+            past: self.lowering.scratch("past", width.clone() * self.rows.capacity.clone()),
+            width,
+            d,
+            q,
+            k,
+            before,
+        };
+        let var = self.lowering.var();
+        let kept = self.lowering.take();
+        let built = self.sub_block(&tiles, Int::Var(var));
+        let body = self.lowering.take();
+        for stmt in kept {
+            self.push(stmt);
+        }
+        built?;
+        let step = Int::from(SUB_BLOCK);
+        self.push(Stmt::For { var, from: Int::from(0i64), to: self.count(), step, body });
+        Ok(tiles.square)
+    }
+
+    fn sub_block(&mut self, tiles: &Scores, first: Int) -> Result<()> {
+        let rows = (self.count() - first.clone()).min(SUB_BLOCK);
+        let width = tiles.width.clone();
+        let one = Value::Const(1.0);
+        self.map(vec![width.clone()], row_of(&tiles.prefix, Int::from(0i64)), one);
+        self.each(0i64, rows.clone(), |this, r| {
+            let (w, d) = (row_of(&tiles.prefix, r.clone()), row_of(&tiles.d, first.clone() + r.clone()));
+            let value = call(Function::Mul, [Value::Load(w), Value::Load(d)]);
+            this.map(vec![width.clone()], row_of(&tiles.prefix, r + 1i64), value);
+            Ok(())
+        })?;
+        let query = row_block(&tiles.q, first.clone());
+        let factor = shifted(&tiles.prefix, i64::from(!tiles.before));
+        let value = call(Function::Mul, [Value::Load(query), Value::Load(at(&factor))]);
+        self.map(vec![rows.clone(), width.clone()], at(&tiles.queries), value);
+        let square = &tiles.square;
+        let dst = square.access(square.stride.clone() * first.clone(), [square.stride.clone(), Int::from(1i64)]);
+        let past = Access::new(tiles.past, 0i64, [tiles.side.clone(), Int::from(1i64)]);
+        self.product((rows.clone(), first.clone(), width.clone()), (dst, at(&tiles.queries), past.clone()), false);
+        self.each(0i64, rows.clone(), |this, r| {
+            if tiles.before {
+                this.running_scores(tiles, first.clone(), r.clone(), r.clone());
+            }
+            this.decay_running(tiles, first.clone(), r.clone());
+            if !tiles.before {
+                this.running_scores(tiles, first.clone(), r.clone(), r + 1i64);
+            }
+            Ok(())
+        })?;
+        self.keep_past(tiles, first, rows);
+        Ok(())
+    }
+
+    /// M[first + r, first + s] = sum over channels of q[first + r] Y[s].
+    fn running_scores(&mut self, tiles: &Scores, first: Int, r: Int, length: Int) {
+        let q = row_of(&tiles.q, first.clone() + r.clone());
+        let q = Access::new(q.buffer, q.offset, [Int::from(0i64)].into_iter().chain(q.strides));
+        let value = call(Function::Mul, [Value::Load(q), Value::Load(at(&tiles.running))]);
+        let square = &tiles.square;
+        let dst = square.access(square.stride.clone() * (first.clone() + r) + first, [Int::from(1i64)]);
+        let inner = tiles.width.clone();
+        self.push(Stmt::Reduce(Reduce { axes: vec![length], inner, op: ReduceOp::Sum, dst, value }));
+    }
+
+    /// Y[s] = d[first + r] .* Y[s] for s < r; Y[r] = k[first + r].
+    fn decay_running(&mut self, tiles: &Scores, first: Int, r: Int) {
+        let d = row_of(&tiles.d, first.clone() + r.clone());
+        let d = Access::new(d.buffer, d.offset, [Int::from(0i64)].into_iter().chain(d.strides));
+        let y = at(&tiles.running);
+        let value = call(Function::Mul, [Value::Load(y.clone()), Value::Load(d)]);
+        self.map(vec![r.clone(), tiles.width.clone()], y, value);
+        let key = Value::Load(row_of(&tiles.k, first + r.clone()));
+        self.map(vec![tiles.width.clone()], row_of(&tiles.running, r), key);
+    }
+
+    /// Past keys decay by the whole sub-block, whose own keys join them, decayed to its end.
+    fn keep_past(&mut self, tiles: &Scores, first: Int, rows: Int) {
+        let past = Access::new(tiles.past, 0i64, [tiles.side.clone(), Int::from(1i64)]);
+        let total = row_of(&tiles.prefix, rows.clone());
+        let total = Access::new(total.buffer, total.offset, total.strides.into_iter().chain([Int::from(0i64)]));
+        let value = call(Function::Mul, [Value::Load(past.clone()), Value::Load(total)]);
+        self.map(vec![tiles.width.clone(), first.clone()], past, value);
+        let joined = Access::new(tiles.past, first, [tiles.side.clone(), Int::from(1i64)]);
+        let running = &tiles.running;
+        let keys =
+            Access::new(running.buffer, running.offset.clone(), [running.dims[0].stride.clone(), running.row.clone()]);
+        self.map(vec![tiles.width.clone(), rows], joined, Value::Load(keys));
+    }
+}
+
+/// What a right read by running products works on.
+struct Running {
+    square: Square,
+    d: Tile,
+    k: Tile,
+    decayed: Tile,
+    width: Int,
+}
+
+/// What scores under a decay by channel work on.
+struct Scores {
+    square: Square,
+    /// [r, c]: products of the sub-block's decays before row r.
+    prefix: Tile,
+    queries: Tile,
+    running: Tile,
+    /// [c, s]: keys before the sub-block, decayed to its start.
+    past: crate::kernel::BufferId,
+    side: Int,
+    width: Int,
+    d: Tile,
+    q: Tile,
+    k: Tile,
+    before: bool,
+}
+
+/// The tile from a later row on.
+fn shifted(tile: &Tile, rows: i64) -> Tile {
+    Tile { offset: tile.offset.clone() + tile.row.clone() * rows, ..tile.clone() }
+}
+
+/// Element [r, i] of the rows from `first` on.
+fn row_block(tile: &Tile, first: Int) -> Access {
+    at(&Tile { offset: tile.offset.clone() + tile.row.clone() * first, ..tile.clone() })
+}

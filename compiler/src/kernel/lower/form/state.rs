@@ -1,0 +1,95 @@
+//! States: from the given value to scratch memory, from block to block, and out again.
+
+use chunkwise_dsl::typed::{Function, StateId};
+use petgraph::graph::NodeIndex;
+
+use crate::{
+    ir::Term,
+    kernel::{Access, Int, Map, Stmt, Value},
+};
+
+use super::{
+    super::{Lowering, Result, Tile, emit::call},
+    Emission, row_of, strides, with_rank,
+};
+
+/// X[k,v] in scratch memory, loaded with the initial value.
+pub(super) fn start(lowering: &mut Lowering, state: StateId, transposed: bool) -> Tile {
+    let given = placed(lowering.state_in_tile(state), transposed);
+    let extents: Vec<Int> = given.dims.iter().map(|dim| dim.extent.clone()).collect();
+    let buffer = lowering.scratch("state", extents[0].clone() * extents[1].clone());
+    let memory = Tile { row: Int::from(0i64), ..Tile::dense(buffer, 0i64, &extents) };
+    copy(lowering, &given, &memory);
+    memory
+}
+
+/// The memory as the final value.
+pub(super) fn finish(lowering: &mut Lowering, state: StateId, transposed: bool, memory: &Tile) {
+    let out = placed(lowering.state_out_tile(state), transposed);
+    copy(lowering, memory, &out);
+}
+
+/// A state of the program as the K x V matrix of its derivation.
+fn placed(tile: Tile, transposed: bool) -> Tile {
+    let matrix = with_rank(tile, 2);
+    if transposed { matrix.transposed() } else { matrix }
+}
+
+fn copy(lowering: &mut Lowering, from: &Tile, to: &Tile) {
+    let axes = from.dims.iter().map(|dim| dim.extent.clone()).collect();
+    let whole = |tile: &Tile| Access::new(tile.buffer, tile.offset.clone(), strides(tile));
+    lowering.push(Stmt::Map(Map { axes, dst: whole(to), value: Value::Load(whole(from)) }));
+}
+
+impl Emission<'_, '_> {
+    /// S <- tot(d) S + sum of K' V, in place, once everything that it is made of is known.
+    pub(super) fn next_state(&mut self, state: StateId, index: NodeIndex) -> Result<()> {
+        let mut parts = Vec::new();
+        self.writes(index, &mut parts);
+        let memory = self.memory[&state].clone();
+        let mut products = Vec::new();
+        let mut total = None;
+        for part in parts {
+            let (keys, values) = match self.term(part) {
+                Some(Term::Step(_)) => {
+                    let decay = self.operand(part, 0);
+                    if !self.is_one(decay) {
+                        let prefix = self.prefix(decay)?;
+                        total = Some(row_of(&prefix, self.count()));
+                    }
+                    (self.operand(part, 1), self.operand(part, 2))
+                }
+                _ => (self.operand(part, 0), self.operand(part, 1)),
+            };
+            for place in 0..self.stack(values) {
+                let keys = with_rank(self.stream(keys, place)?, 1);
+                let values = with_rank(self.dense(values, place)?, 1);
+                products.push((keys, values));
+            }
+        }
+        let whole = Access::new(memory.buffer, memory.offset.clone(), strides(&memory));
+        let (k, v) = (memory.dims[0].extent.clone(), memory.dims[1].extent.clone());
+        if let Some(total) = total {
+            let row = total.strides.first().cloned().unwrap_or(Int::from(0i64));
+            let total = Access::new(total.buffer, total.offset, [row, Int::from(0i64)]);
+            let value = call(Function::Mul, [Value::Load(total), Value::Load(whole.clone())]);
+            self.map(vec![k.clone(), v.clone()], whole.clone(), value);
+        }
+        for (keys, values) in products {
+            let a = Access::new(keys.buffer, keys.offset.clone(), [keys.dims[0].stride.clone(), keys.row.clone()]);
+            let sizes = (k.clone(), v.clone(), self.count());
+            self.product(sizes, (whole.clone(), a, super::at(&values)), true);
+        }
+        Ok(())
+    }
+
+    fn writes(&self, index: NodeIndex, found: &mut Vec<NodeIndex>) {
+        match self.term(index) {
+            Some(Term::Add(_)) => {
+                self.writes(self.operand(index, 0), found);
+                self.writes(self.operand(index, 1), found);
+            }
+            _ => found.push(index),
+        }
+    }
+}
