@@ -8,8 +8,8 @@ pub mod ir;
 pub mod kernel;
 pub mod plan;
 pub mod reference;
-pub mod stage;
 pub mod rules;
+pub mod stage;
 pub mod unsupported;
 
 pub use form::{Form, FormReport, StateReport, compile, report};

@@ -615,7 +615,7 @@ impl Lowering<'_> {
 
     /// The text of an expression, token subscripts left out; made unique by its place where two share a text.
     fn name(&self, expr: ExprId) -> String {
-        let text = format!("e{}", expr.0).replace("[t]", "");
+        let text = chunkwise_dsl::print_typed::expr_text(self.variant, expr).replace("[t]", "");
         let taken = self.known.definitions.iter().any(|(atom, definition)| {
             atom.name.as_str() == text
                 && !matches!(definition, Definition::Expr(other) | Definition::Reciprocal(other) if *other == expr)
