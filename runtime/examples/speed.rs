@@ -7,6 +7,7 @@ fn main() {
 
 #[cfg(feature = "llvm")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    llvm::compiling()?;
     llvm::products()?;
     llvm::elements()
 }
@@ -152,6 +153,85 @@ mod llvm {
                 let seconds = time([n * n, 1, n], Stmt::Reduce(reduce))?;
                 println!("{op:?} of {name}: {:.3} ns an element", seconds * 1e9 / (n * n) as f64);
             }
+        }
+        Ok(())
+    }
+
+    /// How long a module of many statements takes to compile: maps, reductions, products and a substitution.
+    pub fn compiling() -> Result<(), Box<dyn Error>> {
+        let p = |i: u32| Int::Param(ParamId(i));
+        let at = |b: u32, offset: Int, strides: [Int; 2]| Access::new(BufferId(b), offset, strides);
+        let one = || Int::Const(1);
+        let mut body = Vec::new();
+        for i in 0..12i64 {
+            let offset = || p(1) * p(2) * i + Int::Var(VarId(0)) * p(1);
+            let x = || at(0, offset(), [p(1), one()]);
+            let z = || at(2, offset(), [p(1), one()]);
+            let load = || Value::Load(x());
+            let call = |f, args| Value::Call(f, args);
+            let gate = call(
+                Function::Exp,
+                vec![call(Function::Sub, vec![load(), Value::Load(at(1, offset(), [one(), 0i64.into()]))])],
+            );
+            let masked = Value::Select(
+                Box::new(call(Function::Le, vec![Value::Axis(1), Value::Axis(0)])),
+                Box::new(call(Function::Mul, vec![gate, load()])),
+                Box::new(Value::Const(0.0)),
+            );
+            body.push(Stmt::Map(Map { axes: vec![p(0), p(1)], dst: z(), value: masked }));
+            body.push(Stmt::Map(Map {
+                axes: vec![p(0), p(1)],
+                dst: z(),
+                value: call([Function::Silu, Function::Softplus][i as usize % 2], vec![load()]),
+            }));
+            body.push(Stmt::Reduce(Reduce {
+                axes: vec![p(0)],
+                inner: p(1),
+                op: ReduceOp::Sum,
+                dst: Access::new(BufferId(2), offset(), [one()]),
+                value: call(Function::Mul, vec![load(), load()]),
+            }));
+            let shape = [
+                Triangle::Full,
+                Triangle::LowerOut,
+                Triangle::LowerLeft { strict: true },
+                Triangle::LowerLeft { strict: false },
+            ][i as usize % 4];
+            for accumulate in [false, true] {
+                body.push(Stmt::Product(Product {
+                    m: p(0),
+                    n: p(1),
+                    k: p(2),
+                    dst: z(),
+                    a: x(),
+                    b: at(1, offset(), [p(1), one()]),
+                    accumulate,
+                    shape,
+                }));
+            }
+        }
+        let loops = Stmt::For { var: VarId(0), from: 0i64.into(), to: p(0), step: one(), body };
+        let param = |name: &str| Param { name: name.into(), role: ParamRole::Size(name.into()) };
+        let module = Module {
+            name: "compiling".into(),
+            params: vec![param("M"), param("N"), param("K")],
+            buffers: vec![
+                buffer("x", BufferRole::Input, 1 << 20),
+                buffer("y", BufferRole::Input, 1 << 20),
+                buffer("z", BufferRole::Output, 1 << 20),
+            ],
+            kernels: vec![Kernel { name: "only".into(), grid: vec![], body: vec![loops] }],
+        };
+        for round in 0..3 {
+            let start = Instant::now();
+            let code = emit(&module, &host())?;
+            let emitted = start.elapsed();
+            let _loaded = Loaded::new(&module, &code)?;
+            println!(
+                "{round}: 60 statements, {} KB of IR: {emitted:?}, loaded after {:?}",
+                code.ir.len() / 1024,
+                start.elapsed()
+            );
         }
         Ok(())
     }

@@ -207,6 +207,28 @@ fn reductions_agree() {
     }
 }
 
+#[test]
+fn nan_reaches_every_reduction() {
+    for op in [ReduceOp::Sum, ReduceOp::Max, ReduceOp::Min, ReduceOp::Product] {
+        for place in [0, 5, 16, 36] {
+            for (m, strides) in [(1, [K, one()]), (40, [zero(), one()])] {
+                let mut x = vec![1.5f32; 37];
+                x[place] = f32::NAN;
+                let reduce = Reduce { axes: vec![M], inner: K, op, dst: at(Z, &[one()]), value: load(X, &strides) };
+                let case = Case::new([m, 0, 37], x, vec![0.0], vec![0.0; m as usize], vec![Stmt::Reduce(reduce)]);
+                let mut want = case.start.clone();
+                interpret(&case.module, &mut case.launch(&mut want)).unwrap();
+                for (width, loaded) in compiled(&case.module) {
+                    let mut got = case.start.clone();
+                    loaded.run(case.launch(&mut got), 1).unwrap();
+                    let same = got.iter().zip(&want).all(|(g, w)| g == w || (g.is_nan() && w.is_nan()));
+                    assert!(same, "{op:?}, width {width}, NaN at {place}: {got:?}, not {want:?}");
+                }
+            }
+        }
+    }
+}
+
 /// A matrix with NaN wherever a triangular statement must not look.
 fn lower(random: &mut Random, rows: i64, columns: i64, strict: bool) -> Vec<f32> {
     let inside = |i: i64, k: i64| if strict { k < i } else { k <= i };
@@ -229,6 +251,7 @@ fn products_agree() {
         (0, 4, 4),
         (64, 128, 64),
         (24, 48, 30),
+        (50, 20, 13),
     ] {
         for shape in [
             Triangle::Full,

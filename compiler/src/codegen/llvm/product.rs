@@ -232,6 +232,15 @@ impl Spot<'_> {
         let end = t.add(self.row, &rows);
         let limit = if self.kind == Kind::Solve { "%m".to_owned() } else { t.smaller("%m", "%k") };
         let [whole, ragged, join] = ["whole", "ragged", "join"].map(|stem| t.label(stem));
+        if self.kind != Kind::Solve {
+            let [below, near] = ["below", "near"].map(|stem| t.label(stem));
+            let dense = t.less("%k", self.row);
+            t.branch(&dense, &below, &near);
+            t.block(&below);
+            self.full(t);
+            t.jump(&join);
+            t.block(&near);
+        }
         let over = t.less(&limit, &end);
         t.branch(&over, &ragged, &whole);
         t.block(&whole);
@@ -255,7 +264,12 @@ impl Spot<'_> {
 pub(super) fn driver(kind: Kind, target: &Target) -> (String, Text) {
     let mut t = Text::new(target.width);
     let mut column = "0".to_owned();
-    for tile in panels(target) {
+    let mut panels = panels(target);
+    if kind == Kind::LowerOut {
+        // Narrow panels follow the diagonal more closely.
+        panels.retain(|tile| tile.vectors <= 2);
+    }
+    for tile in panels {
         let end = if tile.masked { "%n".to_owned() } else { t.sub("%n", &(tile.columns() - 1).to_string()) };
         // The loop's index goes on where the panel before stopped.
         let panel = t.open(&column, &end, tile.columns(), &[]);

@@ -102,18 +102,24 @@ impl Emitter<'_> {
     fn horizontal(&mut self, op: ReduceOp, x: &str) -> String {
         let (floats, n) = (self.t.floats(), self.t.lanes);
         let (name, start) = match op {
-            ReduceOp::Sum => ("fadd", Some(0.0)),
-            ReduceOp::Product => ("fmul", Some(1.0)),
-            ReduceOp::Max => ("fmaximum", None),
-            ReduceOp::Min => ("fminimum", None),
+            ReduceOp::Sum => ("fadd", 0.0),
+            ReduceOp::Product => ("fmul", 1.0),
+            ReduceOp::Max => return self.extreme("fmax", x),
+            ReduceOp::Min => return self.extreme("fmin", x),
         };
-        match start {
-            Some(start) => self.t.set(format_args!(
-                "call reassoc float @llvm.vector.reduce.{name}.v{n}f32(float {}, {floats} {x})",
-                float(start)
-            )),
-            None => self.t.set(format_args!("call float @llvm.vector.reduce.{name}.v{n}f32({floats} {x})")),
-        }
+        self.t.set(format_args!(
+            "call reassoc float @llvm.vector.reduce.{name}.v{n}f32(float {}, {floats} {x})",
+            float(start)
+        ))
+    }
+
+    /// The largest or smallest lane, NaN if any lane is: one test for all lanes is cheaper than one in every step.
+    fn extreme(&mut self, name: &str, x: &str) -> String {
+        let (floats, bools, n) = (self.t.floats(), self.t.vector("i1"), self.t.lanes);
+        let bad = self.t.compare("uno", x, &constant(0.0));
+        let any = self.t.set(format_args!("call i1 @llvm.vector.reduce.or.v{n}i1({bools} {bad})"));
+        let extreme = self.t.set(format_args!("call nnan float @llvm.vector.reduce.{name}.v{n}f32({floats} {x})"));
+        self.t.set(format_args!("select i1 {any}, float {}, float {extreme}", float(f64::NAN)))
     }
 }
 
