@@ -38,7 +38,8 @@ fn agree(function: Function, constant: Option<f64>, args: [&[f32]; 3], relative:
     let n = args[0].len();
     let module = module(function, constant, n);
     for target in targets::all() {
-        let loaded = Loaded::new(&module, &emit(&module, &target).unwrap()).unwrap();
+        let code = emit(&module, &target).expect("a checked module compiles");
+        let loaded = Loaded::new(&module, &code).expect("its code loads");
         let mut z = vec![0f32; n];
         let sizes = BTreeMap::new();
         let launch = Launch {
@@ -49,7 +50,7 @@ fn agree(function: Function, constant: Option<f64>, args: [&[f32]; 3], relative:
             outputs: [("z", &mut z[..])].into(),
             states_out: BTreeMap::new(),
         };
-        loaded.run(launch, 1).unwrap();
+        loaded.run(launch, 1).expect("the launch fits");
         let mut worst = (0.0, 0.0);
         for (i, got) in z.iter().enumerate() {
             let second = constant.unwrap_or(f64::from(args[1][i]));

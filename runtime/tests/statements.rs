@@ -13,12 +13,15 @@ use chunkwise_compiler::kernel::*;
 use chunkwise_runtime::cpu::{Loaded, host};
 use chunkwise_runtime::{Input, Launch, interpret};
 
+/// A module's code for every target, by width.
+type Compiled = Vec<(u32, Rc<Loaded>)>;
+
 thread_local! {
     /// Modules compiled so far: sizes are params, so that most cases share theirs.
-    static COMPILED: RefCell<BTreeMap<String, Vec<(u32, Rc<Loaded>)>>> = const { RefCell::new(BTreeMap::new()) };
+    static COMPILED: RefCell<BTreeMap<String, Compiled>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-fn compiled(module: &Module) -> Vec<(u32, Rc<Loaded>)> {
+fn compiled(module: &Module) -> Compiled {
     let key = module.to_string();
     if let Some(known) = COMPILED.with_borrow(|all| all.get(&key).cloned()) {
         return known;

@@ -145,7 +145,7 @@ mod tests {
                         sum.fetch_add(i, Ordering::Relaxed);
                     }
                 });
-                assert_eq!(sum.into_inner(), (0..round).sum());
+                assert_eq!(sum.into_inner(), (0..round).sum::<usize>());
             }
         }
     }
