@@ -312,13 +312,13 @@ fn subscripts_of_every_kind() {
 
 #[test]
 fn what_is_not_lowered_is_refused_by_name() {
-    let tensors = "axes B, T, H, K; input q, k : [B,T,H,K]; param m : [H,K,K]; state z : [K] = 0;";
+    let tensors = "axes B, T, H, K; input q, k : [B,T,H,K]; param m : [H,K,K];";
     for (body, named) in [
         ("output o[t] = solve(m, q[t]);", "solve"),
         ("output o[t] = topk_mask(q[t], 1);", "topk_mask"),
         ("output o[i] = sum[j](q[i]' * k[j] * k[j]);", "reduction"),
-        ("local window(3); update z additive(k); output o[t] = z[t];", "local"),
-        ("order reverse; update z additive(k); output o[t] = z[t];", "order"),
+        ("local window(3); state z : [K] = 0; update z additive(k); output o[t] = z[t];", "local"),
+        ("order reverse; state z : [K] = 0; update z additive(k); output o[t] = z[t];", "order"),
     ] {
         let variant = variant(&format!("variant f {{ {tensors} {body} }}"));
         let dims: Vec<(String, usize)> = ["B", "T", "H", "K"].iter().map(|name| (name.to_string(), 2)).collect();
