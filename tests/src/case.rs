@@ -6,6 +6,7 @@
 //! # stages: typed, form
 //! # args: W = 64
 //! # dims: K = 3, V = 5
+//! # form: chunked
 //! ```
 
 use std::{
@@ -23,6 +24,8 @@ pub struct Case {
     pub stages: Vec<String>,
     pub args: Vec<(String, f64)>,
     pub dims: Vec<(String, usize)>,
+    /// The form of the stages that have one; the recurrent one if none is named.
+    pub form: String,
 }
 
 impl Case {
@@ -71,6 +74,7 @@ fn read(topic: &Path, path: &Path) -> io::Result<Case> {
         stages,
         args: settings(&entries("args")).ok_or_else(|| wrong("args are written `NAME = N`"))?,
         dims: settings(&entries("dims")).ok_or_else(|| wrong("dims are written `NAME = N`"))?,
+        form: entries("form").first().unwrap_or(&"recurrent").to_string(),
         text,
     })
 }

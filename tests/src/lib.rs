@@ -1,4 +1,5 @@
-//! What the tests of the whole share: the cases of `cases/` and how their headers are read, and the examples. The tests are in `tests/`.
+//! What the tests of the whole share: the cases of `cases/` and how their headers are read, and the examples. The tests
+//! are in `tests/`.
 
 #![forbid(unsafe_code)]
 

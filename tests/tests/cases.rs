@@ -3,7 +3,12 @@
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
-use chunkwise_compiler::report;
+use chunkwise_compiler::{
+    Form,
+    bind::bind_dims,
+    report,
+    stage::{self, Stage},
+};
 use chunkwise_dsl::{
     compile, diagnostic::Diagnostic, parse::parse, print, render::render, source::Source, typed::Variant,
 };
@@ -57,8 +62,17 @@ fn text(case: &Case, stage: &str) -> Result<String, Failed> {
         ("diagnostics", Ok(_)) => Err("the case has no errors".into()),
         (_, Err(found)) => Err(told(&found).into()),
         ("forms", Ok(program)) => Ok(program.variants.iter().map(forms).collect()),
-        (_, Ok(_)) => Err(format!("no stage is called {stage}").into()),
+        (_, Ok(program)) => staged(case, stage, &program.variants[0]),
     }
+}
+
+/// The first variant at a stage of the compiler, in the case's form and sizes.
+fn staged(case: &Case, stage: &str, variant: &Variant) -> Result<String, Failed> {
+    let stage =
+        Stage::ALL.into_iter().find(|known| known.name() == stage).ok_or(format!("no stage is called {stage}"))?;
+    let form = Form::ALL.into_iter().find(|known| known.name() == case.form).ok_or("no form is called so")?;
+    let sizes = bind_dims(variant, &case.dims).map_err(|errors| format!("{errors:?}"))?;
+    Ok(stage::print(stage, variant, &sizes, form)?)
 }
 
 /// The structure class of every state's transition, the forms that exist, and why the others do not.
