@@ -62,27 +62,28 @@ impl Row {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let backends = usable_backends(&arguments.shared)?;
     let mut wrong = Vec::new();
-    let mut over = 0;
+    let mut variants = Vec::new();
     for file in &arguments.files {
-        let program = match program::load(file, &arguments.shared) {
-            Ok(program) => program,
+        match program::load(file, &arguments.shared) {
+            Ok(program) => variants.extend(program.variants),
             Err(failure) => {
                 failure.print();
                 wrong.push(format!("{} was not verified", file.display()));
-                continue;
             }
-        };
-        for variant in &program.variants {
-            match verify(variant, &backends, &arguments) {
-                Ok(rows) => {
-                    over += rows.iter().filter(|row| !row.holds()).count();
-                    show(variant, rows, &arguments)?;
-                }
-                Err(Failure::Wrong(messages)) => {
-                    wrong.extend(messages.into_iter().map(|message| format!("{}: {message}", variant.name)));
-                }
-                Err(failure) => return Err(failure),
+        }
+    }
+    let table = Table::new(&variants, &arguments);
+    let mut over = 0;
+    for (place, variant) in variants.iter().enumerate() {
+        match verify(variant, &backends, &arguments) {
+            Ok(rows) => {
+                over += rows.iter().filter(|row| !row.holds()).count();
+                table.show(variant, rows, place == 0)?;
             }
+            Err(Failure::Wrong(messages)) => {
+                wrong.extend(messages.into_iter().map(|message| format!("{}: {message}", variant.name)));
+            }
+            Err(failure) => return Err(failure),
         }
     }
     match (wrong.is_empty(), over) {
@@ -109,7 +110,7 @@ fn verify(variant: &Variant, backends: &[Backend], arguments: &Arguments) -> Res
     let bar = print::progress(cases.len() * (targets.len() + 1)).with_message(variant.name.clone());
     let expected = references(variant, &cases, shared.threads(), &bar)?;
     let mut rows: Vec<Row> = Vec::new();
-    for target in targets {
+    for &target in &targets {
         for (case, expected) in cases.iter().zip(&expected) {
             let got = case.run(&mut engine, variant, (target.plan, shared.threads()));
             let worst = match got {
@@ -130,6 +131,8 @@ fn verify(variant: &Variant, backends: &[Backend], arguments: &Arguments) -> Res
         }
     }
     bar.finish_and_clear();
+    // Stable: targets stay in their order.
+    rows.sort_by_key(|row| (targets.iter().position(|target| *target == row.target), row.tokens));
     Ok(rows)
 }
 
@@ -194,7 +197,10 @@ fn targets(
         let plan = Plan { backend: Backend::Reference, form: Form::Recurrent, chunk: 1 };
         targets.insert(0, Target { plan });
     }
-    if !refusals.is_empty() && (!asked.is_empty() || targets.is_empty()) {
+    if targets.is_empty() && refusals.is_empty() {
+        refusals.push("none of its forms compiles: use --backend reference".into());
+    }
+    if targets.is_empty() || (!refusals.is_empty() && !asked.is_empty() && !shared.backends().is_empty()) {
         return Err(Failure::Wrong(refusals));
     }
     refusals.iter().for_each(|refusal| print::note(&format!("note: {refusal}")));
@@ -223,17 +229,49 @@ fn chunks(variant: &Variant, shared: &Shared) -> Vec<usize> {
     chunks
 }
 
-/// Prints a variant's lines: all where token counts were asked for or with `-v`, else the worst of each target.
-fn show(variant: &Variant, rows: Vec<Row>, arguments: &Arguments) -> Result<(), Failure> {
-    if arguments.shared.json {
-        return rows.iter().try_for_each(|row| print::line(&as_json(variant, row)));
+/// The table's columns: (name, width).
+const COLUMNS: [(&str, usize); 8] =
+    [("form", 9), ("C", 4), ("backend", 9), ("T", 5), ("worst error", 11), ("bound", 6), ("", 4), ("where", 0)];
+
+/// How lines are printed: a variant at a time, as each is done.
+struct Table {
+    /// Of the longest variant's name.
+    name_width: usize,
+    json: bool,
+    /// All lines, not only the worst of each target.
+    all: bool,
+}
+
+impl Table {
+    fn new(variants: &[Variant], arguments: &Arguments) -> Self {
+        let names = variants.iter().map(|variant| variant.name.chars().count());
+        Self {
+            name_width: names.chain(["variant".len()]).max().unwrap_or(0),
+            json: arguments.shared.json,
+            all: arguments.shared.verbose || !arguments.shape.tokens.is_empty(),
+        }
     }
-    let all = arguments.shared.verbose || !arguments.shape.tokens.is_empty();
-    let rows = if all { rows } else { worst_of_each(rows) };
-    let mut header = vec!["variant", "form", "C", "backend", "T", "worst error", "bound", ""];
-    header.push("where");
-    let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(variant, row)).collect();
-    print::line(&format!("{}\n", print::table(&header, &cells)))
+
+    fn show(&self, variant: &Variant, rows: Vec<Row>, first: bool) -> Result<(), Failure> {
+        if self.json {
+            return rows.iter().try_for_each(|row| print::line(&as_json(variant, row)));
+        }
+        if first {
+            print::line(&self.line("variant", &COLUMNS.map(|(name, _)| name.to_string())))?;
+        }
+        let rows = if self.all { rows } else { worst_of_each(rows) };
+        rows.iter().try_for_each(|row| print::line(&self.line(&variant.name, &cells(row))))
+    }
+
+    fn line(&self, name: &str, cells: &[String; 8]) -> String {
+        let mut line = format!("{name:<width$}", width = self.name_width);
+        for (cell, (title, width)) in cells.iter().zip(COLUMNS) {
+            let numeric = matches!(title, "C" | "T" | "worst error" | "bound");
+            let cell = if numeric { format!("  {cell:>width$}") } else { format!("  {cell:<width$}") };
+            line.push_str(&cell);
+        }
+        line.trim_end().to_string()
+    }
 }
 
 fn worst_of_each(rows: Vec<Row>) -> Vec<Row> {
@@ -248,12 +286,11 @@ fn worst_of_each(rows: Vec<Row>) -> Vec<Row> {
     worst
 }
 
-fn cells(variant: &Variant, row: &Row) -> Vec<String> {
+fn cells(row: &Row) -> [String; 8] {
     let plan = row.target.plan;
     let chunk = if plan.form == Form::Chunked { plan.chunk.to_string() } else { "-".into() };
     let form = if plan.backend == Backend::Reference { "-" } else { plan.form.name() };
-    vec![
-        variant.name.clone(),
+    [
         form.into(),
         chunk,
         plan.backend.name().into(),

@@ -129,3 +129,67 @@ mod absent {
         }
     }
 }
+
+#[cfg(all(test, feature = "llvm"))]
+mod tests {
+    use chunkwise_compiler::{
+        bind::bind_dims,
+        kernel::{
+            Access, Buffer, BufferId, BufferRole, Elem, Function, GridAxis, Int, Kernel, Map, Module, Param, ParamId,
+            ParamRole, Stmt, Value, VarId,
+        },
+    };
+    use chunkwise_dsl::{compile, source::Source};
+
+    use super::*;
+    use crate::{Request, Tensor, Tensors};
+
+    /// c[t] = c[t-1] + x[t]; o[t] = c[t], a work item a batch element.
+    fn running_sum() -> Module {
+        let (batch, tokens, item, t) = (ParamId(0), ParamId(1), ParamId(2), VarId(0));
+        let size = |name: &str| Param { name: name.into(), role: ParamRole::Size(name.into()) };
+        let buffer = |name: &str, role, size| Buffer { name: name.into(), role, elem: Elem::F32, size };
+        let all = || Int::from(batch) * tokens;
+        let copy = |dst: Access, value: Value| Stmt::Map(Map { axes: Vec::new(), dst, value });
+        let of_item = |buffer| Access::new(BufferId(buffer), item, []);
+        let of_token = |buffer| Access::new(BufferId(buffer), Int::from(item) * tokens + t, []);
+        let added = Value::Call(Function::Add, vec![Value::Load(of_item(3)), Value::Load(of_token(0))]);
+        let step = vec![copy(of_item(3), added), copy(of_token(1), Value::Load(of_item(3)))];
+        Module {
+            name: "sum".into(),
+            params: vec![size("B"), size("T"), Param { name: "b".into(), role: ParamRole::Grid }],
+            buffers: vec![
+                buffer("x", BufferRole::Input, all()),
+                buffer("o", BufferRole::Output, all()),
+                buffer("c", BufferRole::StateIn, batch.into()),
+                buffer("c", BufferRole::StateOut, batch.into()),
+            ],
+            kernels: vec![Kernel {
+                name: "sum".into(),
+                grid: vec![GridAxis { param: item, extent: batch.into() }],
+                body: vec![
+                    copy(of_item(3), Value::Load(of_item(2))),
+                    Stmt::For { var: t, from: 0i64.into(), to: tokens.into(), step: 1i64.into(), body: step },
+                ],
+            }],
+        }
+    }
+
+    #[test]
+    fn a_kernel_runs_on_tensors_and_starts_from_the_declared_value() {
+        let text =
+            "variant sum { axes B, T; input x : [B,T]; state c : [] = 10; update c additive(x); output o[t] = c[t]; }";
+        let program = compile(&Source::new("sum", text), &[]).unwrap();
+        let variant = &program.variants[0];
+        let sizes = bind_dims(variant, &[("B".into(), 2), ("T".into(), 3)]).unwrap();
+        let inputs = Tensors::from([("x".to_string(), Tensor::f32(vec![2, 3], vec![1., 2., 3., 4., 5., 6.]))]);
+        let given = Tensors::from([("c".to_string(), Tensor::f32(vec![2], vec![0., 100.]))]);
+        let compiled = Compiled::new(&running_sum()).unwrap();
+        let run = |initial: &Tensors| {
+            compiled.run(Request { variant, sizes: &sizes, inputs: &inputs, initial, threads: 2 }, 1).unwrap()
+        };
+        let out = run(&Tensors::new());
+        assert_eq!(out.outputs[0], ("o".to_string(), Tensor::f32(vec![2, 3], vec![11., 13., 16., 14., 19., 25.])));
+        assert_eq!(run(&given).states[0], ("c".to_string(), Tensor::f32(vec![2], vec![6., 115.])));
+    }
+}
