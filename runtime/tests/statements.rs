@@ -403,3 +403,51 @@ fn launches_that_do_not_fit_are_refused() {
     launch.inputs.remove("x");
     assert!(loaded.run(launch, 1).is_err());
 }
+
+#[test]
+fn kernels_share_buffers_states_pass_and_integers_convert() {
+    let (m, n) = (19i64, 37i64);
+    let row = |b, stride: Int| Access::new(b, Int::Param(ParamId(6)) * stride, [one()]);
+    let add = |a, b| Value::Call(Function::Add, vec![a, b]);
+    let fill = add(load(X, &[M]), Value::Load(row(Y, N)));
+    let first = Stmt::Map(Map { axes: vec![N], dst: row(S, N), value: fill });
+    let reversed = Access::new(S, (M - 1i64 - Int::Param(ParamId(6))) * N, [one()]);
+    let second = add(Value::Load(reversed), load(X, &[one()]));
+    let second = Stmt::Map(Map { axes: vec![N], dst: row(Z, N), value: second });
+    let mut case = Case::new(
+        [m, n, 0],
+        vec![0.0; (m * n) as usize],
+        Random(9).vector((m * n) as usize),
+        vec![0.0; (m * n) as usize],
+        vec![first],
+    );
+    case.module.params.push(Param { name: "i".into(), role: ParamRole::Grid });
+    case.module.buffers[0].elem = Elem::I32;
+    case.module.buffers[1].role = BufferRole::StateIn;
+    case.module.buffers[2].role = BufferRole::StateOut;
+    case.module.buffers[3] = Buffer { name: "s".into(), role: BufferRole::Shared, elem: Elem::F32, size: M * N };
+    case.module.kernels[0].grid.push(GridAxis { param: ParamId(6), extent: M });
+    case.module.kernels.push(Kernel { name: "second".into(), body: vec![second], ..case.module.kernels[0].clone() });
+    let integers: Vec<i32> = (0..(m * n) as i32).map(|i| i * 31 % 1009 - 400).collect();
+    fn launch<'a>(case: &'a Case, integers: &'a [i32], out: &'a mut [f32]) -> Launch<'a> {
+        Launch {
+            sizes: &case.sizes,
+            chunk: 1,
+            inputs: [("x", Input::I32(integers))].into(),
+            states_in: [("y", &case.data[1][..])].into(),
+            outputs: BTreeMap::new(),
+            states_out: [("z", out)].into(),
+        }
+    }
+    let mut want = case.start.clone();
+    // The gather of x by M reaches M * (N - 1), inside as long as it holds M * N.
+    interpret(&case.module, &mut launch(&case, &integers, &mut want)).unwrap();
+    for (width, loaded) in compiled(&case.module) {
+        for threads in [1, 3] {
+            let mut got = case.start.clone();
+            loaded.run(launch(&case, &integers, &mut got), threads).unwrap();
+            let near = got.iter().zip(&want).all(|(g, w)| (g - w).abs() <= 1e-6 * w.abs().max(1.0));
+            assert!(near, "width {width}, {threads} threads");
+        }
+    }
+}
