@@ -61,15 +61,28 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut rows = Vec::new();
     let plans = plans(&variant, &arguments)?;
     let bar = print::progress(plans.len());
+    let (mut refusals, mut entries) = (Vec::new(), 0);
     for (plan, tokens) in plans {
-        let entry = entry(&variant, (plan, tokens), &arguments, checked)?;
-        bar.inc(1);
-        if shared.json {
-            print::line(&as_json(&variant, &entry, shared.threads()))?;
-        } else {
-            rows.push(cells(&variant, &entry));
+        match entry(&variant, (plan, tokens), &arguments, checked) {
+            Ok(entry) => {
+                entries += 1;
+                if shared.json {
+                    print::line(&as_json(&variant, &entry, shared.threads()))?;
+                } else {
+                    rows.push(cells(&variant, &entry));
+                }
+            }
+            // Of what was not asked for, what is there is timed.
+            Err(Failure::Wrong(messages)) if shared.forms().is_empty() => refusals.extend(messages),
+            Err(failure) => return Err(failure),
         }
+        bar.inc(1);
     }
+    if entries == 0 {
+        refusals.push(format!("`{}` has no form that compiles: use --backend reference", variant.name));
+        return Err(Failure::Wrong(refusals));
+    }
+    refusals.iter().for_each(|refusal| print::note(&format!("note: {refusal}")));
     bar.finish_and_clear();
     if shared.json {
         return Ok(());

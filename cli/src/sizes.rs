@@ -111,15 +111,22 @@ fn in_batch_axis(variant: &Variant, id: AxisId) -> bool {
     batch.iter().filter_map(|axis| variant.axes[axis.0 as usize].value.as_ref()).any(|value| value.axes().contains(&id))
 }
 
-/// The axes that `OWN` serves, in the order of `axes`.
-fn own_axes(variant: &Variant) -> Vec<AxisId> {
+/// Whether the tokens' grid is made of this one.
+fn in_grid(variant: &Variant, id: AxisId) -> bool {
+    let value = variant.token.and_then(|token| variant.axes[token.0 as usize].value.as_ref());
+    value.is_some_and(|value| value.axes().contains(&id))
+}
+
+/// The axes that are neither batch nor tokens nor factors of these, and derived from no others, in the order of `axes`.
+pub fn own_axes(variant: &Variant) -> Vec<AxisId> {
     let ids = (0..variant.axes.len()).map(|place| AxisId(place as u32));
     let batch = batch_axes(variant);
-    ids.filter(|id| {
+    let own = |id: &AxisId| {
         let axis = &variant.axes[id.0 as usize];
-        axis.value.is_none() && variant.token != Some(*id) && !batch.contains(id) && !["B", "H"].contains(&&*axis.name)
-    })
-    .collect()
+        let named = ["B", "H"].contains(&axis.name.as_str()) || batch.contains(id) || variant.token == Some(*id);
+        axis.value.is_none() && !named && !in_batch_axis(variant, *id) && !in_grid(variant, *id)
+    };
+    ids.filter(own).collect()
 }
 
 fn bind(variant: &Variant, dims: &BTreeMap<String, usize>) -> Result<Sizes, Vec<String>> {

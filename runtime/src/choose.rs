@@ -50,6 +50,10 @@ pub fn choose(engine: &mut Engine, variant: &Variant, sizes: &Sizes, wish: Wish)
             for backend in [Backend::Llvm] {
                 match compiled(engine, variant, sizes, (backend, wish)) {
                     Ok(choice) => return Ok(choice),
+                    // A form that was asked for must be there; without states the reference serves the only one.
+                    Err(Failure::Unsupported(refusal)) if wish.form.is_some() && !variant.states.is_empty() => {
+                        return Err(Failure::Unsupported(refusal));
+                    }
                     Err(failure) => refusals.push(format!("not {}: {failure}", backend.name())),
                 }
             }

@@ -18,7 +18,7 @@ use crate::{
     arguments::{Shape, Shared},
     failure::Failure,
     program::dims_of,
-    sizes::Wish,
+    sizes::{Wish, own_axes},
 };
 
 /// Token counts: one, a few, round a chunk, several chunks, many.
@@ -132,14 +132,12 @@ fn lengths(variant: &Variant, shape: &Shape, shared: &Shared, dims: &Wish) -> Ve
 
 /// The cases beside the plain ones.
 fn further(variant: &Variant, shape: &Shape, shared: &Shared, (base, dims): (&Wish, &Wish)) -> Vec<Recipe> {
+    let given = |axis: AxisId| shared.dims.iter().any(|(name, _)| variant.axis_name(axis) == *name);
+    let derived = |axis: AxisId| variant.axes[axis.0 as usize].value.is_some();
     let at = |wish: &Wish, n: usize| match shape.tokens.first() {
-        _ if variant.grid.is_some() || variant.token.is_some_and(|t| variant.axes[t.0 as usize].value.is_some()) => {
-            wish.clone()
-        }
-        _ if shared.dims.iter().any(|(name, _)| variant.token.is_some_and(|t| variant.axis_name(t) == *name)) => {
-            wish.clone()
-        }
+        _ if variant.token.is_some_and(given) => wish.clone(),
         Some(&asked) => wish.clone().give_axis(variant, variant.token, Some(asked)),
+        None if variant.token.is_some_and(derived) => wish.clone(),
         None => wish.clone().give_axis(variant, variant.token, Some(n)),
     };
     let plain = |name, wish| Recipe { name, wish, gates: Gates::Plain, initial: false };
@@ -168,16 +166,8 @@ fn odd(variant: &Variant, base: &Wish) -> Wish {
     if !variant.checks.dims.is_empty() || variant.exprs.iter().any(|expr| rotates(&expr.kind)) {
         return base.clone();
     }
-    let own = variant.axes.iter().enumerate().filter(|(place, axis)| {
-        let id = AxisId(*place as u32);
-        let in_grid = variant.token.and_then(|t| variant.axes[t.0 as usize].value.clone());
-        axis.value.is_none()
-            && variant.token != Some(id)
-            && !["B", "H"].contains(&axis.name.as_str())
-            && axis.kind == chunkwise_dsl::typed::AxisKind::Own
-            && !in_grid.is_some_and(|value| value.axes().contains(&id))
-    });
-    own.zip([7, 9, 5, 11, 3, 13]).fold(base.clone(), |wish, ((_, axis), size)| wish.fill(&axis.name, size))
+    let own = own_axes(variant).into_iter().map(|id| variant.axis_name(id));
+    own.zip([7, 9, 5, 11, 3, 13]).fold(base.clone(), |wish, (name, size)| wish.fill(&name, size))
 }
 
 impl Recipe {
