@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use egg::{Analysis, DidMerge, EGraph, Id, Language};
 
+use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::typed::{ExprId, ExprKind, Function, NormKind, Variant};
 
 use super::{Atom, Feat, Leaf, Term};
@@ -116,6 +117,8 @@ pub enum Definition {
     Dot(Leaf, Leaf),
     /// A sum of leaves of one shape.
     Sum(Vec<Leaf>),
+    /// 0 at the first token of every block of so many, 1 elsewhere.
+    Continues(Size),
 }
 
 /// The e-graph of one state.
@@ -236,6 +239,7 @@ impl Known {
             }
             Definition::Expr(id) => format!("#{}", id.0),
             Definition::Reciprocal(id) => format!("1/#{}", id.0),
+            Definition::Continues(_) => "going".to_string(),
         };
         self.named(&name, definition, feat)
     }

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use chunkwise_dsl::typed::{ExprId, ExprKind, Function, LetValue, StateId, Stmt, Ty as Type, Variant};
+use chunkwise_dsl::typed::{ExprId, ExprKind, Function, LetValue, LocalKind, StateId, Stmt, Ty as Type, Variant};
 use egg::{Id, RecExpr};
 
 use super::{
@@ -128,6 +128,12 @@ pub fn resolve(variant: &Variant, expr: ExprId) -> ExprId {
 
 /// The system of one state, or the sub-expression that has no place in one.
 pub fn lower(variant: &Variant, dependence: &Dependence, state: StateId) -> Lowered<System> {
+    let blocks = variant.locals.iter().any(|local| matches!(local.kind, LocalKind::Block(_)));
+    let init = variant.states[state.index()].init;
+    if blocks && variant.expr(init).kind != ExprKind::Number(0.0) {
+        let reason = "it restarts in every block, from a value that is not 0".to_string();
+        return Err(Blocked { class: Class::WholeRead, at: init, reason });
+    }
     let upright = System::build(variant, dependence, state, false);
     match upright {
         Err(Blocked { class: Class::TwoSided, .. }) => {
@@ -214,9 +220,22 @@ impl Lowering<'_> {
         Err(Blocked { class, at, reason: reason.into() })
     }
 
+    /// S[t-1]; under `local block(W)` it is 0 at the first token of every block.
     fn previous(&mut self) -> Id {
         let (start, state) = (self.add(Term::Init), self.add(Term::State));
-        self.add(Term::Prev([start, state]))
+        let previous = self.add(Term::Prev([start, state]));
+        let block = self.variant.locals.iter().find_map(|local| match &local.kind {
+            LocalKind::Block(size) => Some(size.clone()),
+            _ => None,
+        });
+        match block {
+            Some(size) => {
+                let going = self.known.named("going", Definition::Continues(size), Feat::S);
+                self.known.ranges.insert(going.factors[0].0, (0.0, 1.0));
+                self.scaled(going, previous)
+            }
+            None => previous,
+        }
     }
 
     fn scaled(&mut self, factor: Leaf, term: Id) -> Id {
@@ -669,7 +688,8 @@ impl Lowering<'_> {
             ExprKind::Product(..) => self.ty(expr).dims().len() < 2,
             ExprKind::StateOld(_) | ExprKind::StateNew(_) => self.rank < 2,
             ExprKind::Map { function: Function::Mul | Function::Div, args } => {
-                args.iter().filter(|&&arg| self.depends(arg)).count() == 1
+                // A factor that is a read of another state is left to the statement that uses both.
+                args.iter().filter(|&&arg| !self.dependence.on(arg).is_empty()).count() == 1
                     && args.iter().any(|&arg| {
                         let arg = resolve(self.variant, arg);
                         self.depends(arg) && self.starts_read(arg)

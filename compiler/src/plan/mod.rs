@@ -16,7 +16,7 @@ mod print;
 
 use std::collections::HashMap;
 
-use chunkwise_dsl::typed::{ExprId, StateId, Variant};
+use chunkwise_dsl::typed::{ExprId, LocalKind, StateId, Stmt, Variant};
 use egg::{Id, Language, RecExpr};
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -28,7 +28,7 @@ use crate::{
     ir::{
         Leaf, Term,
         facts::{Definition, Known},
-        lower::{self, Blocked, Class, Dependence},
+        lower::{self, Blocked, Class, Dependence, System},
     },
 };
 
@@ -77,30 +77,37 @@ pub struct StatePlan {
 /// The derivations of all states in an order in which each needs only reads of those before it.
 pub fn derive(variant: &Variant, proofs: Proofs) -> Result<Vec<Derived>, Unsupported> {
     let dependence = Dependence::new(variant);
-    ordered(variant, &dependence)?
-        .into_iter()
-        .map(|state| {
-            let system =
-                lower::lower(variant, &dependence, state).map_err(|blocked| refuse(variant, state, &blocked))?;
-            egraph::derive(system, proofs).map_err(|_| {
-                let name = &variant.states[state.index()].name;
-                Unsupported::new(
-                    format!("the chunked form of state `{name}`"),
-                    "no rule brings its recurrence into the shape of one scan",
-                    "use --form recurrent",
-                )
-                .at(variant.states[state.index()].span)
-            })
-        })
-        .collect()
+    let mut systems = Vec::new();
+    for place in 0..variant.states.len() {
+        let state = StateId(place as u32);
+        let system = lower::lower(variant, &dependence, state).map_err(|blocked| refuse(variant, state, &blocked))?;
+        systems.push(system);
+    }
+    let systems = ordered(variant, &dependence, systems)?;
+    systems.into_iter().map(|system| derived(variant, system, proofs)).collect()
+}
+
+fn derived(variant: &Variant, system: System, proofs: Proofs) -> Result<Derived, Unsupported> {
+    let state = &variant.states[system.state.index()];
+    egraph::derive(system, proofs).map_err(|_| {
+        Unsupported::new(
+            format!("the chunked form of state `{}`", state.name),
+            "no rule brings its recurrence into the shape of one scan",
+            "use --form recurrent",
+        )
+        .at(state.span)
+    })
 }
 
 /// The plan of a chunked or parallel form.
 pub fn plan(variant: &Variant, derived: &[Derived], form: Form) -> Result<Plan, Unsupported> {
     let mut building = Building { graph: DiGraph::new(), known: HashMap::new() };
     let mut states = Vec::new();
+    // Under a window a chunk is a parallel form of its own, of itself and the tokens that it sees.
+    let window = variant.locals.iter().any(|local| matches!(local.kind, LocalKind::Window { .. }));
+    let extracted = if window { Form::Parallel } else { form };
     for derived in derived {
-        let term = derived.extract(form).ok_or_else(|| {
+        let term = derived.extract(extracted).ok_or_else(|| {
             let name = &variant.states[derived.system.state.index()].name;
             Unsupported::new(
                 format!("the {} form of state `{name}`", form.name()),
@@ -114,20 +121,18 @@ pub fn plan(variant: &Variant, derived: &[Derived], form: Form) -> Result<Plan, 
     Ok(Plan { form, graph: building.graph, states })
 }
 
-/// States so that each depends only on earlier ones; states that need each other have no chunked form.
-fn ordered(variant: &Variant, dependence: &Dependence) -> Result<Vec<StateId>, Unsupported> {
-    let all: Vec<StateId> = (0..variant.states.len()).map(|place| StateId(place as u32)).collect();
-    let needs: HashMap<StateId, Vec<StateId>> =
-        all.iter().map(|&state| (state, needed(variant, dependence, state))).collect();
-    let mut order: Vec<StateId> = Vec::new();
-    while order.len() < all.len() {
-        let ready = all
-            .iter()
-            .find(|state| !order.contains(state) && needs[*state].iter().all(|n| n == *state || order.contains(n)));
+/// Systems so that each depends only on earlier ones; states that need each other have no chunked form.
+fn ordered(variant: &Variant, dependence: &Dependence, systems: Vec<System>) -> Result<Vec<System>, Unsupported> {
+    let mut waiting: Vec<(System, Vec<StateId>)> =
+        systems.into_iter().map(|system| (needed(variant, dependence, &system), system)).map(|(n, s)| (s, n)).collect();
+    let mut order: Vec<System> = Vec::new();
+    while !waiting.is_empty() {
+        let done: Vec<StateId> = order.iter().map(|system| system.state).collect();
+        let ready = waiting.iter().position(|(_, needs)| needs.iter().all(|state| done.contains(state)));
         match ready {
-            Some(state) => order.push(*state),
+            Some(place) => order.push(waiting.remove(place).0),
             None => {
-                let left: Vec<StateId> = all.iter().copied().filter(|state| !order.contains(state)).collect();
+                let left: Vec<StateId> = waiting.iter().map(|(system, _)| system.state).collect();
                 return Err(coupled(variant, &left));
             }
         }
@@ -135,15 +140,16 @@ fn ordered(variant: &Variant, dependence: &Dependence) -> Result<Vec<StateId>, U
     Ok(order)
 }
 
-fn needed(variant: &Variant, dependence: &Dependence, state: StateId) -> Vec<StateId> {
-    variant
-        .body
-        .iter()
-        .filter_map(|stmt| match stmt {
-            chunkwise_dsl::typed::Stmt::Update(update) if update.state == state => Some(update.value),
-            _ => None,
-        })
+/// The other states whose reads a state's update or its own reads are made of.
+fn needed(variant: &Variant, dependence: &Dependence, system: &System) -> Vec<StateId> {
+    let updates = variant.body.iter().filter_map(|stmt| match stmt {
+        Stmt::Update(update) if update.state == system.state => Some(update.value),
+        _ => None,
+    });
+    updates
+        .chain(system.reads.iter().map(|read| read.expr))
         .flat_map(|value| dependence.on(value).to_vec())
+        .filter(|state| *state != system.state)
         .collect()
 }
 

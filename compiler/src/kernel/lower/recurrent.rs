@@ -9,11 +9,12 @@
 
 use std::collections::BTreeSet;
 
+use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::typed::{ExprId, ExprKind, LocalKind, OrderKind, Output, StateId, Stmt as Source, Update, Variant};
 
 use crate::Unsupported;
 use crate::bind::Sizes;
-use crate::kernel::{Int, Kernel, Map, Module, Stmt, Value};
+use crate::kernel::{Int, Kernel, Map, Module, Stmt, Value, VarId};
 
 use super::arena::REFERENCE;
 use super::tile::{At, Frame, Tile};
@@ -36,28 +37,41 @@ struct Kept {
 
 /// The recurrent form of any variant with states under one forward order.
 pub fn raw(variant: &Variant, sizes: &Sizes) -> Result<Module> {
-    let block = restart(variant)?;
+    let locality = locality(variant)?;
     let mut lowering = Lowering::new(variant, sizes);
-    let restart_every = block.map(|size| lowering.size(&size));
     let tokens = lowering.tokens();
     let chunk = lowering.chunk();
     let mut memory: Vec<Memory> = (0..variant.states.len()).map(|n| start(&mut lowering, StateId(n as u32))).collect();
 
-    let first = lowering.var();
-    let count = (tokens.clone() - Int::Var(first)).min(chunk.clone());
-    lowering.open(Rows { first: Int::Var(first), count: count.clone(), capacity: chunk.clone() });
+    let step = lowering.var();
+    let (rows, step_by) = match &locality {
+        Locality::Window(size) => {
+            let window = lowering.size(size);
+            (window_of(&tokens, step, window), Int::from(1i64))
+        }
+        _ => {
+            let count = (tokens.clone() - Int::Var(step)).min(chunk.clone());
+            (Rows { first: Int::Var(step), count, capacity: chunk.clone() }, chunk)
+        }
+    };
+    lowering.open(rows.clone());
+    if matches!(locality, Locality::Window(_)) {
+        refuse_early_reads(&mut lowering)?;
+        begin(&mut lowering, &memory);
+    }
     let outputs: Vec<&Output> = variant.outputs().collect();
     let (kept, late) = split(&mut lowering, &outputs)?;
 
     let row = lowering.var();
     lowering.open_token(Int::Var(row));
-    if let Some(every) = restart_every {
-        reset(&mut lowering, &memory, Int::Var(first) + Int::Var(row), every);
+    if let Locality::Block(size) = &locality {
+        let every = lowering.size(size);
+        reset(&mut lowering, &memory, rows.first.clone() + Int::Var(row), every);
     }
     token(&mut lowering, &mut memory, &kept, &late)?;
     let body = lowering.close();
     let zero = Int::from(0i64);
-    lowering.push(Stmt::For { var: row, from: zero.clone(), to: count, step: Int::from(1i64), body });
+    lowering.push(Stmt::For { var: row, from: zero.clone(), to: rows.count, step: Int::from(1i64), body });
     for kept in &kept {
         lowering.preset(kept.id, kept.rows.clone());
     }
@@ -67,7 +81,7 @@ pub fn raw(variant: &Variant, sizes: &Sizes) -> Result<Module> {
         }
     }
     let body = lowering.close();
-    lowering.push(Stmt::For { var: first, from: zero, to: tokens, step: chunk, body });
+    lowering.push(Stmt::For { var: step, from: zero, to: tokens, step: step_by, body });
     for output in &outputs {
         if !lowering.is_per_token(output) {
             lowering.store_output(output)?;
@@ -82,11 +96,19 @@ pub fn raw(variant: &Variant, sizes: &Sizes) -> Result<Module> {
     Ok(lowering.finish(vec![Kernel { name: "recurrent".to_string(), grid, body }]))
 }
 
-/// The block length after which states restart, if any; refuses what one forward pass cannot do.
-fn restart(variant: &Variant) -> Result<Option<chunkwise_dsl::shape::Size>> {
+/// What a state keeps of the tokens before.
+enum Locality {
+    All,
+    /// It restarts at the first token of every block of so many.
+    Block(Size),
+    /// The last so many tokens' writes.
+    Window(Size),
+}
+
+/// Refuses what one forward pass cannot do.
+fn locality(variant: &Variant) -> Result<Locality> {
     let forward = match variant.orders.as_slice() {
         [] => true,
-        // Tokens lie row by row, so the raster is their own order.
         [order] => matches!(order.kind, OrderKind::Causal | OrderKind::Raster) && order.by.is_none(),
         _ => false,
     };
@@ -95,14 +117,48 @@ fn restart(variant: &Variant) -> Result<Option<chunkwise_dsl::shape::Size>> {
         return Err(Unsupported::new("this `order`", reason, REFERENCE).at(variant.span));
     }
     match variant.locals.as_slice() {
-        [] => Ok(None),
+        [] => Ok(Locality::All),
         [local] => match &local.kind {
-            LocalKind::Block(size) => Ok(Some(size.clone())),
-            _ => Err(Unsupported::new("this `local`", "a state restarts only in blocks", REFERENCE).at(local.span)),
+            LocalKind::Block(size) => Ok(Locality::Block(size.clone())),
+            LocalKind::Window { left, right } if right.as_constant() == Some(0) => Ok(Locality::Window(left.clone())),
+            _ => {
+                let reason = "a state keeps the last tokens or restarts in blocks";
+                Err(Unsupported::new("this `local`", reason, REFERENCE).at(local.span))
+            }
         },
         [_, second, ..] => {
-            Err(Unsupported::new("several `local`", "a state restarts in one way", REFERENCE).at(second.span))
+            Err(Unsupported::new("several `local`", "a state is local in one way", REFERENCE).at(second.span))
         }
+    }
+}
+
+/// The window that ends at token T-1-step. Tokens run from the last to the first, so that what a window writes of the
+/// tokens before its last is overwritten by their own.
+fn window_of(tokens: &Int, step: VarId, window: Int) -> Rows {
+    let last = tokens.clone() - 1i64 - Int::Var(step);
+    let first = (last.clone() + 1i64 - window.clone()).max(0i64);
+    Rows { count: last + 1i64 - first.clone(), first, capacity: window }
+}
+
+/// Under a window S[t-1] holds a token that S[t] does not, so one memory cannot serve reads of both.
+fn refuse_early_reads(lowering: &mut Lowering) -> Result<()> {
+    for output in lowering.variant.outputs() {
+        let (id, _) = lowering.output_node(output)?;
+        for state in 0..lowering.variant.states.len() {
+            if reads_old(lowering, id, StateId(state as u32)) {
+                let reason = "under `local window` this form keeps S[t] only";
+                return Err(Unsupported::new("a read of S[t-1]", reason, "use --form chunked").at(output.span));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The initial values into memory.
+fn begin(lowering: &mut Lowering, memory: &[Memory]) {
+    for memory in memory {
+        let given = lowering.state_in_tile(memory.state);
+        copy(lowering, &given, &memory.old);
     }
 }
 
@@ -126,10 +182,7 @@ fn copy(lowering: &mut Lowering, from: &Tile, to: &Tile) {
 /// Back to the initial value at the first token of every block.
 fn reset(lowering: &mut Lowering, memory: &[Memory], token: Int, every: Int) {
     let before = lowering.take();
-    for memory in memory {
-        let given = lowering.state_in_tile(memory.state);
-        copy(lowering, &given, &memory.old);
-    }
+    begin(lowering, memory);
     let then = lowering.take();
     for stmt in before {
         lowering.push(stmt);

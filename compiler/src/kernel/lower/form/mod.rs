@@ -17,6 +17,7 @@ mod stream;
 
 use std::collections::HashMap;
 
+use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::typed::{LocalKind, OrderKind, StateId, Variant};
 use petgraph::graph::NodeIndex;
 
@@ -24,7 +25,7 @@ use crate::{
     Unsupported,
     bind::Sizes,
     ir::Term,
-    kernel::{Access, BufferId, Int, Kernel, Map, Module, Product, Stmt, Triangle, Value},
+    kernel::{Access, BufferId, Int, Kernel, Map, Module, Product, Stmt, Triangle, Value, VarId},
     plan::{Node, Op, Plan},
 };
 
@@ -60,6 +61,8 @@ struct Emission<'l, 'a> {
     prefixes: HashMap<NodeIndex, Tile>,
     suffixes: HashMap<NodeIndex, Tile>,
     masks: HashMap<NodeIndex, Square>,
+    /// Tokens that a state keeps, under `local window`.
+    window: Option<Int>,
 }
 
 type NodeKey = (NodeIndex, usize);
@@ -74,9 +77,9 @@ pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan) -> Result<Module> {
         .iter()
         .map(|state| (state.state, state::start(&mut lowering, state.state, state.transposed)))
         .collect();
-    let first = lowering.var();
-    let count = (tokens.clone() - Int::Var(first)).min(chunk.clone());
-    let rows = Rows { first: Int::Var(first), count, capacity: chunk.clone() };
+    let window = locality(variant)?.map(|size| lowering.size(&size));
+    let step = lowering.var();
+    let rows = block(&tokens, &chunk, step, window.as_ref());
     lowering.open(rows.clone());
     let mut emission = Emission {
         lowering: &mut lowering,
@@ -89,6 +92,7 @@ pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan) -> Result<Module> {
         prefixes: HashMap::new(),
         suffixes: HashMap::new(),
         masks: HashMap::new(),
+        window,
     };
     emission.states()?;
     let memory = emission.memory;
@@ -98,7 +102,7 @@ pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan) -> Result<Module> {
         }
     }
     let body = lowering.close();
-    lowering.push(Stmt::For { var: first, from: Int::from(0i64), to: tokens, step: chunk, body });
+    lowering.push(Stmt::For { var: step, from: Int::from(0i64), to: tokens, step: chunk, body });
     for output in variant.outputs() {
         if !lowering.is_per_token(output) {
             lowering.store_output(output)?;
@@ -126,14 +130,45 @@ fn refuse_order(variant: &Variant) -> Result<()> {
         )
         .at(variant.span));
     }
-    match variant.locals.iter().find(|local| !matches!(local.kind, LocalKind::Block(_))) {
-        Some(local) => Err(Unsupported::new(
-            "this `local`",
-            "the chunked form restarts a state in blocks only",
-            "use --form recurrent",
-        )
-        .at(local.span)),
-        None => Ok(()),
+    Ok(())
+}
+
+/// The length of a window, if states keep the last tokens only.
+fn locality(variant: &Variant) -> Result<Option<Size>> {
+    match variant.locals.as_slice() {
+        [] => Ok(None),
+        [local] => match &local.kind {
+            LocalKind::Block(_) => Ok(None),
+            LocalKind::Window { left, right } if right.as_constant() == Some(0) => Ok(Some(left.clone())),
+            _ => Err(Unsupported::new(
+                "this `local`",
+                "a state keeps the last tokens or restarts in blocks",
+                "run it with --backend reference",
+            )
+            .at(local.span)),
+        },
+        [_, second, ..] => {
+            Err(Unsupported::new("several `local`", "a state is local in one way", "run it with --backend reference")
+                .at(second.span))
+        }
+    }
+}
+
+/// The tokens of the block at `step`. Under a window a block begins with the tokens that its first one sees, and blocks
+/// run from the last to the first, so that what a block writes of the tokens before it is overwritten by their own.
+fn block(tokens: &Int, chunk: &Int, step: VarId, window: Option<&Int>) -> Rows {
+    let step = Int::Var(step);
+    match window {
+        None => {
+            Rows { first: step.clone(), count: (tokens.clone() - step).min(chunk.clone()), capacity: chunk.clone() }
+        }
+        Some(window) => {
+            let last = (tokens.clone() - 1i64).floor_div(chunk.clone()) * chunk.clone();
+            let own = last - step;
+            let first = (own.clone() - window.clone()).max(0i64);
+            let end = (own + chunk.clone()).min(tokens.clone());
+            Rows { count: end - first.clone(), first, capacity: chunk.clone() + window.clone() }
+        }
     }
 }
 
@@ -147,8 +182,10 @@ impl Emission<'_, '_> {
                 let rank = self.lowering.variant().expr(*expr).ty.dims().len();
                 self.lowering.bind(*expr, with_rank(tile, rank))?;
             }
-            let next = self.plan.graph[state.next].operands[0];
-            self.next_state(state.state, next)?;
+            if self.window.is_none() {
+                let next = self.plan.graph[state.next].operands[0];
+                self.next_state(state.state, next)?;
+            }
         }
         Ok(())
     }

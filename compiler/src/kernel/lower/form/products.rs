@@ -107,7 +107,8 @@ impl Emission<'_, '_> {
         let parts = self.running(index, place)?;
         self.each(0i64, self.count(), |this, t| {
             this.decay_keys(&parts, t.clone());
-            this.gather_row(dst, &parts, t.clone(), t + 1i64);
+            let band = this.band(t.clone(), false);
+            this.gather_row(dst, &parts, t, band);
             Ok(())
         })
     }
@@ -116,7 +117,8 @@ impl Emission<'_, '_> {
     pub(super) fn right_products_before(&mut self, dst: &Tile, index: NodeIndex, place: usize) -> Result<()> {
         let parts = self.running(index, place)?;
         self.each(0i64, self.count(), |this, t| {
-            this.gather_row(dst, &parts, t.clone(), t.clone());
+            let band = this.band(t.clone(), true);
+            this.gather_row(dst, &parts, t.clone(), band);
             this.decay_keys(&parts, t);
             Ok(())
         })
@@ -143,12 +145,13 @@ impl Emission<'_, '_> {
         self.map(vec![parts.width.clone()], row_of(&parts.decayed, t), key);
     }
 
-    fn gather_row(&mut self, dst: &Tile, parts: &Running, t: Int, length: Int) {
+    fn gather_row(&mut self, dst: &Tile, parts: &Running, t: Int, (low, length): (Int, Int)) {
         let square = &parts.square;
-        let a = square.access(square.stride.clone() * t.clone(), [Int::from(0i64), Int::from(1i64)]);
+        let a = square.stride.clone() * t.clone() + low.clone();
+        let a = square.access(a, [Int::from(0i64), Int::from(1i64)]);
         let out = row_of(dst, t);
         let out = Access::new(out.buffer, out.offset, [Int::from(0i64)].into_iter().chain(out.strides));
-        self.product((Int::from(1i64), parts.width.clone(), length), (out, a, at(&parts.decayed)), false);
+        self.product((Int::from(1i64), parts.width.clone(), length), (out, a, row_block(&parts.decayed, low)), false);
     }
 
     /// Scores under a decay by channel. For every sub-block of rows: queries times prefix products against all keys

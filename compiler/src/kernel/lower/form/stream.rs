@@ -14,7 +14,7 @@ use crate::{
 
 use super::{
     super::{Result, Tile, TileDim, emit::call},
-    Emission, at, extent, row_of, with_rank,
+    Emission, Square, at, extent, row_of, with_rank,
 };
 
 impl Emission<'_, '_> {
@@ -138,6 +138,15 @@ impl Emission<'_, '_> {
     fn fill_stream(&mut self, dst: &Tile, index: NodeIndex, place: usize) -> Result<()> {
         let mut summands = Vec::new();
         self.summands(index, &mut summands);
+        if self.window.is_some() {
+            // A window carries no state: what is read of the start is 0.
+            summands.retain(|&node| !self.reads_start(node));
+            if summands.is_empty() {
+                let axes = self.axes(dst);
+                self.map(axes, at(dst), Value::Const(0.0));
+                return Ok(());
+            }
+        }
         let (products, values): (Vec<_>, Vec<_>) = summands.into_iter().partition(|&node| self.is_product(node));
         let wide = if dst.dims.is_empty() { Wide::No } else { Wide::Yes };
         let mut started = false;
@@ -179,6 +188,14 @@ impl Emission<'_, '_> {
         }
     }
 
+    fn reads_start(&self, index: NodeIndex) -> bool {
+        match self.term(index) {
+            Some(Term::ReadStart(_) | Term::ReadStartRight(_) | Term::ReadStartRightBefore(_)) => true,
+            Some(Term::Mul(_)) => self.reads_start(self.operand(index, 0)) || self.reads_start(self.operand(index, 1)),
+            _ => false,
+        }
+    }
+
     fn is_product(&self, index: NodeIndex) -> bool {
         matches!(self.term(index), Some(Term::MatMul(_) | Term::ReadStart(_)))
     }
@@ -203,6 +220,11 @@ impl Emission<'_, '_> {
                 for column in 0..self.stack(x) {
                     let square = self.pairs(pairs, place, column)?;
                     let x = self.dense(x, column)?;
+                    if self.window.is_some() {
+                        self.banded(&dst, &square, &with_rank(x, 1), (n.clone(), strict, onto))?;
+                        onto = true;
+                        continue;
+                    }
                     let a = square.access(Int::from(0i64), [square.stride.clone(), Int::from(1i64)]);
                     let b = at(&with_rank(x, 1));
                     let shape = Triangle::LowerLeft { strict };
@@ -214,6 +236,31 @@ impl Emission<'_, '_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The product of a band of pairs: row t uses the last tokens of its window only.
+    fn banded(&mut self, dst: &Access, square: &Square, x: &Tile, (n, strict, onto): (Int, bool, bool)) -> Result<()> {
+        self.each(0i64, self.count(), |this, t| {
+            let (low, length) = this.band(t.clone(), strict);
+            let a = square.stride.clone() * t.clone() + low.clone();
+            let a = square.access(a, [Int::from(0i64), Int::from(1i64)]);
+            let row = dst.offset.clone() + dst.strides[0].clone() * t;
+            let row = Access::new(dst.buffer, row, dst.strides.iter().cloned());
+            let b = row_of(x, low);
+            let b = Access::new(b.buffer, b.offset, [x.row.clone()].into_iter().chain(b.strides));
+            this.product((Int::from(1i64), n.clone(), length), (row, a, b), onto);
+            Ok(())
+        })
+    }
+
+    /// The first token that row t sees and how many it sees (`strict`: the state before the token).
+    pub(super) fn band(&self, t: Int, strict: bool) -> (Int, Int) {
+        let last = if strict { t.clone() } else { t + 1i64 };
+        let low = match &self.window {
+            Some(window) => (last.clone() - window.clone()).max(0i64),
+            None => Int::from(0i64),
+        };
+        (low.clone(), last - low)
     }
 
     pub(super) fn memory_of(&self, start: NodeIndex) -> Tile {
@@ -340,6 +387,12 @@ impl Emission<'_, '_> {
                 Ok(call(Function::Div, [Value::Const(1.0), value]))
             }
             Definition::Dot(w, k) => self.dot(w, k, of),
+            Definition::Continues(block) => {
+                let block = Value::Int(self.lowering.size(block));
+                let token = call(Function::Add, [Value::Int(self.rows.first.clone()), Value::Axis(0)]);
+                let place = call(Function::Mod, [token, block]);
+                Ok(call(Function::Ne, [place, Value::Const(0.0)]))
+            }
             Definition::Sum(terms) => {
                 let mut sum: Option<Value> = None;
                 for term in terms {
