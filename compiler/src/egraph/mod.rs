@@ -166,4 +166,6 @@ fn saturate(term: RecExpr<Term>, normal: &Normal, known: Known, proofs: Proofs) 
 }
 
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod tests;

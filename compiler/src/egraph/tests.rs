@@ -89,6 +89,7 @@ pub fn recurrences() -> Vec<(&'static str, String, Vec<&'static str>)> {
             format!("(add (mul a {P}) (outer k (mul V (add v (mul -1 (read k (mul a {P})))))))"),
             read.clone(),
         ),
+        ("count", format!("(add {P} (outer 1k 1v))"), vec!["(read 1k S)"]),
         ("right read", format!("(add (mul D {P}) (outer k v))"), vec!["(readv v S)", "(readv v (prev s0 S))"]),
     ]
 }

@@ -149,7 +149,8 @@ pub fn type_of(term: &Term, child: &dyn Fn(Id) -> Ty) -> Ty {
         Term::State | Term::ZeroMat => Ty::Mat(if matches!(term, Term::State) { Frame::Tokens } else { Frame::Any }),
         Term::ZeroVec => ten(Frame::Any, Feat::V, 1),
         Term::Init => Ty::Init,
-        Term::Leaf(leaf) => ten(if leaf.factors.is_empty() { Frame::Any } else { Frame::Tokens }, leaf.feat, 1),
+        // A vector of ones is a stream, so that a scan of constants has a time.
+        Term::Leaf(leaf) => ten(if leaf.as_number().is_some() { Frame::Any } else { Frame::Tokens }, leaf.feat, 1),
         Term::Add(_) | Term::Mul(_) => match (c[0], c[1]) {
             (Ty::Mat(a), b) | (b, Ty::Mat(a)) => Ty::Mat(join(a, b.frame())),
             (Ty::Ten { frame: a, feat: x, stack: r }, Ty::Ten { frame: b, feat: y, stack: q }) => {

@@ -39,6 +39,7 @@
 //! trivsub, trvxsub     triv, trvx by running products
 //! ```
 
+pub mod eval;
 pub mod facts;
 pub mod leaf;
 pub mod lower;

@@ -275,6 +275,9 @@ pub fn variables(ast: &PatternAst<Term>) -> Vec<Var> {
 }
 
 #[cfg(test)]
+mod audit;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
