@@ -1,6 +1,6 @@
 //! The forms of a variant: which exist and why the others do not, and the way from one of them to kernels.
 
-use chunkwise_dsl::typed::{StateId, Variant};
+use chunkwise_dsl::typed::{LocalKind, StateId, Variant};
 
 use crate::{
     Unsupported,
@@ -8,7 +8,7 @@ use crate::{
     egraph::{self, Proofs},
     ir::lower::{self, Dependence},
     kernel::{self, Module},
-    plan,
+    plan::{self, Plan},
 };
 
 /// How a variant is computed.
@@ -90,13 +90,22 @@ pub fn compile(variant: &Variant, sizes: &Sizes, form: Form) -> Result<Module, U
         return Err(stateless(variant, form));
     }
     match form {
-        Form::Recurrent => kernel::lower::recurrent::raw(variant, sizes),
-        Form::Chunked | Form::Parallel => {
-            let derived = plan::derive(variant, Proofs::Off)?;
-            let plan = plan::plan(variant, &derived, form)?;
-            kernel::lower::form::lower(variant, sizes, &plan)
-        }
+        Form::Recurrent => match planned(variant, form) {
+            Ok(plan) if !keeps_a_window(variant) => kernel::lower::form::lower(variant, sizes, &plan),
+            // Any update steps token by token as it is written, affine or not.
+            _ => kernel::lower::recurrent::raw(variant, sizes),
+        },
+        Form::Chunked | Form::Parallel => kernel::lower::form::lower(variant, sizes, &planned(variant, form)?),
     }
+}
+
+/// What extraction chose for a form.
+pub fn planned(variant: &Variant, form: Form) -> Result<Plan, Unsupported> {
+    plan::plan(variant, &plan::derive(variant, Proofs::Off)?, form)
+}
+
+fn keeps_a_window(variant: &Variant) -> bool {
+    variant.locals.iter().any(|local| matches!(local.kind, LocalKind::Window { .. }))
 }
 
 fn stateless(variant: &Variant, form: Form) -> Unsupported {

@@ -153,11 +153,14 @@ impl Engine {
     }
 }
 
+/// Tokens whose values the recurrent form computes before it steps through them.
+const BLOCK: usize = 32;
+
 /// Tokens in a chunk: all of them in the parallel form; a chunk longer than the sequence is as long as it.
 fn chunk_length(request: Request, plan: Plan) -> usize {
     let tokens = request.variant.token.map_or(1, |axis| request.sizes.get(axis).unwrap_or(0)).max(1);
     match plan.form {
-        Form::Recurrent => 1,
+        Form::Recurrent => BLOCK.min(tokens),
         Form::Chunked => plan.chunk.min(tokens),
         Form::Parallel => tokens,
     }

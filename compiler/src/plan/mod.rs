@@ -29,6 +29,7 @@ use crate::{
         Leaf, Term,
         facts::{Definition, Known},
         lower::{self, Blocked, Class, Dependence, System},
+        normal::Normal,
     },
 };
 
@@ -68,8 +69,10 @@ pub enum Op {
 pub struct StatePlan {
     pub state: StateId,
     pub transposed: bool,
-    pub class: String,
     pub known: Known,
+    pub normal: Normal,
+    /// The normal form's leaves as nodes, in the recurrent form.
+    pub leaves: Vec<(Leaf, NodeIndex)>,
     pub reads: Vec<(ExprId, NodeIndex)>,
     pub next: NodeIndex,
 }
@@ -115,7 +118,7 @@ pub fn plan(variant: &Variant, derived: &[Derived], form: Form) -> Result<Plan, 
                 "use --form recurrent",
             )
         })?;
-        states.push(building.state(derived, &term));
+        states.push(building.state(derived, &term, form));
     }
     building.outputs(variant, &states);
     Ok(Plan { form, graph: building.graph, states })
@@ -206,7 +209,7 @@ impl Building {
         index
     }
 
-    fn state(&mut self, derived: &Derived, term: &RecExpr<Term>) -> StatePlan {
+    fn state(&mut self, derived: &Derived, term: &RecExpr<Term>, form: Form) -> StatePlan {
         let state = derived.system.state;
         let known = derived.forms.graph.analysis.clone();
         let mut places: HashMap<Id, NodeIndex> = HashMap::new();
@@ -227,7 +230,12 @@ impl Building {
                 (read.expr, self.node(key, node))
             })
             .collect();
-        StatePlan { state, transposed: derived.system.transposed, class: derived.normal.class(), known, reads, next }
+        let leaves = match form {
+            Form::Recurrent => self.leaves(&derived.normal, state, &known),
+            Form::Chunked | Form::Parallel => Vec::new(),
+        };
+        let (transposed, normal) = (derived.system.transposed, derived.normal.clone());
+        StatePlan { state, transposed, known, normal, leaves, reads, next }
     }
 
     fn term(
@@ -248,15 +256,7 @@ impl Building {
             Term::Init | Term::Boundary(_) => {
                 self.node(format!("start {state:?}"), Node { op: Op::Start(state), operands: Vec::new(), state })
             }
-            Term::Leaf(leaf) => {
-                let definitions: Vec<Definition> =
-                    leaf.factors.iter().map(|(atom, _)| known.definitions[atom].clone()).collect();
-                // Constants have the extents of their state.
-                let of = if leaf.factors.is_empty() { format!("{state:?}") } else { String::new() };
-                let powers: Vec<i8> = leaf.factors.iter().map(|(_, power)| *power).collect();
-                let key = format!("leaf {} {powers:?} {:?} {definitions:?} {of}", leaf.number, leaf.feat);
-                self.node(key, Node { op: Op::Leaf(leaf.clone(), definitions), operands: Vec::new(), state })
-            }
+            Term::Leaf(leaf) => self.leaf(leaf, state, known),
             _ => {
                 let operands: Vec<NodeIndex> =
                     node.children().iter().map(|&child| self.term(term, child, state, known, places)).collect();
@@ -269,6 +269,26 @@ impl Building {
         };
         places.insert(id, index);
         index
+    }
+
+    fn leaf(&mut self, leaf: &Leaf, state: StateId, known: &Known) -> NodeIndex {
+        let definitions: Vec<Definition> =
+            leaf.factors.iter().map(|(atom, _)| known.definitions[atom].clone()).collect();
+        // Constants have the extents of their state.
+        let of = if leaf.factors.is_empty() { format!("{state:?}") } else { String::new() };
+        let powers: Vec<i8> = leaf.factors.iter().map(|(_, power)| *power).collect();
+        let key = format!("leaf {} {powers:?} {:?} {definitions:?} {of}", leaf.number, leaf.feat);
+        self.node(key, Node { op: Op::Leaf(leaf.clone(), definitions), operands: Vec::new(), state })
+    }
+
+    fn leaves(&mut self, normal: &Normal, state: StateId, known: &Known) -> Vec<(Leaf, NodeIndex)> {
+        let ranks = normal.ranks.iter().flat_map(|rank| [&rank.c, &rank.u, &rank.w]);
+        let writes = normal.writes.iter().flat_map(|write| [&write.k, &write.v]);
+        std::iter::once(&normal.decay)
+            .chain(ranks)
+            .chain(writes)
+            .map(|leaf| (leaf.clone(), self.leaf(leaf, state, known)))
+            .collect()
     }
 
     fn outputs(&mut self, variant: &Variant, states: &[StatePlan]) {

@@ -1,4 +1,5 @@
-//! A plan's nodes -> statements: the chunked form, and the parallel one as a single chunk of all tokens.
+//! A plan's nodes -> statements: the chunked form, the parallel one as a single chunk of all tokens, and the recurrent
+//! one of affine states (`steps`).
 //!
 //! ```text
 //! rd q S                  ->   product r[t,v] = sum over k of q[t,k] * S[k,v]
@@ -13,6 +14,7 @@
 mod pairs;
 mod products;
 mod state;
+mod steps;
 mod stream;
 
 use std::collections::HashMap;
@@ -22,7 +24,7 @@ use chunkwise_dsl::typed::{LocalKind, OrderKind, StateId, Variant};
 use petgraph::graph::NodeIndex;
 
 use crate::{
-    Unsupported,
+    Form, Unsupported,
     bind::Sizes,
     ir::Term,
     kernel::{Access, BufferId, Int, Kernel, Map, Module, Product, Stmt, Triangle, Value, VarId},
@@ -176,13 +178,16 @@ impl Emission<'_, '_> {
     fn states(&mut self) -> Result<()> {
         for place in 0..self.plan.states.len() {
             let state = &self.plan.states[place];
+            if self.plan.form == Form::Recurrent {
+                self.steps(state)?;
+            }
             for (expr, node) in &state.reads {
                 let value = self.plan.graph[*node].operands[0];
                 let tile = self.stream(value, 0)?;
                 let rank = self.lowering.variant().expr(*expr).ty.dims().len();
                 self.lowering.bind(*expr, with_rank(tile, rank))?;
             }
-            if self.window.is_none() {
+            if self.window.is_none() && self.plan.form != Form::Recurrent {
                 let next = self.plan.graph[state.next].operands[0];
                 self.next_state(state.state, next)?;
             }

@@ -1,0 +1,231 @@
+//! The recurrent form of an affine state, from its normal form: the values of a block of tokens first, then the state
+//! token by token, in place, in as few passes over it as it has reads.
+//!
+//! ```text
+//! S = diag(d) S + sum u (c z)' + sum k v',  z = S' w
+//!   ->   product z[v] = sum over k of w[t,k] * S[k,v]
+//!        map     S[k,v] = d[t,k] * S[k,v] + u[t,k] * x[v],  x = c z + v where u and k are one key
+//!        product r[t,v] = sum over k of q[t,k] * S[k,v]
+//! ```
+
+use chunkwise_dsl::typed::Function;
+use petgraph::graph::NodeIndex;
+
+use crate::{
+    ir::{Leaf, Term, normal::Normal},
+    kernel::{Access, Int, Reduce, ReduceOp, Stmt, Value},
+    plan::StatePlan,
+};
+
+use super::{
+    super::{Result, Tile, emit::call},
+    Emission, row_of,
+    stream::with_broadcast,
+    strides, with_rank,
+};
+
+/// A read made at every token.
+struct Wanted {
+    node: NodeIndex,
+    /// q of `S' q`, or y of `S y`.
+    vector: Tile,
+    /// From the right: `S y`.
+    right: bool,
+    /// Of the state before the token.
+    before: bool,
+    rows: Tile,
+}
+
+/// What is written along one key: scaled feedback and values.
+struct Written {
+    key: Tile,
+    /// c, w and where c z goes.
+    feedback: Vec<(Tile, Tile)>,
+    values: Vec<Tile>,
+    sum: Access,
+}
+
+impl Emission<'_, '_> {
+    /// Steps one state through the block and fills the rows of its reads.
+    pub(super) fn steps(&mut self, state: &StatePlan) -> Result<()> {
+        let memory = self.memory[&state.state].clone();
+        let wanted = self.wanted(state)?;
+        let decay = self.normal_leaf(state, &state.normal.decay)?;
+        let written = self.written(state, &state.normal)?;
+        let scale = (!state.normal.decay.is_one()).then_some(decay);
+        self.each(0i64, self.count(), |this, t| {
+            for read in wanted.iter().filter(|read| read.before) {
+                this.read_row(&memory, read, &t);
+            }
+            for one in &written {
+                this.collect_row(&memory, one, &t);
+            }
+            this.update(&memory, scale.as_ref(), &written, &t);
+            for read in wanted.iter().filter(|read| !read.before) {
+                this.read_row(&memory, read, &t);
+            }
+            Ok(())
+        })?;
+        for read in wanted {
+            self.streams.insert((read.node, 0), read.rows);
+        }
+        Ok(())
+    }
+
+    /// Every read below the state's roots, with a row for each token.
+    fn wanted(&mut self, state: &StatePlan) -> Result<Vec<Wanted>> {
+        let mut nodes = Vec::new();
+        for (_, root) in &state.reads {
+            self.find_reads(*root, &mut nodes);
+        }
+        let memory = self.memory[&state.state].clone();
+        nodes
+            .into_iter()
+            .map(|node| {
+                let right = matches!(self.term(node), Some(Term::ReadRight(_)));
+                let before = matches!(self.term(self.operand(node, 1)), Some(Term::Prev(_)));
+                let vector = with_rank(self.stream(self.operand(node, 0), 0)?, 1);
+                let width = memory.dims[usize::from(!right)].extent.clone();
+                let rows = self.rows_of("read", Some(width), 0);
+                Ok(Wanted { node, vector, right, before, rows })
+            })
+            .collect()
+    }
+
+    fn find_reads(&self, index: NodeIndex, found: &mut Vec<NodeIndex>) {
+        if matches!(self.term(index), Some(Term::Read(_) | Term::ReadRight(_))) {
+            if !found.contains(&index) {
+                found.push(index);
+            }
+            return;
+        }
+        for operand in &self.node(index).operands {
+            self.find_reads(*operand, found);
+        }
+    }
+
+    fn normal_leaf(&mut self, state: &StatePlan, leaf: &Leaf) -> Result<Tile> {
+        let node = state.leaves.iter().find(|(known, _)| known == leaf).map(|(_, node)| *node);
+        let node = node.expect("the plan has a node for every leaf of a normal form");
+        self.stream(node, 0)
+    }
+
+    /// The writes, those along one key together.
+    fn written(&mut self, state: &StatePlan, normal: &Normal) -> Result<Vec<Written>> {
+        let mut keys: Vec<&Leaf> = normal.ranks.iter().map(|rank| &rank.u).collect();
+        keys.extend(normal.writes.iter().map(|write| &write.k));
+        let mut distinct: Vec<&Leaf> = Vec::new();
+        for key in keys {
+            if !distinct.contains(&key) {
+                distinct.push(key);
+            }
+        }
+        let width = self.memory[&state.state].dims[1].extent.clone();
+        let mut written = Vec::new();
+        for key in distinct {
+            let mut feedback = Vec::new();
+            for rank in normal.ranks.iter().filter(|rank| rank.u == *key) {
+                let c = self.normal_leaf(state, &rank.c)?;
+                feedback.push((c, with_rank(self.normal_leaf(state, &rank.w)?, 1)));
+            }
+            let mut values = Vec::new();
+            for write in normal.writes.iter().filter(|write| write.k == *key && write.v.number != 0.0) {
+                values.push(with_rank(self.normal_leaf(state, &write.v)?, 1));
+            }
+            if feedback.is_empty() && values.is_empty() {
+                continue;
+            }
+            let sum = self.lowering.scratch("write", width.clone());
+            let key = with_rank(self.normal_leaf(state, key)?, 1);
+            let sum = Access::new(sum, 0i64, [Int::from(1i64)]);
+            written.push(Written { key, feedback, values, sum });
+        }
+        Ok(written)
+    }
+
+    /// x = sum of c z + sum of v for one key, z = S' w of the state before the token.
+    fn collect_row(&mut self, memory: &Tile, written: &Written, t: &Int) {
+        let width = memory.dims[1].extent.clone();
+        if written.feedback.is_empty() && written.values.len() == 1 {
+            return;
+        }
+        let mut sum: Option<Value> = None;
+        let mut plus = |value: Value| {
+            sum = Some(match sum.take() {
+                Some(sum) => call(Function::Add, [sum, value]),
+                None => value,
+            });
+        };
+        for (c, w) in &written.feedback {
+            let z = self.lowering.scratch("feedback", width.clone());
+            self.vector_product(memory, row_of(w, t.clone()), Access::new(z, 0i64, [Int::from(1i64)]));
+            let z = Value::Load(Access::new(z, 0i64, [Int::from(1i64)]));
+            plus(call(Function::Mul, [Value::Load(row_of(&with_broadcast(c), t.clone())), z]));
+        }
+        for value in &written.values {
+            plus(Value::Load(row_of(value, t.clone())));
+        }
+        if let Some(value) = sum {
+            self.map(vec![width], written.sum.clone(), value);
+        }
+    }
+
+    /// One pass: S = d S + sum of key x'.
+    fn update(&mut self, memory: &Tile, decay: Option<&Tile>, written: &[Written], t: &Int) {
+        let (zero, one) = (Int::from(0i64), Int::from(1i64));
+        let whole = Access::new(memory.buffer, memory.offset.clone(), strides(memory));
+        let mut value = Value::Load(whole.clone());
+        if let Some(d) = decay {
+            let d = row_of(&with_broadcast(d), t.clone());
+            let d = Access::new(d.buffer, d.offset, [d.strides[0].clone(), zero.clone()]);
+            value = call(Function::Mul, [Value::Load(d), value]);
+        }
+        for one_key in written {
+            let key = row_of(&one_key.key, t.clone());
+            let key = Access::new(key.buffer, key.offset, [key.strides[0].clone(), zero.clone()]);
+            let x = match (one_key.feedback.as_slice(), one_key.values.as_slice()) {
+                ([], [single]) => row_of(single, t.clone()),
+                _ => one_key.sum.clone(),
+            };
+            let x = Access::new(x.buffer, x.offset, [zero.clone(), x.strides.first().cloned().unwrap_or(one.clone())]);
+            let product = call(Function::Mul, [Value::Load(key), Value::Load(x)]);
+            value = call(Function::Add, [value, product]);
+        }
+        if decay.is_none() && written.is_empty() {
+            return;
+        }
+        let axes = memory.dims.iter().map(|dim| dim.extent.clone()).collect();
+        self.map(axes, whole, value);
+    }
+
+    fn read_row(&mut self, memory: &Tile, read: &Wanted, t: &Int) {
+        let (vector, dst) = (row_of(&read.vector, t.clone()), row_of(&read.rows, t.clone()));
+        if !read.right {
+            self.vector_product(memory, vector, dst);
+            return;
+        }
+        let y = Access::new(vector.buffer, vector.offset, [Int::from(0i64), vector.strides[0].clone()]);
+        let whole = Access::new(memory.buffer, memory.offset.clone(), strides(memory));
+        let value = call(Function::Mul, [Value::Load(whole), Value::Load(y)]);
+        let (axes, inner) = (vec![memory.dims[0].extent.clone()], memory.dims[1].extent.clone());
+        self.push(Stmt::Reduce(Reduce { axes, inner, op: ReduceOp::Sum, dst, value }));
+    }
+
+    /// dst = S' w for one vector.
+    fn vector_product(&mut self, memory: &Tile, w: Access, dst: Access) {
+        let zero = Int::from(0i64);
+        let (k, v) = (memory.dims[0].extent.clone(), memory.dims[1].extent.clone());
+        let whole = Access::new(memory.buffer, memory.offset.clone(), strides(memory));
+        if v == Int::from(1i64) {
+            let w = Access::new(w.buffer, w.offset, w.strides);
+            let column = Access::new(memory.buffer, memory.offset.clone(), [memory.dims[0].stride.clone()]);
+            let value = call(Function::Mul, [Value::Load(w), Value::Load(column)]);
+            let dst = Access::new(dst.buffer, dst.offset, []);
+            self.push(Stmt::Reduce(Reduce { axes: Vec::new(), inner: k, op: ReduceOp::Sum, dst, value }));
+            return;
+        }
+        let a = Access::new(w.buffer, w.offset, [zero.clone(), w.strides[0].clone()]);
+        let dst = Access::new(dst.buffer, dst.offset, [zero, Int::from(1i64)]);
+        self.product((Int::from(1i64), v, k), (dst, a, whole), false);
+    }
+}
