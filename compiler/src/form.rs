@@ -71,7 +71,7 @@ pub fn report(variant: &Variant) -> (Vec<StateReport>, Vec<FormReport>) {
         .iter()
         .map(|&form| {
             let missing = match form {
-                _ if variant.states.is_empty() => Some(stateless(variant, form)),
+                _ if variant.states.is_empty() => (form != Form::Parallel).then(|| stateless(variant, form)),
                 Form::Recurrent => None,
                 Form::Chunked | Form::Parallel => derived
                     .as_ref()
@@ -109,10 +109,9 @@ fn keeps_a_window(variant: &Variant) -> bool {
 }
 
 fn stateless(variant: &Variant, form: Form) -> Unsupported {
-    Unsupported::new(
-        format!("the {} form of `{}`", form.name(), variant.name),
-        "it has no state",
-        "run it with --backend reference",
-    )
-    .at(variant.span)
+    let (reason, way_out) = match form {
+        Form::Parallel => ("no compiled back end runs variants without states", "run it with --backend reference"),
+        _ => ("a variant without states has one form, the parallel one", "use --form parallel"),
+    };
+    Unsupported::new(format!("the {} form of `{}`", form.name(), variant.name), reason, way_out).at(variant.span)
 }

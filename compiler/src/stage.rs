@@ -2,7 +2,7 @@
 
 use chunkwise_dsl::typed::Variant;
 
-use crate::{Form, Unsupported, bind::Sizes};
+use crate::{Form, Unsupported, bind::Sizes, egraph::Proofs, form, ir::form as form_text, plan};
 
 /// A stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +40,51 @@ impl Stage {
     }
 }
 
-/// The text of what the compiler made at a stage up to the kernel. Code is printed by its generator.
+/// The text of what the compiler made at a stage up to the kernel. The ast and code are printed by their makers.
+///
+/// # Errors
+/// A form that the variant lacks, and the stages that are not printed here.
 pub fn print(stage: Stage, variant: &Variant, sizes: &Sizes, form: Form) -> Result<String, Unsupported> {
     match stage {
-        Stage::Typed => Ok(format!("{variant:#?}")),
+        Stage::Typed => Ok(chunkwise_dsl::print_typed::typed(variant)),
+        Stage::Ir => ir(variant),
+        Stage::Form => chosen(variant, form),
+        Stage::Plan => Ok(plan::text(variant, &form::planned(variant, form)?)),
         Stage::Kernel => Ok(crate::compile(variant, sizes, form)?.to_string()),
-        Stage::Ast | Stage::Ir | Stage::Form | Stage::Plan | Stage::Code | Stage::Asm => Err(Unsupported::new(
+        Stage::Ast | Stage::Code | Stage::Asm => Err(Unsupported::new(
             format!("the stage {}", stage.name()),
-            "it has no printed form",
-            "print the stage typed or kernel",
+            "it is printed by its own maker",
+            "print it with `chunkwise emit`",
         )),
     }
+}
+
+/// Every state's raw recurrence and its normal form.
+fn ir(variant: &Variant) -> Result<String, Unsupported> {
+    let mut text = String::new();
+    for derived in plan::derive(variant, Proofs::Off)? {
+        let name = &variant.states[derived.system.state.index()].name;
+        let side = if derived.system.transposed { ", held transposed" } else { "" };
+        text.push_str(&format!("state {name}: {}{side}\n", derived.normal.class()));
+        text.push_str(&format!("  update  {}\n", derived.system.update));
+        for read in &derived.system.reads {
+            text.push_str(&format!("  read    {}\n", read.term));
+        }
+        text.push_str(&format!("  normal  {}\n", derived.normal.print()));
+        let nodes = [&derived.raw, &derived.forms].map(|stage| stage.graph.total_number_of_nodes());
+        text.push_str(&format!("  e-nodes {} + {}\n", nodes[0], nodes[1]));
+    }
+    Ok(text)
+}
+
+/// The terms that extraction chose, shared sub-terms named.
+fn chosen(variant: &Variant, form: Form) -> Result<String, Unsupported> {
+    let mut text = String::new();
+    for derived in plan::derive(variant, Proofs::Off)? {
+        let name = &variant.states[derived.system.state.index()].name;
+        if let Some(term) = derived.extract(form) {
+            text.push_str(&format!("state {name}\n{}", form_text::print(&term)));
+        }
+    }
+    Ok(text)
 }

@@ -75,18 +75,6 @@ impl Derived {
     }
 }
 
-/// The places of the roots in a `roots` term: the reads in order, then the final state.
-pub fn roots(term: &RecExpr<Term>) -> Vec<Id> {
-    let mut found = Vec::new();
-    let mut at = term.root();
-    while let Term::Roots([first, rest]) = &term[at] {
-        found.push(*first);
-        at = *rest;
-    }
-    found.push(at);
-    found
-}
-
 fn run(graph: Graph, phase: Phase) -> Graph {
     Runner::default()
         .with_egraph(graph)

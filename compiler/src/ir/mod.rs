@@ -41,6 +41,7 @@
 
 pub mod eval;
 pub mod facts;
+pub mod form;
 pub mod leaf;
 pub mod lower;
 pub mod normal;

@@ -20,13 +20,13 @@ use chunkwise_dsl::typed::{ExprId, LocalKind, StateId, Stmt, Variant};
 use egg::{Id, Language, RecExpr};
 use petgraph::graph::{DiGraph, NodeIndex};
 
-pub use print::dot;
+pub use print::{dot, text};
 
 use crate::{
     Form, Unsupported,
     egraph::{self, Derived, Proofs},
     ir::{
-        Leaf, Term,
+        self, Leaf, Term,
         facts::{Definition, Known},
         lower::{self, Blocked, Class, Dependence, System},
         normal::Normal,
@@ -214,7 +214,7 @@ impl Building {
         let known = derived.forms.graph.analysis.clone();
         let mut places: HashMap<Id, NodeIndex> = HashMap::new();
         let mut roots = Vec::new();
-        for root in egraph::roots(term) {
+        for root in ir::form::roots(term) {
             roots.push(self.term(term, root, state, &known, &mut places));
         }
         let last = roots.pop().expect("the roots end with the final state");

@@ -1,5 +1,6 @@
-//! The plan as a graph for Graphviz.
+//! The plan as text, and as a graph for Graphviz.
 
+use chunkwise_dsl::typed::{StateId, Variant};
 use petgraph::visit::EdgeRef;
 
 use super::{Op, Plan};
@@ -31,4 +32,25 @@ pub fn dot(plan: &Plan) -> String {
 /// An operator's name.
 fn operator(term: &Term) -> String {
     term.to_string()
+}
+
+/// One line a value, in the order of computation, operands by number.
+pub fn text(variant: &Variant, plan: &Plan) -> String {
+    let mut text = format!("{} form of {}\n", plan.form.name(), variant.name);
+    let names = |state: StateId| variant.states[state.index()].name.as_str();
+    for index in plan.graph.node_indices() {
+        let node = &plan.graph[index];
+        let operands: Vec<String> = node.operands.iter().map(|operand| format!("%{}", operand.index())).collect();
+        let what = match &node.op {
+            Op::Leaf(leaf, _) => format!("value {leaf}"),
+            Op::Start(state) => format!("before {}", names(*state)),
+            Op::Next(state) => format!("after {}", names(*state)),
+            Op::Read(expr) => format!("read {}", chunkwise_dsl::print_typed::expr_text(variant, *expr)),
+            Op::Output(name) => format!("output {name}"),
+            Op::Term(term) => operator(term),
+        };
+        text.push_str(&format!("  %{} = {what} {}\n", index.index(), operands.join(" ")).replace(" \n", "\n"));
+    }
+    text.push_str(&format!("  {} values, {} edges\n", plan.graph.node_count(), plan.graph.edge_count()));
+    text
 }
