@@ -632,9 +632,17 @@ impl Lowering<'_> {
         leaf
     }
 
-    /// The text of an expression, token subscripts left out; made unique by its place where two share a text.
+    /// The name that the program gives an expression, else its text without token subscripts; made unique by its place
+    /// where two share a text.
     fn name(&self, expr: ExprId) -> String {
-        let text = chunkwise_dsl::print_typed::expr_text(self.variant, expr).replace("[t]", "");
+        let given = self.variant.lets.iter().rev().find(|named| match named.value {
+            LetValue::Expr(value) => resolve(self.variant, value) == expr && named.indices.len() <= 1,
+            _ => false,
+        });
+        let text = match given {
+            Some(named) => named.name.clone(),
+            None => chunkwise_dsl::print_typed::expr_text(self.variant, expr).replace("[t]", ""),
+        };
         let taken = self.known.definitions.iter().any(|(atom, definition)| {
             atom.name.as_str() == text
                 && !matches!(definition, Definition::Expr(other) | Definition::Reciprocal(other) if *other == expr)

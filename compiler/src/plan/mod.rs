@@ -13,6 +13,8 @@
 //! state: a chunk looks at itself and the L-1 tokens before it, each pair in the band once, never by subtraction.
 
 mod print;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 
