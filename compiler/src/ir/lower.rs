@@ -549,11 +549,8 @@ impl Lowering<'_> {
             (true, false) => (a, b, false),
             _ => (b, a, true),
         };
-        let mut matrix = resolve(self.variant, matrix);
-        if let ExprKind::Transpose(inner) = self.kind(matrix).clone() {
-            matrix = inner;
-            from_left = !from_left;
-        }
+        let (factor, matrix, flipped) = self.peeled(matrix);
+        from_left ^= flipped;
         let vector = self.untransposed(vector);
         if self.ty(vector).dims().len() > 1 {
             return self.blocked(Class::WholeRead, expr, "the state is read through a matrix, not through a vector");
@@ -561,20 +558,52 @@ impl Lowering<'_> {
         if self.rank < 2 {
             let w = self.leaf(vector, Feat::K);
             let (w, x) = (self.leaf_term(w), self.matrix(matrix)?);
-            return Ok((self.add(Term::Read([w, x])), Feat::V));
+            let read = self.add(Term::Read([w, x]));
+            return Ok((self.scaled_by(factor, read), Feat::V));
         }
         if self.ty(matrix).dims().len() < 2 {
             return self.blocked(Class::NonAffine, expr, "a read of the state is read again");
         }
         let x = self.matrix(matrix)?;
+        let (read, feat) = self.read_along(x, vector, from_left);
+        Ok((self.scaled_by(factor, read), feat))
+    }
+
+    fn scaled_by(&mut self, factor: Leaf, term: Id) -> Id {
+        if factor.is_one() { term } else { self.scaled(factor, term) }
+    }
+
+    /// A matrix under scalar factors and transposes: the factors, what is below, whether it is transposed.
+    fn peeled(&mut self, expr: ExprId) -> (Leaf, ExprId, bool) {
+        let expr = resolve(self.variant, expr);
+        let scalar = |of: &Self, x: ExprId| of.ty(x).is_scalar() && !of.depends(x);
+        let (factor, inner, flips) = match self.kind(expr).clone() {
+            ExprKind::Transpose(inner) => (Leaf::number(1.0), inner, true),
+            ExprKind::Map { function: Function::Neg, args } => (Leaf::number(-1.0), args[0], false),
+            ExprKind::Map { function: Function::Div, args } if scalar(self, args[1]) => {
+                (self.reciprocal(args[1]), args[0], false)
+            }
+            ExprKind::Map { function: Function::Mul, args } if scalar(self, args[0]) => {
+                (self.leaf(args[0], Feat::S), args[1], false)
+            }
+            ExprKind::Map { function: Function::Mul, args } if scalar(self, args[1]) => {
+                (self.leaf(args[1], Feat::S), args[0], false)
+            }
+            _ => return (Leaf::number(1.0), expr, false),
+        };
+        let (more, core, flipped) = self.peeled(inner);
+        (factor.times(&more).expect("scalars multiply"), core, flips != flipped)
+    }
+
+    fn read_along(&mut self, x: Id, vector: ExprId, from_left: bool) -> (Id, Feat) {
         if from_left != self.transposed {
             let w = self.leaf(vector, Feat::K);
             let w = self.leaf_term(w);
-            Ok((self.add(Term::Read([w, x])), Feat::V))
+            (self.add(Term::Read([w, x])), Feat::V)
         } else {
             let y = self.leaf(vector, Feat::V);
             let y = self.leaf_term(y);
-            Ok((self.add(Term::ReadRight([y, x])), Feat::K))
+            (self.add(Term::ReadRight([y, x])), Feat::K)
         }
     }
 
