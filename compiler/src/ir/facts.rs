@@ -119,6 +119,10 @@ pub enum Definition {
     Sum(Vec<Leaf>),
     /// 0 at the first token of every block of so many, 1 elsewhere.
     Continues(Size),
+    /// 1 at the first token of every block of so many, 0 elsewhere.
+    Begins(Size),
+    /// The value (or 1) where every condition is as said, 0 elsewhere.
+    Guarded(Vec<(ExprId, bool)>, Option<Box<Definition>>),
 }
 
 /// The e-graph of one state.
@@ -241,6 +245,8 @@ impl Known {
             Definition::Expr(id) => format!("#{}", id.0),
             Definition::Reciprocal(id) => format!("1/#{}", id.0),
             Definition::Continues(_) => "going".to_string(),
+            Definition::Begins(_) => "begins".to_string(),
+            Definition::Guarded(..) => "guarded".to_string(),
         };
         self.named(&name, definition, feat)
     }

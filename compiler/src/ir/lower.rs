@@ -128,12 +128,6 @@ pub fn resolve(variant: &Variant, expr: ExprId) -> ExprId {
 
 /// The system of one state, or the sub-expression that has no place in one.
 pub fn lower(variant: &Variant, dependence: &Dependence, state: StateId) -> Lowered<System> {
-    let blocks = variant.locals.iter().any(|local| matches!(local.kind, LocalKind::Block(_)));
-    let init = variant.states[state.index()].init;
-    if blocks && variant.expr(init).kind != ExprKind::Number(0.0) {
-        let reason = "it restarts in every block, from a value that is not 0".to_string();
-        return Err(Blocked { class: Class::WholeRead, at: init, reason });
-    }
     let upright = System::build(variant, dependence, state, false);
     match upright {
         Err(Blocked { class: Class::TwoSided, .. }) => {
@@ -152,6 +146,7 @@ impl System {
             rank: variant.states[state.index()].dims.len(),
             transposed,
             known: Known::default(),
+            guards: Vec::new(),
             term: RecExpr::default(),
         };
         let update = variant.body.iter().find_map(|stmt| match stmt {
@@ -159,8 +154,8 @@ impl System {
             _ => None,
         });
         match update {
-            Some(value) => lowering.matrix(value)?,
-            None => lowering.previous(),
+            Some(value) => lowering.update(value)?,
+            None => lowering.previous()?,
         };
         let update = std::mem::take(&mut lowering.term);
         let mut reads = Vec::new();
@@ -192,6 +187,8 @@ struct Lowering<'a> {
     rank: usize,
     transposed: bool,
     known: Known,
+    /// The branches of `if` that are being lowered: what is not taken is 0 there, NaN included.
+    guards: Vec<(ExprId, bool)>,
     term: RecExpr<Term>,
 }
 
@@ -220,22 +217,66 @@ impl Lowering<'_> {
         Err(Blocked { class, at, reason: reason.into() })
     }
 
-    /// S[t-1]; under `local block(W)` it is 0 at the first token of every block.
-    fn previous(&mut self) -> Id {
+    /// S[t-1]; under `local block(W)` it is the initial value at the first token of every block.
+    fn previous(&mut self) -> Lowered<Id> {
         let (start, state) = (self.add(Term::Init), self.add(Term::State));
         let previous = self.add(Term::Prev([start, state]));
         let block = self.variant.locals.iter().find_map(|local| match &local.kind {
             LocalKind::Block(size) => Some(size.clone()),
             _ => None,
         });
-        match block {
-            Some(size) => {
-                let going = self.known.named("going", Definition::Continues(size), Feat::S);
-                self.known.ranges.insert(going.factors[0].0, (0.0, 1.0));
-                self.scaled(going, previous)
-            }
-            None => previous,
+        let Some(size) = block else { return Ok(previous) };
+        let going = self.indicator("going", Definition::Continues(size.clone()));
+        let previous = self.scaled(going, previous);
+        let init = self.variant.states[self.state.index()].init;
+        if self.variant.expr(init).kind == ExprKind::Number(0.0) {
+            return Ok(previous);
         }
+        let guards = std::mem::take(&mut self.guards);
+        let start = self.free_matrix(init, self.transposed)?;
+        self.guards = guards;
+        let begins = self.indicator("begins", Definition::Begins(size));
+        let start = self.scaled(begins, start);
+        Ok(self.add(Term::Add([previous, start])))
+    }
+
+    /// A scalar that is 0 or 1.
+    fn indicator(&mut self, name: &str, definition: Definition) -> Leaf {
+        let leaf = self.known.named(name, definition, Feat::S);
+        self.known.ranges.insert(leaf.factors[0].0, (0.0, 1.0));
+        leaf
+    }
+
+    /// What the state is after its update. One that forgets the state is a decay of 0.
+    fn update(&mut self, value: ExprId) -> Lowered<Id> {
+        let updated = self.matrix(value, self.transposed)?;
+        if self.depends(value) {
+            return Ok(updated);
+        }
+        let previous = self.previous()?;
+        let forgotten = self.scaled(Leaf::number(0.0), previous);
+        Ok(self.add(Term::Add([forgotten, updated])))
+    }
+
+    /// `if cond then x else y` is linear in both: each is 0 where it is not taken.
+    fn either(&mut self, cond: ExprId, branch: impl Fn(&mut Self, bool) -> Lowered<Id>) -> Lowered<Id> {
+        let one = |this: &mut Self, taken: bool| {
+            this.guards.push((cond, taken));
+            let x = branch(this, taken);
+            this.guards.pop();
+            let name = format!("{}({})", if taken { "if" } else { "unless" }, this.name(cond));
+            let guard = this.indicator(&name, Definition::Guarded(vec![(cond, taken)], None));
+            Ok(this.scaled(guard, x?))
+        };
+        let (then, otherwise) = (one(self, true)?, one(self, false)?);
+        Ok(self.add(Term::Add([then, otherwise])))
+    }
+
+    /// The matrix with one number everywhere.
+    fn filled(&mut self, number: f64) -> Id {
+        let key = self.leaf_term(Leaf { number, ..Leaf::ones(Feat::K) });
+        let one = self.leaf_term(Leaf::ones(Feat::V));
+        self.add(Term::Outer([key, one]))
     }
 
     fn scaled(&mut self, factor: Leaf, term: Id) -> Id {
@@ -243,43 +284,47 @@ impl Lowering<'_> {
         self.add(Term::Mul([factor, term]))
     }
 
-    /// A value of the state's own shape, as a stream of matrices.
-    fn matrix(&mut self, expr: ExprId) -> Lowered<Id> {
+    /// A value of the state's own shape, as a stream of matrices: of its transpose if `turned`. The state's own value
+    /// appears as it is held; transposes of sums and products go to their parts.
+    fn matrix(&mut self, expr: ExprId, turned: bool) -> Lowered<Id> {
         let expr = resolve(self.variant, expr);
         if !self.depends(expr) {
-            return self.free_matrix(expr);
+            return self.free_matrix(expr, turned);
         }
         match self.kind(expr).clone() {
-            ExprKind::StateOld(_) => Ok(self.previous()),
+            ExprKind::StateOld(_) | ExprKind::StateNew(_) if self.rank == 2 && turned != self.transposed => {
+                self.blocked(Class::TwoSided, expr, "the state meets its own transpose")
+            }
+            ExprKind::StateOld(_) => self.previous(),
             ExprKind::StateNew(_) => Ok(self.add(Term::State)),
-            ExprKind::Map { function, args } => self.matrix_map(expr, function, &args),
-            ExprKind::Product(a, b) => self.matrix_product(expr, a, b),
-            ExprKind::Transpose(inner) => match self.kind(resolve(self.variant, inner)).clone() {
-                ExprKind::Transpose(twice) => self.matrix(twice),
-                _ => self.blocked(Class::NonAffine, expr, "the state is added to its own transpose"),
-            },
+            ExprKind::Map { function, args } => self.matrix_map(expr, function, &args, turned),
+            ExprKind::Product(a, b) => self.matrix_product(expr, a, b, turned),
+            ExprKind::Transpose(inner) => self.matrix(inner, turned != (self.rank == 2)),
+            ExprKind::If { cond, then, otherwise } if !self.depends(cond) => {
+                self.either(cond, |this, taken| this.matrix(if taken { then } else { otherwise }, turned))
+            }
             _ => self.blocked(Class::NonAffine, expr, "the state goes through a function that is not linear"),
         }
     }
 
-    fn matrix_map(&mut self, expr: ExprId, function: Function, args: &[ExprId]) -> Lowered<Id> {
+    fn matrix_map(&mut self, expr: ExprId, function: Function, args: &[ExprId], turned: bool) -> Lowered<Id> {
         match (function, args) {
             (Function::Add, [a, b]) => {
-                let (a, b) = (self.matrix(*a)?, self.matrix(*b)?);
+                let (a, b) = (self.matrix(*a, turned)?, self.matrix(*b, turned)?);
                 Ok(self.add(Term::Add([a, b])))
             }
             (Function::Sub, [a, b]) => {
-                let (a, b) = (self.matrix(*a)?, self.matrix(*b)?);
+                let (a, b) = (self.matrix(*a, turned)?, self.matrix(*b, turned)?);
                 let b = self.scaled(Leaf::number(-1.0), b);
                 Ok(self.add(Term::Add([a, b])))
             }
             (Function::Neg, [x]) => {
-                let x = self.matrix(*x)?;
+                let x = self.matrix(*x, turned)?;
                 Ok(self.scaled(Leaf::number(-1.0), x))
             }
             (Function::Div, [x, by]) if !self.depends(*by) && self.ty(*by).is_scalar() => {
                 let factor = self.reciprocal(*by);
-                let x = self.matrix(*x)?;
+                let x = self.matrix(*x, turned)?;
                 Ok(self.scaled(factor, x))
             }
             (Function::Mul, [a, b]) => {
@@ -288,19 +333,19 @@ impl Lowering<'_> {
                     (true, false) => (*b, *a),
                     _ => return self.blocked(Class::NonAffine, expr, "the state is multiplied by itself"),
                 };
-                self.matrix_scaled(expr, free, dependent)
+                self.matrix_scaled(expr, (free, dependent), turned)
             }
             _ => self.blocked(Class::NonAffine, expr, format!("{} of the state is not linear", function.name())),
         }
     }
 
     /// `free .* dependent`, one of them possibly a scalar.
-    fn matrix_scaled(&mut self, expr: ExprId, free: ExprId, dependent: ExprId) -> Lowered<Id> {
+    fn matrix_scaled(&mut self, expr: ExprId, (free, dependent): (ExprId, ExprId), turned: bool) -> Lowered<Id> {
         let scalar = self.ty(free).is_scalar();
         let whole = self.ty(dependent).dims().len() == self.rank;
         if whole && (scalar || self.rank == 1) {
             let factor = self.leaf(free, if scalar { Feat::S } else { Feat::K });
-            let x = self.matrix(dependent)?;
+            let x = self.matrix(dependent, turned)?;
             return Ok(self.scaled(factor, x));
         }
         if self.rank == 1 && self.ty(dependent).is_scalar() {
@@ -313,21 +358,21 @@ impl Lowering<'_> {
         self.blocked(Class::ElementWise, expr, "the state is multiplied element by element by a matrix")
     }
 
-    fn matrix_product(&mut self, expr: ExprId, a: ExprId, b: ExprId) -> Lowered<Id> {
+    fn matrix_product(&mut self, expr: ExprId, a: ExprId, b: ExprId, turned: bool) -> Lowered<Id> {
         let outer = self.ty(a).dims().len() == 1 && matches!(self.ty(b), Type::Row(_));
         if outer {
-            return self.outer(expr, a, b);
+            return self.outer(expr, a, b, turned);
         }
         match (self.depends(a), self.depends(b)) {
             (true, true) => self.blocked(Class::NonAffine, expr, "the state is multiplied by itself"),
-            (false, true) if !self.transposed => {
+            (false, true) if !turned || self.rank < 2 => {
                 let operator = self.operator(a, false)?;
-                let x = self.matrix(b)?;
+                let x = self.matrix(b, turned)?;
                 Ok(self.add(Term::Apply([operator, x])))
             }
-            (true, false) if self.transposed => {
+            (true, false) if turned && self.rank == 2 => {
                 let operator = self.operator(b, true)?;
-                let x = self.matrix(a)?;
+                let x = self.matrix(a, turned)?;
                 Ok(self.add(Term::Apply([operator, x])))
             }
             _ => self.blocked(Class::TwoSided, expr, "matrices act on the state from the left and from the right"),
@@ -335,8 +380,8 @@ impl Lowering<'_> {
     }
 
     /// `u * r'`, one of them possibly a read of the state.
-    fn outer(&mut self, expr: ExprId, u: ExprId, r: ExprId) -> Lowered<Id> {
-        let (key, value) = if self.transposed { (r, u) } else { (u, r) };
+    fn outer(&mut self, expr: ExprId, u: ExprId, r: ExprId, turned: bool) -> Lowered<Id> {
+        let (key, value) = if turned { (r, u) } else { (u, r) };
         match (self.depends(key), self.depends(value)) {
             (true, true) => self.blocked(Class::NonAffine, expr, "the product of two reads of the state"),
             (true, false) => {
@@ -359,7 +404,7 @@ impl Lowering<'_> {
     }
 
     /// A state-free matrix added to the state: a sum of outer products.
-    fn free_matrix(&mut self, expr: ExprId) -> Lowered<Id> {
+    fn free_matrix(&mut self, expr: ExprId, turned: bool) -> Lowered<Id> {
         let expr = resolve(self.variant, expr);
         if self.rank < 2 {
             let leaf = if self.rank == 1 && !self.ty(expr).is_scalar() {
@@ -373,33 +418,38 @@ impl Lowering<'_> {
         }
         match self.kind(expr).clone() {
             ExprKind::Product(a, b) if matches!(self.ty(b), Type::Row(_)) && self.ty(a).dims().len() == 1 => {
-                self.outer(expr, a, b)
+                self.outer(expr, a, b, turned)
             }
             ExprKind::Number(0.0) => Ok(self.add(Term::ZeroMat)),
+            ExprKind::Number(x) => Ok(self.filled(x)),
+            ExprKind::Transpose(inner) => self.free_matrix(inner, !turned),
+            ExprKind::If { cond, then, otherwise } => {
+                self.either(cond, |this, taken| this.free_matrix(if taken { then } else { otherwise }, turned))
+            }
             ExprKind::Map { function: function @ (Function::Add | Function::Sub | Function::Neg), args } => {
-                self.matrix_map(expr, function, &args)
+                self.matrix_map(expr, function, &args, turned)
             }
             ExprKind::Map { function: Function::Div, args } if self.ty(args[1]).is_scalar() => {
                 let factor = self.reciprocal(args[1]);
-                let x = self.free_matrix(args[0])?;
+                let x = self.free_matrix(args[0], turned)?;
                 Ok(self.scaled(factor, x))
             }
             ExprKind::Map { function: Function::Mul, args } if args.iter().any(|&a| self.ty(a).is_scalar()) => {
                 let (factor, x) = if self.ty(args[0]).is_scalar() { (args[0], args[1]) } else { (args[1], args[0]) };
                 let factor = self.leaf(factor, Feat::S);
-                let x = self.free_matrix(x)?;
+                let x = self.free_matrix(x, turned)?;
                 Ok(self.scaled(factor, x))
             }
             ExprKind::Product(a, b) => match self.kind(resolve(self.variant, b)).clone() {
                 // diag(d) * (k * v') and the like: an operator on a write.
-                _ if !self.transposed && self.ty(a).dims().len() == 2 => {
+                _ if !turned && self.ty(a).dims().len() == 2 => {
                     let operator = self.operator(a, false)?;
-                    let x = self.free_matrix(b)?;
+                    let x = self.free_matrix(b, turned)?;
                     Ok(self.add(Term::Apply([operator, x])))
                 }
-                _ if self.transposed && self.ty(b).dims().len() == 2 => {
+                _ if turned && self.ty(b).dims().len() == 2 => {
                     let operator = self.operator(b, true)?;
-                    let x = self.free_matrix(a)?;
+                    let x = self.free_matrix(a, turned)?;
                     Ok(self.add(Term::Apply([operator, x])))
                 }
                 _ => self.blocked(Class::Dense, expr, "what is written is no sum of outer products"),
@@ -512,6 +562,19 @@ impl Lowering<'_> {
                 let factor = self.leaf(free, if self.ty(free).is_scalar() { Feat::S } else { feat });
                 Ok((self.scaled(factor, x), feat))
             }
+            ExprKind::If { cond, then, otherwise } if !self.depends(cond) => {
+                let feat = self.dependent_side(&[then, otherwise])?;
+                let x = self.either(cond, |this, taken| {
+                    let (x, side) = this.vector_along(if taken { then } else { otherwise }, feat)?;
+                    match side == feat {
+                        true => Ok(x),
+                        false => {
+                            this.blocked(Class::TwoSided, expr, "reads of both sides of the state are chosen from")
+                        }
+                    }
+                })?;
+                Ok((x, feat))
+            }
             ExprKind::Map { function: Function::Div, args }
                 if !self.depends(args[1]) && self.ty(args[1]).is_scalar() =>
             {
@@ -534,7 +597,7 @@ impl Lowering<'_> {
 
     /// A vector or scalar state as a stream of vectors.
     fn whole_vector(&mut self, expr: ExprId) -> Lowered<(Id, Feat)> {
-        let matrix = self.matrix(expr)?;
+        let matrix = self.matrix(expr, self.transposed)?;
         let one = self.leaf_term(Leaf::ones(if self.rank == 0 { Feat::K } else { Feat::V }));
         Ok(match self.rank {
             0 => (self.add(Term::Read([one, matrix])), Feat::V),
@@ -549,61 +612,41 @@ impl Lowering<'_> {
             (true, false) => (a, b, false),
             _ => (b, a, true),
         };
-        let (factor, matrix, flipped) = self.peeled(matrix);
-        from_left ^= flipped;
+        let mut matrix = resolve(self.variant, matrix);
+        if let ExprKind::Transpose(inner) = self.kind(matrix).clone() {
+            matrix = inner;
+            from_left = !from_left;
+        }
         let vector = self.untransposed(vector);
         if self.ty(vector).dims().len() > 1 {
             return self.blocked(Class::WholeRead, expr, "the state is read through a matrix, not through a vector");
         }
         if self.rank < 2 {
             let w = self.leaf(vector, Feat::K);
-            let (w, x) = (self.leaf_term(w), self.matrix(matrix)?);
-            let read = self.add(Term::Read([w, x]));
-            return Ok((self.scaled_by(factor, read), Feat::V));
+            let (w, x) = (self.leaf_term(w), self.matrix(matrix, self.transposed)?);
+            return Ok((self.add(Term::Read([w, x])), Feat::V));
         }
         if self.ty(matrix).dims().len() < 2 {
             return self.blocked(Class::NonAffine, expr, "a read of the state is read again");
         }
-        let x = self.matrix(matrix)?;
-        let (read, feat) = self.read_along(x, vector, from_left);
-        Ok((self.scaled_by(factor, read), feat))
-    }
-
-    fn scaled_by(&mut self, factor: Leaf, term: Id) -> Id {
-        if factor.is_one() { term } else { self.scaled(factor, term) }
-    }
-
-    /// A matrix under scalar factors and transposes: the factors, what is below, whether it is transposed.
-    fn peeled(&mut self, expr: ExprId) -> (Leaf, ExprId, bool) {
-        let expr = resolve(self.variant, expr);
-        let scalar = |of: &Self, x: ExprId| of.ty(x).is_scalar() && !of.depends(x);
-        let (factor, inner, flips) = match self.kind(expr).clone() {
-            ExprKind::Transpose(inner) => (Leaf::number(1.0), inner, true),
-            ExprKind::Map { function: Function::Neg, args } => (Leaf::number(-1.0), args[0], false),
-            ExprKind::Map { function: Function::Div, args } if scalar(self, args[1]) => {
-                (self.reciprocal(args[1]), args[0], false)
+        let kept = self.term.clone();
+        let x = match self.matrix(matrix, self.transposed) {
+            // `(a * S') * k` has its transpose inside.
+            Err(Blocked { class: Class::TwoSided, .. }) => {
+                self.term = kept;
+                from_left = !from_left;
+                self.matrix(matrix, !self.transposed)?
             }
-            ExprKind::Map { function: Function::Mul, args } if scalar(self, args[0]) => {
-                (self.leaf(args[0], Feat::S), args[1], false)
-            }
-            ExprKind::Map { function: Function::Mul, args } if scalar(self, args[1]) => {
-                (self.leaf(args[1], Feat::S), args[0], false)
-            }
-            _ => return (Leaf::number(1.0), expr, false),
+            other => other?,
         };
-        let (more, core, flipped) = self.peeled(inner);
-        (factor.times(&more).expect("scalars multiply"), core, flips != flipped)
-    }
-
-    fn read_along(&mut self, x: Id, vector: ExprId, from_left: bool) -> (Id, Feat) {
         if from_left != self.transposed {
             let w = self.leaf(vector, Feat::K);
             let w = self.leaf_term(w);
-            (self.add(Term::Read([w, x])), Feat::V)
+            Ok((self.add(Term::Read([w, x])), Feat::V))
         } else {
             let y = self.leaf(vector, Feat::V);
             let y = self.leaf_term(y);
-            (self.add(Term::ReadRight([y, x])), Feat::K)
+            Ok((self.add(Term::ReadRight([y, x])), Feat::K))
         }
     }
 
@@ -648,17 +691,32 @@ impl Lowering<'_> {
             ExprKind::Number(x) if x != 0.0 => Leaf::number(1.0 / x),
             _ => {
                 let name = format!("1/{}", self.name(expr));
-                self.known.named(&name, Definition::Reciprocal(expr), Feat::S)
+                self.guarded(&name, Definition::Reciprocal(expr), Feat::S)
             }
         }
     }
 
     fn atom(&mut self, expr: ExprId, feat: Feat) -> Leaf {
         let name = self.name(expr);
-        let leaf = self.known.named(&name, Definition::Expr(expr), feat);
-        let range = super::facts::range_of(self.variant, expr);
+        let leaf = self.guarded(&name, Definition::Expr(expr), feat);
+        let (low, high) = super::facts::range_of(self.variant, expr);
+        let range = if self.guards.is_empty() { (low, high) } else { (low.min(0.0), high.max(0.0)) };
         self.known.ranges.insert(leaf.factors[0].0, range);
         leaf
+    }
+
+    /// An atom that is 0 in the branches not taken.
+    fn guarded(&mut self, name: &str, definition: Definition, feat: Feat) -> Leaf {
+        if self.guards.is_empty() {
+            return self.known.named(name, definition, feat);
+        }
+        let conditions: Vec<String> = self
+            .guards
+            .iter()
+            .map(|(cond, taken)| format!("{}({})", if *taken { "if" } else { "unless" }, self.name(*cond)))
+            .collect();
+        let definition = Definition::Guarded(self.guards.clone(), Some(Box::new(definition)));
+        self.known.named(&format!("{name} {}", conditions.join(" ")), definition, feat)
     }
 
     /// The name that the program gives an expression, else its text without token subscripts; made unique by its place

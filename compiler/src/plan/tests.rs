@@ -36,9 +36,23 @@ fn a_law_its_equation_and_its_distributed_equation_are_one() {
         "k[t] * v[t]' * beta[t] - beta[t] * k[t] * (S[t-1]' * k[t])' * a[t] + S[t-1] * a[t]",
         "a[t] * S[t-1] + k[t] * (beta[t] * (v[t] - a[t] * S[t-1]' * k[t]))'",
         "(eye(K) - beta[t] * k[t] * k[t]') * (a[t] * S[t-1]) + (beta[t] * k[t]) * v[t]'",
+        "(a[t] * S[t-1]' * (eye(K) - beta[t] * k[t] * k[t]') + beta[t] * v[t] * k[t]')'",
     ] {
         assert_eq!(normal_and_form(&format!("update S[t] = {spelling};")), law, "{spelling}");
     }
+}
+
+#[test]
+fn every_affine_spelling_has_a_chunked_form() {
+    for spelling in [
+        "if beta[t] > 0.5 then a[t] * S[t-1] + k[t] * v[t]' else S[t-1]",
+        "S[t-1] + k[t] * (if beta[t] > 0.5 then v[t] - S[t-1]' * k[t] else v[t])'",
+        "k[t] * v[t]'",
+        "S[t-1] - (a[t] * S[t-1] * v[t]) * v[t]'",
+    ] {
+        normal_and_form(&format!("update S[t] = {spelling};"));
+    }
+    normal_and_form("local block(8); state R : [K,V] = 0.5; update S additive(k, v); update R delta(k, v, beta);");
 }
 
 #[test]

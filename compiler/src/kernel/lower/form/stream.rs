@@ -388,10 +388,24 @@ impl Emission<'_, '_> {
             }
             Definition::Dot(w, k) => self.dot(w, k, of),
             Definition::Continues(block) => {
-                let block = Value::Int(self.lowering.size(block));
-                let token = call(Function::Add, [Value::Int(self.rows.first.clone()), Value::Axis(0)]);
-                let place = call(Function::Mod, [token, block]);
+                let place = self.place_in_block(block);
                 Ok(call(Function::Ne, [place, Value::Const(0.0)]))
+            }
+            Definition::Begins(block) => {
+                let place = self.place_in_block(block);
+                Ok(call(Function::Eq, [place, Value::Const(0.0)]))
+            }
+            Definition::Guarded(guards, value) => {
+                let mut guarded = match value {
+                    Some(value) => self.defined(value, of)?,
+                    None => Value::Const(1.0),
+                };
+                for (cond, taken) in guards {
+                    let cond = Box::new(load(&self.lowering.value(*cond)?, of.1));
+                    let (value, zero) = (Box::new(guarded), Box::new(Value::Const(0.0)));
+                    guarded = if *taken { Value::Select(cond, value, zero) } else { Value::Select(cond, zero, value) };
+                }
+                Ok(guarded)
             }
             Definition::Sum(terms) => {
                 let mut sum: Option<Value> = None;
@@ -406,6 +420,12 @@ impl Emission<'_, '_> {
                 Ok(sum.unwrap_or(Value::Const(0.0)))
             }
         }
+    }
+
+    fn place_in_block(&mut self, block: &chunkwise_dsl::shape::Size) -> Value {
+        let block = Value::Int(self.lowering.size(block));
+        let token = call(Function::Add, [Value::Int(self.rows.first.clone()), Value::Axis(0)]);
+        call(Function::Mod, [token, block])
     }
 
     fn definitions(&self, leaf: &Leaf, state: StateId) -> Vec<Definition> {
