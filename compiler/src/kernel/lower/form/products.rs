@@ -164,7 +164,7 @@ impl Emission<'_, '_> {
         let width = d.dims[0].extent.clone();
         let small = |this: &mut Self, name: &str, rows: i64| {
             let buffer = this.lowering.scratch(name, width.clone() * rows);
-            Tile::dense(buffer, 0i64, &[width.clone()])
+            Tile::dense(buffer, 0i64, std::slice::from_ref(&width))
         };
         let tiles = Scores {
             square: self.square("scores"),
