@@ -1,10 +1,19 @@
 //! Random tensors for `verify` and `bench`: drawn as a variant's `check draw(..)` says, the same for the same seed on
 //! every machine.
 
-use chunkwise_compiler::bind::{Sizes, state_shape, tensor_shape};
-use chunkwise_dsl::typed::{Draw, Dtype, ExprKind, Tensor as Declared, Variant};
+use chunkwise_compiler::{
+    bind::{Sizes, tensor_shape},
+    reference::Array,
+};
+use chunkwise_dsl::{
+    shape::AxisId,
+    typed::{Axis, Draw, Dtype, ExprKind, Tensor as Declared, Variant},
+};
 
-use crate::tensor::{Data, Tensor, Tensors};
+use crate::{
+    execute::{Failure, Request, reference},
+    tensor::{Data, Tensor, Tensors},
+};
 
 /// xorshift* over a splitmix64 seed: small, fast, and good enough to draw test data.
 #[derive(Debug, Clone)]
@@ -60,15 +69,30 @@ pub fn inputs(variant: &Variant, sizes: &Sizes, gates: Gates, seed: u64) -> Tens
     variant.tensors.iter().map(draw).collect()
 }
 
-/// A random initial value for every state.
-pub fn states(variant: &Variant, sizes: &Sizes, seed: u64) -> Tensors {
-    let mut random = Random::new(seed ^ 0x5eed);
-    let draw = |state: &chunkwise_dsl::typed::State| {
-        let shape = state_shape(variant, state, sizes);
-        let len = shape.iter().product();
-        (state.name.clone(), Tensor::f32(shape, (0..len).map(|_| random.normal() as f32).collect()))
-    };
-    variant.states.iter().map(draw).collect()
+/// Tokens that lead to a drawn state.
+const PAST: usize = 8;
+
+/// An initial value for every state: one that some random tokens lead to. Values drawn at will would make the quotients
+/// of normalised variants ill-conditioned: their denominators are sums of positive terms only where tokens made them.
+///
+/// # Errors
+/// The reference cannot run the variant.
+pub fn states(variant: &Variant, sizes: &Sizes, seed: u64) -> Result<Tensors, Failure> {
+    let mut past = sizes.clone();
+    if let Some(token) = variant.token.filter(|token| independent(variant, *token)) {
+        past.set(token, PAST);
+    }
+    let inputs = inputs(variant, &past, Gates::Plain, seed ^ 0x5eed);
+    let given = Tensors::new();
+    let results = reference(Request { variant, sizes: &past, inputs: &inputs, initial: &given, threads: 1 })?;
+    let narrow = |array: Array| Tensor::f32(array.shape, array.data.into_iter().map(|x| x as f32).collect());
+    Ok(results.states.into_iter().map(|(name, array)| (name, narrow(array))).collect())
+}
+
+/// Whether no other axis follows from the token axis, nor it from others.
+fn independent(variant: &Variant, token: AxisId) -> bool {
+    let mentions = |axis: &Axis| axis.value.as_ref().is_some_and(|size| size.axes().contains(&token));
+    variant.axes[token.0 as usize].value.is_none() && !variant.axes.iter().any(mentions)
 }
 
 fn tensor_of(variant: &Variant, sizes: &Sizes, (tensor, gates): (&Declared, Gates), random: &mut Random) -> Tensor {

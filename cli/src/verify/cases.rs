@@ -3,10 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use chunkwise_compiler::{
-    bind::{Sizes, carries_state, output_dims},
-    reference::Array,
-};
+use chunkwise_compiler::bind::{Sizes, carries_state, output_dims};
 use chunkwise_dsl::{
     shape::{AxisId, Size},
     typed::{Draw, Dtype, ExprKind, OutputDim, Variant},
@@ -14,7 +11,6 @@ use chunkwise_dsl::{
 use chunkwise_runtime::{
     Outputs, Request, Tensors,
     draw::{self, Gates},
-    execute::reference,
     tensor::{Data, Tensor},
 };
 
@@ -179,28 +175,11 @@ impl Recipe {
         let sizes = self.wish.bind(variant)?;
         let tokens = variant.token.map_or(0, |axis| sizes.extent(&Size::axis(axis)));
         let inputs = draw::inputs(variant, &sizes, self.gates, seed.wrapping_add(tokens as u64));
-        let initial = if self.initial { reachable(variant, &sizes, seed) } else { Tensors::new() };
+        let initial = match self.initial {
+            true => draw::states(variant, &sizes, seed).map_err(|failure| vec![failure.to_string()])?,
+            false => Tensors::new(),
+        };
         Ok(Case { name: self.name, tokens, sizes, inputs, initial, parts: None })
-    }
-}
-
-/// States that some other tokens leave behind. States drawn at random are none of these: what divides by a sum of
-/// positive features would be asked to divide by next to nothing.
-fn reachable(variant: &Variant, sizes: &Sizes, seed: u64) -> Tensors {
-    let mut sizes = sizes.clone();
-    match variant.token {
-        Some(token) if variant.axes[token.0 as usize].value.is_none() => sizes.set(token, 9),
-        _ => {}
-    }
-    let (inputs, initial) = (draw::inputs(variant, &sizes, Gates::Plain, seed ^ 0x5eed), Tensors::new());
-    let request = Request { variant, sizes: &sizes, inputs: &inputs, initial: &initial, threads: 1 };
-    match reference(request) {
-        Ok(results) => {
-            let tensor = |array: Array| Tensor::f32(array.shape, array.data.into_iter().map(|x| x as f32).collect());
-            results.states.into_iter().map(|(name, array)| (name, tensor(array))).collect()
-        }
-        // The cases themselves report what is wrong with the program.
-        Err(_) => Tensors::new(),
     }
 }
 
@@ -240,7 +219,7 @@ fn split(variant: &Variant, case: &Case, seed: u64) -> Option<Case> {
         tokens: case.tokens,
         sizes: case.sizes.clone(),
         inputs: case.inputs.clone(),
-        initial: reachable(variant, &case.sizes, seed),
+        initial: draw::states(variant, &case.sizes, seed).ok()?,
         parts: Some((part(0..cut), part(cut..case.tokens))),
     })
 }
