@@ -179,7 +179,8 @@ impl Source {
 
 /// Unit tests stand last in their file.
 fn before_tests(text: &str) -> &str {
-    text.split("#[cfg(test)]\nmod ").next().unwrap_or_default()
+    let tests = ["#[cfg(test)]\nmod ", "#[cfg(all(test"].into_iter().filter_map(|mark| text.find(mark)).min();
+    &text[..tests.unwrap_or(text.len())]
 }
 
 fn is_test_module(name: &str) -> bool {
