@@ -317,7 +317,6 @@ fn what_is_not_lowered_is_refused_by_name() {
         ("output o[t] = solve(m, q[t]);", "solve"),
         ("output o[t] = topk_mask(q[t], 1);", "topk_mask"),
         ("output o[i] = sum[j](q[i]' * k[j] * k[j]);", "reduction"),
-        ("local window(3); state z : [K] = 0; update z additive(k); output o[t] = z[t];", "local"),
         ("order reverse; state z : [K] = 0; update z additive(k); output o[t] = z[t];", "order"),
     ] {
         let variant = variant(&format!("variant f {{ {tensors} {body} }}"));
