@@ -1,19 +1,25 @@
 //! `auto`: which back end, form and chunk length a run takes, and why. The choice always works: where nothing compiles,
 //! it is the reference.
 
-use chunkwise_compiler::{Form, bind::Sizes, report};
+use chunkwise_compiler::{Form, bind::Sizes, kernel, report};
 use chunkwise_dsl::typed::Variant;
 
 use crate::{
     backend::Backend,
-    execute::{Engine, Failure, Plan},
+    execute::{Engine, Failure, Plan, chunk_length},
 };
 
-/// Tokens in a chunk where none are asked for: small enough that the C x C part stays beside the C x K part in cache.
+/// Tokens in a chunk where none are asked for and none are priced.
 pub const CHUNK: usize = 64;
 
-/// Below this many tokens a chunk is not worth its set-up.
-const FEW: usize = 16;
+/// Chunk lengths that `auto` prices.
+const CHUNKS: [usize; 4] = [16, 32, 64, 128];
+
+/// Forms are priced on at most this many tokens; all cost per token is alike beyond it.
+const PRICED: usize = 256;
+
+/// A parallel form is priced up to this many tokens: its pairs of tokens are then as good as one chunk's.
+const ONE_CHUNK: usize = 128;
 
 /// What was asked for; None leaves it to the choice.
 #[derive(Debug, Clone, Copy, Default)]
@@ -88,36 +94,95 @@ fn compiled(
     (backend, wish): (Backend, Wish),
 ) -> Result<Choice, Failure> {
     backend.devices().map_err(|why| Failure::Unusable(backend, why))?;
+    if let Some(form) = wish.form {
+        exists(variant, form)?;
+    }
     let tokens = variant.token.map_or(0, |axis| sizes.get(axis).unwrap_or(0));
-    let chunk = wish.chunk.unwrap_or(CHUNK);
+    let mut candidates = priced(variant, sizes, wish, tokens);
+    if candidates.is_empty() {
+        let chunk = wish.chunk.unwrap_or(CHUNK);
+        let forms = wish.form.map_or(Form::ALL.to_vec(), |form| vec![form]);
+        candidates = forms.into_iter().map(|form| Candidate { form, chunk, nanoseconds: f64::NAN }).collect();
+    }
     let mut reasons = Vec::new();
-    let forms = match wish.form {
-        Some(form) => {
-            exists(variant, form)?;
-            vec![form]
-        }
-        None if variant.states.is_empty() => vec![Form::Parallel],
-        None if tokens < FEW => {
-            reasons.push(format!("{tokens} tokens are too few for a chunk to pay"));
-            vec![Form::Recurrent, Form::Chunked, Form::Parallel]
-        }
-        None => {
-            reasons.push(format!("{tokens} tokens: chunks turn token-by-token work into matrix products"));
-            vec![Form::Chunked, Form::Recurrent, Form::Parallel]
-        }
-    };
     let mut refusal = None;
-    for form in forms {
-        match exists(variant, form).and_then(|()| engine.prepare(variant, sizes, (backend, form))) {
+    for candidate in &candidates {
+        match engine.prepare(variant, sizes, (backend, candidate.form)) {
             Ok(()) => {
-                reasons.insert(0, format!("{} runs the {} form", backend.name(), form.name()));
-                return Ok(Choice { plan: Plan { backend, form, chunk }, reasons, fell_back: false });
+                reasons.insert(0, format!("{} runs the {}", backend.name(), candidate.name()));
+                if candidates.len() > 1 {
+                    let prices: Vec<String> = candidates.iter().map(Candidate::price).collect();
+                    reasons.push(format!("by price, in ns a token and head: {}", prices.join(", ")));
+                }
+                let plan = Plan { backend, form: candidate.form, chunk: candidate.chunk };
+                return Ok(Choice { plan, reasons, fell_back: false });
             }
             Err(failure) => {
-                reasons.push(format!("no {} form: {failure}", form.name()));
+                reasons.push(format!("no {} form: {failure}", candidate.form.name()));
                 refusal.get_or_insert(failure);
             }
         }
     }
     Err(refusal.unwrap_or_else(|| Failure::Failed("no form was tried".into())))
+}
+
+/// A form at a chunk length, and what its kernels cost a token and head.
+struct Candidate {
+    form: Form,
+    chunk: usize,
+    nanoseconds: f64,
+}
+
+impl Candidate {
+    fn name(&self) -> String {
+        match self.form {
+            Form::Chunked => format!("chunked form, C = {}", self.chunk),
+            form => format!("{} form", form.name()),
+        }
+    }
+
+    fn price(&self) -> String {
+        format!("{} {:.0}", self.name(), self.nanoseconds)
+    }
+}
+
+/// Every form that is asked for and exists, the cheapest first.
+fn priced(variant: &Variant, sizes: &Sizes, wish: Wish, tokens: usize) -> Vec<Candidate> {
+    let forms = wish.form.map_or(Form::ALL.to_vec(), |form| vec![form]);
+    let mut candidates = Vec::new();
+    for form in forms {
+        if form == Form::Parallel && wish.form.is_none() && tokens > ONE_CHUNK {
+            continue;
+        }
+        let Ok(module) = chunkwise_compiler::compile(variant, sizes, form) else { continue };
+        let chunks = match (form, wish.chunk) {
+            (Form::Chunked, None) => CHUNKS.to_vec(),
+            (_, chunk) => vec![chunk.unwrap_or(CHUNK)],
+        };
+        for chunk in chunks {
+            let nanoseconds = price(variant, sizes, &module, (form, chunk, tokens));
+            candidates.push(Candidate { form, chunk, nanoseconds });
+        }
+    }
+    candidates.sort_by(|a, b| a.nanoseconds.total_cmp(&b.nanoseconds));
+    candidates
+}
+
+fn price(
+    variant: &Variant,
+    sizes: &Sizes,
+    module: &kernel::Module,
+    (form, chunk, tokens): (Form, usize, usize),
+) -> f64 {
+    let counted = if form == Form::Parallel { tokens } else { tokens.min(PRICED) };
+    let size_of = |name: &str| {
+        let place = variant.axes.iter().position(|axis| axis.name == name);
+        match place {
+            Some(place) if variant.token.is_some_and(|token| token.0 as usize == place) => counted,
+            Some(place) => sizes.get(chunkwise_dsl::shape::AxisId(place as u32)).unwrap_or(1),
+            None => 1,
+        }
+    };
+    let length = chunk_length(form, chunk, counted);
+    kernel::nanoseconds(module, &size_of, length) / counted.max(1) as f64
 }

@@ -138,7 +138,8 @@ impl Engine {
             Backend::Reference => run_reference(request),
             _ => {
                 let compiled = self.compiled(request.variant, request.sizes, (plan.backend, plan.form))?;
-                compiled.run(request, chunk_length(request, plan))
+                let tokens = request.variant.token.map_or(1, |axis| request.sizes.get(axis).unwrap_or(0));
+                compiled.run(request, chunk_length(plan.form, plan.chunk, tokens))
             }
         }
     }
@@ -157,12 +158,11 @@ impl Engine {
 const BLOCK: usize = 32;
 
 /// Tokens in a chunk: all of them in the parallel form; a chunk longer than the sequence is as long as it.
-fn chunk_length(request: Request, plan: Plan) -> usize {
-    let tokens = request.variant.token.map_or(1, |axis| request.sizes.get(axis).unwrap_or(0)).max(1);
-    match plan.form {
-        Form::Recurrent => BLOCK.min(tokens),
-        Form::Chunked => plan.chunk.min(tokens),
-        Form::Parallel => tokens,
+pub(crate) fn chunk_length(form: Form, chunk: usize, tokens: usize) -> usize {
+    match form {
+        Form::Recurrent => BLOCK.min(tokens.max(1)),
+        Form::Chunked => chunk.min(tokens.max(1)),
+        Form::Parallel => tokens.max(1),
     }
 }
 

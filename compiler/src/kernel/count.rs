@@ -1,4 +1,5 @@
-//! How much work a kernel does: its useful floating-point operations, for the rates that `bench` prints.
+//! How much work a kernel does: its useful floating-point operations, for the rates that `bench` prints, and a price in
+//! nanoseconds, by which `auto` chooses between forms and chunk lengths.
 
 use super::{Function, Int, Kernel, Module, Param, ParamId, ParamRole, Reduce, ReduceOp, Stmt, Triangle, Value, VarId};
 
@@ -13,8 +14,70 @@ pub fn flops(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> 
         ParamRole::Grid => 0,
     };
     let params: Vec<i64> = module.params.iter().map(value).collect();
-    module.kernels.iter().map(|kernel| of_kernel(kernel, params.clone())).sum::<f64>() as u64
+    module.kernels.iter().map(|kernel| of_kernel(kernel, params.clone(), POINTS, &operations)).sum::<f64>() as u64
 }
+
+/// What one work item of every kernel costs on one CPU core, in nanoseconds: the product of its counts and of rates
+/// measured on the generated code (AVX-512, 2026-11-21). Good for comparing kernels, not for predicting a time.
+pub fn nanoseconds(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> f64 {
+    let value = |param: &Param| match &param.role {
+        ParamRole::Size(axis) => size_of(axis) as i64,
+        ParamRole::Chunk => chunk as i64,
+        ParamRole::Grid => 0,
+    };
+    let params: Vec<i64> = module.params.iter().map(value).collect();
+    let item = |kernel: &Kernel| {
+        let points: f64 = Place { params: params.clone(), vars: Vec::new() }
+            .product(&kernel.grid.iter().map(|axis| axis.extent.clone()).collect::<Vec<Int>>());
+        of_kernel(kernel, params.clone(), 1, &price) / points.max(1.0)
+    };
+    module.kernels.iter().map(item).sum()
+}
+
+/// Statements cost this much beside their elements.
+const STATEMENT: f64 = 6.0;
+
+fn price(stmt: &Stmt, place: &Place) -> f64 {
+    let work = operations(stmt, place);
+    STATEMENT
+        + match stmt {
+            Stmt::Map(map) => {
+                let elements = place.product(&map.axes);
+                let inner = map.axes.last().map_or(1.0, |axis| place.extent(axis).max(1.0));
+                // A row costs a loop of its own, and each of its vectors a load and a store.
+                elements * 0.04 + work * 0.02 + elements / inner * 2.0 + elements * exponentials(&map.value) * 0.25
+            }
+            Stmt::Reduce(reduce) => {
+                let elements = place.product(&reduce.axes) * place.extent(&reduce.inner);
+                place.product(&reduce.axes) * 4.0 + work * 0.02 + elements * exponentials(&reduce.value) * 0.25
+            }
+            Stmt::Product(product) => {
+                let (m, n) = (place.extent(&product.m), place.extent(&product.n));
+                let rate = if n < 4.0 {
+                    7.0
+                } else if m < 4.0 {
+                    45.0
+                } else {
+                    105.0
+                };
+                work / rate
+            }
+            Stmt::Solve(_) => work / 90.0,
+            Stmt::For { .. } | Stmt::If { .. } => -STATEMENT,
+        }
+}
+
+fn exponentials(value: &Value) -> f64 {
+    match value {
+        Value::Call(function, args) => {
+            f64::from(super::scalar::exps(*function) as u32) + args.iter().map(exponentials).sum::<f64>()
+        }
+        Value::Select(cond, then, otherwise) => exponentials(cond) + exponentials(then) + exponentials(otherwise),
+        _ => 0.0,
+    }
+}
+
+type Price<'p> = &'p dyn Fn(&Stmt, &Place) -> f64;
 
 /// What integers stand for at one place of a kernel.
 struct Place {
@@ -38,11 +101,11 @@ impl Place {
     }
 }
 
-fn of_kernel(kernel: &Kernel, params: Vec<i64>) -> f64 {
+fn of_kernel(kernel: &Kernel, params: Vec<i64>, most: i64, price: Price) -> f64 {
     let mut place = Place { params, vars: Vec::new() };
     let extents: Vec<i64> = kernel.grid.iter().map(|axis| place.eval(&axis.extent).max(0)).collect();
     let points: i64 = extents.iter().product();
-    let taken = points.min(POINTS);
+    let taken = points.min(most);
     let mut total = 0.0;
     for n in 0..taken {
         let mut rest = n * points / taken;
@@ -50,16 +113,16 @@ fn of_kernel(kernel: &Kernel, params: Vec<i64>) -> f64 {
             place.params[axis.param.index()] = rest % extent;
             rest /= extent;
         }
-        total += of_body(&kernel.body, &mut place);
+        total += of_body(&kernel.body, &mut place, price);
     }
     if taken == 0 { 0.0 } else { total * points as f64 / taken as f64 }
 }
 
-fn of_body(body: &[Stmt], place: &mut Place) -> f64 {
-    body.iter().map(|stmt| of_stmt(stmt, place)).sum()
+fn of_body(body: &[Stmt], place: &mut Place, price: Price) -> f64 {
+    body.iter().map(|stmt| of_stmt(stmt, place, price)).sum()
 }
 
-fn of_stmt(stmt: &Stmt, place: &mut Place) -> f64 {
+fn of_stmt(stmt: &Stmt, place: &mut Place, price: Price) -> f64 {
     match stmt {
         Stmt::For { var, from, to, step, body } => {
             let (mut at, to, step) = (place.eval(from), place.eval(to), place.eval(step).max(1));
@@ -69,15 +132,23 @@ fn of_stmt(stmt: &Stmt, place: &mut Place) -> f64 {
             let mut total = 0.0;
             while at < to {
                 place.vars[var.index()] = at;
-                total += of_body(body, place);
+                total += of_body(body, place, price);
                 at += step;
             }
             total
         }
         Stmt::If { left, right, then, otherwise } => {
             let taken = if place.eval(left) < place.eval(right) { then } else { otherwise };
-            of_body(taken, place)
+            of_body(taken, place, price)
         }
+        _ => price(stmt, place),
+    }
+}
+
+/// A statement's useful operations.
+fn operations(stmt: &Stmt, place: &Place) -> f64 {
+    match stmt {
+        Stmt::For { .. } | Stmt::If { .. } => 0.0,
         Stmt::Map(map) => place.product(&map.axes) * of_value(&map.value),
         Stmt::Reduce(reduce) => place.product(&reduce.axes) * place.extent(&reduce.inner) * of_term(reduce),
         Stmt::Product(product) => {

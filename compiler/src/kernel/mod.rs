@@ -29,7 +29,7 @@ pub mod scalar;
 
 pub use check::check;
 pub use chunkwise_dsl::typed::Function;
-pub use count::flops;
+pub use count::{flops, nanoseconds};
 pub use int::Int;
 pub use print::Counts;
 
