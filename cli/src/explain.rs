@@ -1,6 +1,6 @@
 //! `chunkwise explain`: the derivation of a form, rule by rule.
 
-use chunkwise_compiler::Unsupported;
+use chunkwise_compiler::{Form, Unsupported, explain::BOUND};
 use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::execute;
 use clap::Args;
@@ -27,20 +27,33 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let variant = program::load_one(&arguments.which, &arguments.shared)?;
-    arguments.shared.form()?;
-    let text = derivation(&variant, &arguments).map_err(|refusal| Failure::from(execute::Failure::from(refusal)))?;
-    print::line(&text)
+    let form = arguments.shared.form()?.unwrap_or_else(|| chosen(&variant));
+    if arguments.dot {
+        return Err(refused(no_graph(&variant)));
+    }
+    let told = chunkwise_compiler::explain(&variant, form, arguments.check).map_err(refused)?;
+    print::line(&told.to_string())?;
+    if told.worst <= BOUND {
+        return Ok(());
+    }
+    Err(Failure::DidNotHold(format!("a term of the derivation of `{}` is off by {:.1e}", variant.name, told.worst)))
 }
 
-fn derivation(variant: &Variant, arguments: &Arguments) -> Result<String, Unsupported> {
-    let what = match (arguments.check, arguments.dot) {
-        (true, _) => "the check of the derivation",
-        (false, true) => "the data-flow graph",
-        (false, false) => "the derivation",
-    };
-    Err(Unsupported::new(
-        format!("{what} of `{}`", variant.name),
+/// The form that is explained where none is asked for: the first of these that exists.
+fn chosen(variant: &Variant) -> Form {
+    let (_, forms) = chunkwise_compiler::report(variant);
+    let exists = |form: &Form| forms.iter().any(|report| report.form == *form && report.missing.is_none());
+    [Form::Chunked, Form::Parallel].into_iter().find(exists).unwrap_or(Form::Recurrent)
+}
+
+fn refused(refusal: Unsupported) -> Failure {
+    Failure::from(execute::Failure::from(refusal))
+}
+
+fn no_graph(variant: &Variant) -> Unsupported {
+    Unsupported::new(
+        format!("the data-flow graph of `{}`", variant.name),
         "no derivation is connected",
         "see what `chunkwise check` says of its forms",
-    ))
+    )
 }

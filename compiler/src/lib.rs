@@ -3,6 +3,7 @@
 pub mod bind;
 pub mod codegen;
 pub mod egraph;
+pub mod explain;
 pub mod form;
 pub mod ir;
 pub mod kernel;
@@ -12,5 +13,6 @@ pub mod rules;
 pub mod stage;
 pub mod unsupported;
 
+pub use explain::{Explanation, explain};
 pub use form::{Form, FormReport, StateReport, compile, report};
 pub use unsupported::Unsupported;

@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use chunkwise_compiler::{
     Form,
     bind::bind_dims,
-    report,
+    explain, report,
     stage::{self, Stage},
 };
 use chunkwise_dsl::{
@@ -62,8 +62,15 @@ fn text(case: &Case, stage: &str) -> Result<String, Failed> {
         ("diagnostics", Ok(_)) => Err("the case has no errors".into()),
         (_, Err(found)) => Err(told(&found).into()),
         ("forms", Ok(program)) => Ok(program.variants.iter().map(forms).collect()),
+        ("explain", Ok(program)) => explained(case, &program.variants[0]),
         (_, Ok(program)) => staged(case, stage, &program.variants[0]),
     }
+}
+
+/// The derivation of a form of the first variant.
+fn explained(case: &Case, variant: &Variant) -> Result<String, Failed> {
+    let form = Form::ALL.into_iter().find(|known| known.name() == case.form).ok_or("no form is called so")?;
+    Ok(format!("{}\n", explain(variant, form, false)?))
 }
 
 /// The first variant at a stage of the compiler, in the case's form and sizes.

@@ -123,6 +123,24 @@ pub fn by_name(name: &str) -> Option<Rule> {
     [Phase::Normalise, Phase::Derive].into_iter().flat_map(rules).find(|rule| rule.name == name)
 }
 
+/// The principle that a rule belongs to, in words.
+pub fn principle(name: &str) -> &'static str {
+    let holds = |table: &'static str| parse(table).into_iter().find(|rule| rule.name == name);
+    // What speaks of products with pairs of times (`mm`) or solves them is the system, the rest of its table feedback.
+    let feedback = |rule: Rule| {
+        if rule.lhs.contains("(mm ") || rule.lhs.contains("(rd ") { "the triangular system" } else { "feedback" }
+    };
+    let tables: [(&'static str, &'static str); 5] = [
+        (affine::TABLE, "affine extraction"),
+        (transition::TABLE, "the transition's structure"),
+        (scan::TABLE, "reads of a diagonal scan"),
+        (chunk::TABLE, "chunks and their boundaries"),
+        (realise::TABLE, "realisation"),
+    ];
+    let found = tables.into_iter().find(|(table, _)| holds(table).is_some()).map(|(_, says)| says);
+    found.or(holds(structure::TABLE).map(feedback)).unwrap_or("other")
+}
+
 /// The rules of a phase as rewrites.
 pub fn rewrites(phase: Phase) -> Vec<Rewrite<Term, Known>> {
     rules(phase).into_iter().map(Rule::rewrite).collect()
@@ -198,7 +216,9 @@ impl Applier<Term, Known> for Guarded {
     }
 
     fn get_pattern_ast(&self) -> Option<&PatternAst<Term>> {
-        Some(&self.rhs.ast)
+        // With variables that the left side lacks, egg could not check the rewrite against its patterns alone.
+        let binds = |condition: &Condition| matches!(condition.kind, Kind::Splits | Kind::Divides);
+        (!self.conditions.iter().any(binds)).then_some(&self.rhs.ast)
     }
 }
 
