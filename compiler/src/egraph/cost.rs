@@ -16,6 +16,8 @@ pub fn normal(graph: &Graph, term: &Term) -> f64 {
         Term::Compose(_) | Term::Identity => NEVER,
         // A state-free product is one leaf; a matrix is never scaled, its writes are.
         Term::Mul([_, x]) if matches!(ty(x), Ty::Mat(_)) => NEVER,
+        // What is read of a write is a product of leaves.
+        Term::Read([_, x]) | Term::ReadRight([_, x]) if !graph[*x].data.dep => NEVER,
         Term::Leaf(_) => 1.0,
         Term::Mul(_) => 10.0,
         Term::Add(_) => 12.0,

@@ -44,6 +44,13 @@ pub fn system(update: &str, reads: &[&str]) -> System {
 
 pub const P: &str = "(prev s0 S)";
 
+/// Delta laws on one state, one after the other.
+fn deltas(start: &str, betas: &[&str]) -> String {
+    betas.iter().enumerate().fold(start.replace('P', P), |state, (n, beta)| {
+        format!("(add {state} (mul {beta} (outer k{n} (add v{n} (mul -1 (read k{n} {state}))))))")
+    })
+}
+
 /// Every transition class the project derives.
 pub fn recurrences() -> Vec<(&'static str, String, Vec<&'static str>)> {
     let read = vec!["(read q S)"];
@@ -89,6 +96,14 @@ pub fn recurrences() -> Vec<(&'static str, String, Vec<&'static str>)> {
             format!("(add (mul a {P}) (outer k (mul V (add v (mul -1 (read k (mul a {P})))))))"),
             read.clone(),
         ),
+        (
+            "two deltas with column gates",
+            format!(
+                "(add (add {P} (outer k (mul V (add v (mul -1 (read k {P})))))) (outer k2 (mul V2 (add v2 (mul -1 (read k2 (add {P} (outer k (mul V (add v (mul -1 (read k {P}))))))))))))"
+            ),
+            read.clone(),
+        ),
+        ("three deltas after a channel decay", deltas("(mul D P)", &["b1", "b2", "b3"]), read.clone()),
         ("count", format!("(add {P} (outer 1k 1v))"), vec!["(read 1k S)"]),
         ("right read", format!("(add (mul D {P}) (outer k v))"), vec!["(readv v S)", "(readv v (prev s0 S))"]),
     ]

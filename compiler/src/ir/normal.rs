@@ -111,6 +111,10 @@ fn leaf(term: &RecExpr<Term>, id: Id, known: &mut Known) -> Option<Leaf> {
     match &term[id] {
         Term::Leaf(leaf) => Some(leaf.clone()),
         Term::Mul([a, b]) => leaf(term, *a, known)?.times(&leaf(term, *b, known)?),
+        Term::Dot([a, b]) => {
+            let (a, b) = (leaf(term, *a, known)?, leaf(term, *b, known)?);
+            Some(known.define(Definition::Dot(a, b), Feat::S))
+        }
         Term::Add(_) => {
             let mut terms = Vec::new();
             summands(term, id, known, &mut terms)?;

@@ -21,6 +21,16 @@ pub const TABLE: &str = "
     read-plus-value             | (add (raff ?w ?y ?X) ?z) => (raff ?w (add ?y ?z) ?X) | free z
     # z + (X' w + y) = X' w + (z + y)
     value-plus-read             | (add ?z (raff ?w ?y ?X)) => (raff ?w (add ?z ?y) ?X) | free z
+    # A' w for A + x (c .* z') with column gates c: X' (A' w) + B' w + (c (w' x)) .* X' z
+    read-of-gated-rank-one      | (read ?w (aff (oadd ?A (or1 ?c ?x ?z)) ?B ?X)) => (add (read ?w (aff ?A ?B ?X)) (mul (mul ?c (dot ?w ?x)) (raff ?z vz ?X))) | along-v c
+    # (p + c .* r) + y = (p + y) + c .* r
+    gated-read-plus-value       | (add (add ?p (mul ?c (raff ?w ?y ?X))) ?z) => (add (add ?p ?z) (mul ?c (raff ?w ?y ?X))) | along-v c, free z
+    # y + (p + c .* r) = (y + p) + c .* r
+    value-plus-gated-read       | (add ?z (add ?p (mul ?c (raff ?w ?y ?X)))) => (add (add ?z ?p) (mul ?c (raff ?w ?y ?X))) | along-v c, free z
+    # b .* (p + c .* r) = b .* p + (b .* c) .* r
+    scaled-gated-read           | (mul ?b (add ?p (mul ?c (raff ?w ?y ?X)))) => (add (mul ?b ?p) (mul (mul ?b ?c) (raff ?w ?y ?X))) | along-v c, free b
+    # u (p + c .* r)' = u p' + u (c .* r)'
+    write-of-gated-read         | (outer ?u (add ?p (mul ?c (raff ?w ?y ?X)))) => (add (outer ?u ?p) (outer ?u (mul ?c (raff ?w ?y ?X)))) | along-v c
     # u (X' w + y)' = (u w') X + u y'
     write-of-read-is-affine     | (outer ?u (raff ?w ?y ?X)) => (aff (or1 1 ?u ?w) (outer ?u ?y) ?X) |
     # u (c .* (X' w + y))' = u (c .* X' w)' + u (c .* y)'

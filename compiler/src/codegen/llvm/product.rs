@@ -295,13 +295,21 @@ pub(super) fn driver(kind: Kind, target: &Target) -> (String, Text) {
     (format!("define internal void @{}({PARAMS}) noinline #0", Routine::Driver(kind).name()), t)
 }
 
+/// Terms that are summed on their own before they join the total: long sums lose less to rounding.
+const RUN: i64 = 64;
+
 /// A tile as an internal function: `%m` rows and `%n` columns are left here, `%k` rows of b count.
 pub(super) fn tile(kind: Kind, tile: Tile) -> (String, Text) {
     let mut writer = Writer { t: Text::new(tile.lanes), tile, mask: None, a: Vec::new(), c: Vec::new() };
     writer.rows(kind);
     let start = writer.start();
-    let carried: Vec<(String, String)> = start.into_iter().map(|x| (writer.t.floats(), x)).collect();
-    let around = writer.t.open("0", "%k", 1, &carried);
+    let floats = writer.t.floats();
+    let zeros: Vec<(String, String)> = start.iter().map(|_| (floats.clone(), constant(0.0))).collect();
+    let carried: Vec<(String, String)> = start.into_iter().map(|x| (floats.clone(), x)).collect();
+    let runs = writer.t.open("0", "%k", RUN, &carried);
+    let end = writer.t.add(&runs.index, &RUN.to_string());
+    let end = writer.t.smaller(&end, "%k");
+    let around = writer.t.open(&runs.index, &end, 1, &zeros);
     let across = writer.t.mul(&around.index, "%ak");
     let row = writer.row_of_b(&around.index);
     let mut sums = around.carried.clone();
@@ -309,7 +317,14 @@ pub(super) fn tile(kind: Kind, tile: Tile) -> (String, Text) {
         writer.step(&mut sums, r, &across, &row);
     }
     writer.t.close(&around, &sums);
-    let mut sums = around.carried;
+    let totals: Vec<String> = runs
+        .carried
+        .iter()
+        .zip(&around.carried)
+        .map(|(total, sum)| writer.t.set(format_args!("fadd {floats} {total}, {sum}")))
+        .collect();
+    writer.t.close(&runs, &totals);
+    let mut sums = runs.carried;
     writer.diagonal(kind, &mut sums);
     writer.end(&sums);
     writer.t.run("ret void");
