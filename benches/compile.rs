@@ -5,7 +5,7 @@
 
 use std::{error::Error, time::Instant};
 
-use chunkwise_compiler::{Form, bind::bind_dims, codegen::llvm, form, kernel};
+use chunkwise_compiler::{Form, Tiles, bind::bind_dims, codegen::llvm, form, kernel};
 use chunkwise_dsl::source::Source;
 use chunkwise_runtime::cpu::{self, Loaded};
 
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         marks.push(Instant::now());
         let dims = [("B", 1), ("T", 64), ("H", 1), ("K", 128), ("V", 128)].map(|(name, n)| (name.to_string(), n));
         let sizes = bind_dims(variant, &dims).map_err(|errors| format!("{errors:?}"))?;
-        let module = kernel::lower::form::lower(variant, &sizes, &plan)?;
+        let module = kernel::lower::form::lower(variant, &sizes, &plan, Tiles::Whole)?;
         marks.push(Instant::now());
         let code = llvm::emit(&module, &target)?;
         marks.push(Instant::now());

@@ -34,6 +34,15 @@ impl Form {
     }
 }
 
+/// How the columns of states are shared among work items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tiles {
+    /// A work item takes all columns of a batch element.
+    Whole,
+    /// It takes a tile of them, as long as the run says.
+    Split,
+}
+
 /// What a state's transition is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateReport {
@@ -85,17 +94,18 @@ pub fn report(variant: &Variant) -> (Vec<StateReport>, Vec<FormReport>) {
 
 /// Kernels for one form. Sizes of batch axes and of the token axis are run-time parameters of the module, and so is the
 /// chunk length; all other axes are constants from `sizes`.
-pub fn compile(variant: &Variant, sizes: &Sizes, form: Form) -> Result<Module, Unsupported> {
+/// With `Tiles::Split` work items take a part of the states' columns each, where nothing mixes columns.
+pub fn compile(variant: &Variant, sizes: &Sizes, form: Form, tiles: Tiles) -> Result<Module, Unsupported> {
     if variant.states.is_empty() {
         return Err(stateless(variant, form));
     }
     match form {
         Form::Recurrent => match planned(variant, form) {
-            Ok(plan) if !keeps_a_window(variant) => kernel::lower::form::lower(variant, sizes, &plan),
+            Ok(plan) if !keeps_a_window(variant) => kernel::lower::form::lower(variant, sizes, &plan, tiles),
             // Any update steps token by token as it is written, affine or not.
-            _ => kernel::lower::recurrent::raw(variant, sizes),
+            _ => kernel::lower::recurrent::raw(variant, sizes, tiles),
         },
-        Form::Chunked | Form::Parallel => kernel::lower::form::lower(variant, sizes, &planned(variant, form)?),
+        Form::Chunked | Form::Parallel => kernel::lower::form::lower(variant, sizes, &planned(variant, form)?, tiles),
     }
 }
 

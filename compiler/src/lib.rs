@@ -14,5 +14,5 @@ pub mod stage;
 pub mod unsupported;
 
 pub use explain::{Explanation, explain};
-pub use form::{Form, FormReport, StateReport, compile, report};
+pub use form::{Form, FormReport, StateReport, Tiles, compile, report};
 pub use unsupported::Unsupported;

@@ -58,6 +58,7 @@ mod llvm {
             let launch = Launch {
                 sizes: &empty,
                 chunk: 1,
+                tiles: 1,
                 inputs: [("x", Input::F32(&data[..sizes[0] as usize])), ("y", Input::F32(&data[..sizes[1] as usize]))]
                     .into(),
                 states_in: BTreeMap::new(),

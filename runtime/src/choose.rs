@@ -1,7 +1,7 @@
 //! `auto`: which back end, form and chunk length a run takes, and why. The choice always works: where nothing compiles,
 //! it is the reference.
 
-use chunkwise_compiler::{Form, bind::Sizes, kernel, report};
+use chunkwise_compiler::{Form, Tiles, bind::Sizes, kernel, report};
 use chunkwise_dsl::typed::Variant;
 
 use crate::{
@@ -154,7 +154,7 @@ fn priced(variant: &Variant, sizes: &Sizes, wish: Wish, tokens: usize) -> Vec<Ca
         if form == Form::Parallel && wish.form.is_none() && tokens > ONE_CHUNK {
             continue;
         }
-        let Ok(module) = chunkwise_compiler::compile(variant, sizes, form) else { continue };
+        let Ok(module) = chunkwise_compiler::compile(variant, sizes, form, Tiles::Whole) else { continue };
         let chunks = match (form, wish.chunk) {
             (Form::Chunked, None) => CHUNKS.to_vec(),
             (_, chunk) => vec![chunk.unwrap_or(CHUNK)],

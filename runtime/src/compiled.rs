@@ -11,7 +11,7 @@ mod present {
     use std::{collections::BTreeMap, time::Instant};
 
     use chunkwise_compiler::{
-        bind::{carries_state, output_shape, state_shape},
+        bind::{batch_axes, carries_state, output_shape, state_shape},
         codegen::llvm,
         kernel::Module,
     };
@@ -56,6 +56,7 @@ mod present {
                 .iter()
                 .map(|state| (state.name.clone(), Tensor::zeros(state_shape(variant, state, sizes))))
                 .collect();
+            let items: usize = batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
             let sizes: BTreeMap<String, i64> = variant
                 .axes
                 .iter()
@@ -65,6 +66,7 @@ mod present {
             let launch = Launch {
                 sizes: &sizes,
                 chunk: chunk as i64,
+                tiles: threads.div_ceil(items.max(1)) as i64,
                 inputs: inputs.iter().map(|(name, tensor)| (name.as_str(), input(tensor))).collect(),
                 states_in: floats(&start),
                 outputs: floats_mut(&mut outputs),

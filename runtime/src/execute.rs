@@ -4,14 +4,14 @@
 use std::{collections::HashMap, time::Duration, time::Instant};
 
 use chunkwise_compiler::{
-    Form, Unsupported,
+    Form, Tiles, Unsupported,
     bind::{Sizes, carries_state},
     reference,
 };
 use chunkwise_dsl::typed::Variant;
 
 use crate::{
-    backend::{Backend, Unusable},
+    backend::{Backend, Unusable, cores},
     compiled::Compiled,
     inputs::arrays,
     tensor::{Tensor, Tensors},
@@ -98,6 +98,8 @@ struct Key {
     args: Vec<(String, u64)>,
     backend: Backend,
     form: Form,
+    /// Too few batch elements for all cores: value tiles are wanted.
+    tiled: bool,
     /// Of every axis that is a constant of the kernel.
     constants: Vec<usize>,
 }
@@ -106,7 +108,9 @@ impl Key {
     fn new(variant: &Variant, sizes: &Sizes, (backend, form): (Backend, Form)) -> Self {
         let args = variant.args.iter().map(|(name, value)| (name.clone(), value.to_bits())).collect();
         let constants = constant_axes(variant).map(|axis| sizes.get(axis).unwrap_or(0)).collect();
-        Self { variant: variant.name.clone(), args, backend, form, constants }
+        let batch = chunkwise_compiler::bind::batch_axes(variant);
+        let items: usize = batch.iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
+        Self { variant: variant.name.clone(), args, backend, form, tiled: items < cores(), constants }
     }
 }
 
@@ -146,8 +150,9 @@ impl Engine {
 
     fn compiled(&mut self, variant: &Variant, sizes: &Sizes, target: (Backend, Form)) -> Result<&Compiled, Failure> {
         let key = Key::new(variant, sizes, target);
+        let tiles = if key.tiled { Tiles::Split } else { Tiles::Whole };
         let entry = self.compiled.entry(key).or_insert_with(|| {
-            let module = chunkwise_compiler::compile(variant, sizes, target.1)?;
+            let module = chunkwise_compiler::compile(variant, sizes, target.1, tiles)?;
             Compiled::new(&module)
         });
         entry.as_ref().map_err(Failure::clone)

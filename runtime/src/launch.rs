@@ -35,6 +35,8 @@ pub struct Launch<'a> {
     pub sizes: &'a BTreeMap<String, i64>,
     /// Tokens in a chunk.
     pub chunk: i64,
+    /// Value tiles wanted, where the module can take them.
+    pub tiles: i64,
     pub inputs: BTreeMap<&'a str, Input<'a>>,
     pub states_in: BTreeMap<&'a str, &'a [f32]>,
     pub outputs: BTreeMap<&'a str, &'a mut [f32]>,
@@ -92,6 +94,12 @@ pub(crate) fn fit(module: &Module, launch: &Launch<'_>) -> Result<Fit, RunError>
     let value = |role: &ParamRole| match role {
         ParamRole::Size(axis) => launch.sizes.get(axis).copied().ok_or_else(|| RunError::MissingSize(axis.clone())),
         ParamRole::Chunk => Ok(launch.chunk),
+        ParamRole::Tile(axis) => {
+            let size = launch.sizes.get(axis).copied().ok_or_else(|| RunError::MissingSize(axis.clone()))?;
+            // The most tiles of one length, but no more than were asked for.
+            let tiles = (1..=launch.tiles.clamp(1, size.max(1))).rev().find(|n| size % n == 0).unwrap_or(1);
+            Ok((size / tiles).max(1))
+        }
         ParamRole::Grid => Ok(0),
     };
     let params = module.params.iter().map(|param| value(&param.role)).collect::<Result<Vec<_>, _>>()?;

@@ -45,6 +45,7 @@ fn agree(function: Function, constant: Option<f64>, args: [&[f32]; 3], relative:
         let launch = Launch {
             sizes: &sizes,
             chunk: 1,
+            tiles: 1,
             inputs: ["x", "y", "w"].into_iter().zip(args.map(Input::F32)).collect(),
             states_in: BTreeMap::new(),
             outputs: [("z", &mut z[..])].into(),

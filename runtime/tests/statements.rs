@@ -98,6 +98,7 @@ impl Case {
         Launch {
             sizes: &self.sizes,
             chunk: 1,
+            tiles: 1,
             inputs: [("x", Input::F32(&self.data[0])), ("y", Input::F32(&self.data[1]))].into(),
             states_in: BTreeMap::new(),
             outputs: [("z", out)].into(),
@@ -433,6 +434,7 @@ fn kernels_share_buffers_states_pass_and_integers_convert() {
         Launch {
             sizes: &case.sizes,
             chunk: 1,
+            tiles: 1,
             inputs: [("x", Input::I32(integers))].into(),
             states_in: [("y", &case.data[1][..])].into(),
             outputs: BTreeMap::new(),

@@ -11,6 +11,7 @@ pub fn flops(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> 
     let value = |param: &Param| match &param.role {
         ParamRole::Size(axis) => size_of(axis) as i64,
         ParamRole::Chunk => chunk as i64,
+        ParamRole::Tile(axis) => size_of(axis) as i64,
         ParamRole::Grid => 0,
     };
     let params: Vec<i64> = module.params.iter().map(value).collect();
@@ -23,6 +24,7 @@ pub fn nanoseconds(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usiz
     let value = |param: &Param| match &param.role {
         ParamRole::Size(axis) => size_of(axis) as i64,
         ParamRole::Chunk => chunk as i64,
+        ParamRole::Tile(axis) => size_of(axis) as i64,
         ParamRole::Grid => 0,
     };
     let params: Vec<i64> = module.params.iter().map(value).collect();

@@ -74,6 +74,8 @@ pub enum ParamRole {
     Size(String),
     /// Tokens in a chunk.
     Chunk,
+    /// How much of the axis of this name a work item takes: a divisor of its size.
+    Tile(String),
     /// Where the work item stands on a grid axis.
     Grid,
 }

@@ -14,6 +14,7 @@ impl Display for Module {
             let role = match &param.role {
                 ParamRole::Size(axis) => format!("size {axis}"),
                 ParamRole::Chunk => "chunk".to_owned(),
+                ParamRole::Tile(axis) => format!("tile of {axis}"),
                 ParamRole::Grid => "grid".to_owned(),
             };
             writeln!(f, "param {}: {role}", param.name)?;

@@ -15,6 +15,7 @@
 mod print;
 #[cfg(test)]
 mod tests;
+pub mod tiles;
 
 use std::collections::HashMap;
 

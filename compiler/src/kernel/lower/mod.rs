@@ -27,8 +27,9 @@ use std::collections::HashMap;
 use chunkwise_dsl::shape::{AxisId, Factor, Size};
 use chunkwise_dsl::typed::{AxisKind, ExprId, ExprKind, IndexId, LetId, Output, StateId, Stmt as Source, Ty, Variant};
 
-use crate::Unsupported;
 use crate::bind::Sizes;
+use crate::plan::tiles;
+use crate::{Tiles, Unsupported};
 
 use super::{Buffer, BufferId, BufferRole, Elem, Int, Kernel, Module, Param, ParamId, ParamRole, Stmt, VarId};
 use arena::{Arena, refusal};
@@ -61,6 +62,21 @@ struct Scope {
     bound: HashMap<ExprId, ()>,
 }
 
+/// An axis of which a work item takes the part from `place * length` on.
+#[derive(Debug, Clone, Copy)]
+struct TileAxis {
+    axis: AxisId,
+    length: ParamId,
+    place: ParamId,
+}
+
+/// A dim of memory: the work item's part, the whole, and where the part begins.
+struct Stretch {
+    part: Int,
+    whole: Int,
+    first: Int,
+}
+
 /// A module under construction for one variant at given sizes.
 pub struct Lowering<'a> {
     variant: &'a Variant,
@@ -71,13 +87,15 @@ pub struct Lowering<'a> {
     arena: Arena<'a>,
     /// Where the work item stands on each batch axis.
     grid: Vec<(AxisId, ParamId)>,
+    /// The axis that work items take a tile of.
+    tile: Option<TileAxis>,
     anchors: HashMap<ExprId, usize>,
     costs: HashMap<ExprId, usize>,
 }
 
 impl<'a> Lowering<'a> {
     /// A lowering in its outermost scope: once per work item.
-    pub fn new(variant: &'a Variant, sizes: &'a Sizes) -> Self {
+    pub fn new(variant: &'a Variant, sizes: &'a Sizes, tiles: Tiles) -> Self {
         let module =
             Module { name: variant.name.clone(), params: Vec::new(), buffers: Vec::new(), kernels: Vec::new() };
         let mut lowering = Self {
@@ -88,6 +106,7 @@ impl<'a> Lowering<'a> {
             scopes: vec![Scope::default()],
             arena: Arena::new(variant),
             grid: Vec::new(),
+            tile: None,
             anchors: HashMap::new(),
             costs: HashMap::new(),
         };
@@ -96,6 +115,12 @@ impl<'a> Lowering<'a> {
                 let param = lowering.param(&axis.name, ParamRole::Grid);
                 lowering.grid.push((AxisId(place as u32), param));
             }
+        }
+        if let Some(axis) = tiles::axis(variant).filter(|_| tiles == Tiles::Split) {
+            let name = variant.axis_name(axis);
+            let length = lowering.param(&name, ParamRole::Tile(name.clone()));
+            let place = lowering.param(&name, ParamRole::Grid);
+            lowering.tile = Some(TileAxis { axis, length, place });
         }
         lowering.count_uses();
         lowering
@@ -294,7 +319,27 @@ impl<'a> Lowering<'a> {
         sum
     }
 
+    /// The part of an axis that the work item takes.
     fn size_of(&mut self, axis: AxisId) -> Int {
+        match self.tile {
+            Some(tile) if tile.axis == axis => Int::Param(tile.length),
+            _ => self.whole_of(axis),
+        }
+    }
+
+    /// A dim of a tensor, an output or a state: its part, its whole, and where the part begins.
+    fn stretch(&mut self, size: &Size) -> Stretch {
+        let part = self.size(size);
+        match self.tile {
+            Some(tile) if size.as_axis() == Some(tile.axis) => {
+                let whole = self.whole_of(tile.axis);
+                Stretch { first: Int::Param(tile.place) * part.clone(), part, whole }
+            }
+            _ => Stretch { first: Int::from(0i64), whole: part.clone(), part },
+        }
+    }
+
+    fn whole_of(&mut self, axis: AxisId) -> Int {
         let declared = &self.variant.axes[axis.0 as usize];
         if self.at_run_time(axis) {
             return Int::Param(self.param(&declared.name.clone(), ParamRole::Size(declared.name.clone())));

@@ -4,17 +4,39 @@ use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::typed::{BatchDim, Dtype, ExprId, IndexId, Output, OutputDim, StateId, TensorId};
 
 use crate::bind::output_dims;
-use crate::kernel::{BufferId, BufferRole, Elem, GridAxis, Int};
+use crate::kernel::{BufferId, BufferRole, Elem, GridAxis, Int, Stmt};
 
 use super::arena::refusal;
 use super::tile::{Tile, TileDim};
-use super::{Lowering, Result};
+use super::{Lowering, Result, Stretch};
 
 impl Lowering<'_> {
     /// A grid axis for every batch axis, in the order of `axes`.
     pub fn grid(&mut self) -> Vec<GridAxis> {
         let grid = self.grid.clone();
-        grid.into_iter().map(|(axis, param)| GridAxis { param, extent: self.size_of(axis) }).collect()
+        let mut axes: Vec<GridAxis> =
+            grid.into_iter().map(|(axis, param)| GridAxis { param, extent: self.size_of(axis) }).collect();
+        if let Some(tile) = self.tile {
+            let extent = self.whole_of(tile.axis).floor_div(tile.length);
+            axes.push(GridAxis { param: tile.place, extent });
+        }
+        axes
+    }
+
+    /// Pushes what `write` pushes; by the first tile alone where tiles would all write the same.
+    pub(super) fn push_once(&mut self, state: StateId, write: impl FnOnce(&mut Self)) {
+        let Some(tile) = self.tile else { return write(self) };
+        let along = self.variant.states[state.index()].dims.iter().any(|size| size.as_axis() == Some(tile.axis));
+        if along {
+            return write(self);
+        }
+        let before = self.take();
+        write(self);
+        let then = self.take();
+        for stmt in before {
+            self.push(stmt);
+        }
+        self.push(Stmt::If { left: Int::Param(tile.place), right: Int::from(1i64), then, otherwise: Vec::new() });
     }
 
     /// The work item's place on a batch axis.
@@ -30,13 +52,17 @@ impl Lowering<'_> {
         let mut offset = Int::from(0i64);
         let mut dims = Vec::new();
         for dim in tensor.dims.iter().rev() {
-            let mut extent = self.size(&dim.size);
+            let Stretch { mut part, whole: mut extent, first } = self.stretch(&dim.size);
             if dim.size.terms().any(|(_, n)| n < 0) {
                 // `[T-1]` without tokens is empty.
                 extent = extent.max(0i64);
+                part = extent.clone();
             }
             match &dim.batch {
-                None => dims.push(TileDim { extent: extent.clone(), stride: stride.clone() }),
+                None => {
+                    offset = offset + first * stride.clone();
+                    dims.push(TileDim { extent: part, stride: stride.clone() });
+                }
                 Some(BatchDim::Index(axis)) => offset = offset + self.place_on(*axis) * stride.clone(),
                 Some(BatchDim::Group { of, ratio }) => {
                     let ratio = self.size(ratio);
@@ -71,17 +97,23 @@ impl Lowering<'_> {
     }
 
     fn state_tile(&mut self, state: StateId, role: BufferRole) -> Tile {
-        let extents = self.state_extents(state);
-        let own = extents.iter().fold(Int::from(1i64), |product, n| product * n.clone());
-        let mut stride = own;
+        let mut stride = Int::from(1i64);
         let mut offset = Int::from(0i64);
+        let mut own = Vec::new();
+        for size in self.variant.states[state.index()].dims.clone().iter().rev() {
+            let Stretch { part, whole, first } = self.stretch(size);
+            offset = offset + first * stride.clone();
+            own.push(TileDim { extent: part, stride: stride.clone() });
+            stride = stride * whole;
+        }
+        own.reverse();
         for (axis, param) in self.grid.clone().into_iter().rev() {
             offset = offset + Int::Param(param) * stride.clone();
             stride = stride * self.size_of(axis);
         }
         let name = self.variant.states[state.index()].name.clone();
         let buffer: BufferId = self.buffer(&name, role, Elem::F32, stride);
-        Tile { row: Int::from(0i64), ..Tile::dense(buffer, offset, &extents) }
+        Tile { buffer, offset, row: Int::from(0i64), dims: own }
     }
 
     /// The output's value as a node, at the token if it has one, and its subscripts beside the token.
@@ -141,7 +173,9 @@ impl Lowering<'_> {
                 }
                 OutputDim::Own(place) => {
                     strides[*place] = stride.clone();
-                    self.size(&own[*place])
+                    let Stretch { whole, first, .. } = self.stretch(&own[*place]);
+                    offset = offset + first * stride.clone();
+                    whole
                 }
             };
             stride = stride * extent;

@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::typed::{ExprId, ExprKind, LocalKind, OrderKind, Output, StateId, Stmt as Source, Update, Variant};
 
-use crate::Unsupported;
 use crate::bind::Sizes;
 use crate::kernel::{Int, Kernel, Map, Module, Stmt, Value, VarId};
+use crate::{Tiles, Unsupported};
 
 use super::arena::REFERENCE;
 use super::tile::{At, Frame, Tile};
@@ -36,9 +36,9 @@ struct Kept {
 }
 
 /// The recurrent form of any variant with states under one forward order.
-pub fn raw(variant: &Variant, sizes: &Sizes) -> Result<Module> {
+pub fn raw(variant: &Variant, sizes: &Sizes, tiles: Tiles) -> Result<Module> {
     let locality = locality(variant)?;
-    let mut lowering = Lowering::new(variant, sizes);
+    let mut lowering = Lowering::new(variant, sizes, tiles);
     let tokens = lowering.tokens();
     let chunk = lowering.chunk();
     let mut memory: Vec<Memory> = (0..variant.states.len()).map(|n| start(&mut lowering, StateId(n as u32))).collect();
@@ -89,7 +89,7 @@ pub fn raw(variant: &Variant, sizes: &Sizes) -> Result<Module> {
     }
     for memory in &memory {
         let out = lowering.state_out_tile(memory.state);
-        copy(&mut lowering, &memory.old, &out);
+        lowering.push_once(memory.state, |lowering| copy(lowering, &memory.old, &out));
     }
     let grid = lowering.grid();
     let body = lowering.close();

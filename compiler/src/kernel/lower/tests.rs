@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chunkwise_dsl::source::Source;
 use chunkwise_dsl::typed::Variant;
 
+use crate::Tiles;
 use crate::bind::{Sizes, bind_dims, carries_state, state_shape, tensor_shape};
 use crate::kernel::{BufferRole, Module, ParamRole, check, interp};
 use crate::reference::{self, Array, Results};
@@ -43,6 +44,7 @@ fn param(variant: &Variant, sizes: &Sizes, module: &Module, chunk: usize) -> Vec
     let of = |role: &ParamRole| match role {
         ParamRole::Size(name) => size(name),
         ParamRole::Chunk => chunk as i64,
+        ParamRole::Tile(name) => size(name),
         ParamRole::Grid => 0,
     };
     module.params.iter().map(|param| of(&param.role)).collect()
@@ -92,7 +94,7 @@ fn agree_at(variant: &Variant, dims: &[(&str, usize)], chunk: usize) {
     }
     let given = if carried { initial.clone() } else { BTreeMap::new() };
     let Results { outputs, states } = reference::run(variant, &sizes, &inputs, &given).unwrap();
-    let module = raw(variant, &sizes).unwrap_or_else(|e| panic!("{e}"));
+    let module = raw(variant, &sizes, Tiles::Whole).unwrap_or_else(|e| panic!("{e}"));
     let got = run(variant, &sizes, &module, chunk, (&inputs, &initial));
     for (name, wanted) in outputs.iter().chain(&states) {
         let most = wanted.data.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
@@ -277,7 +279,7 @@ fn every_example_with_one_causal_order() {
             .collect();
         let owned: Vec<(String, usize)> = known.iter().map(|(name, n)| (name.to_string(), *n)).collect();
         let Ok(sizes) = bind_dims(&variant, &owned) else { continue };
-        match raw(&variant, &sizes) {
+        match raw(&variant, &sizes, Tiles::Whole) {
             Ok(_) => {
                 tried += 1;
                 agree_at(&variant, &known, 2);
@@ -321,7 +323,7 @@ fn what_is_not_lowered_is_refused_by_name() {
     ] {
         let variant = variant(&format!("variant f {{ {tensors} {body} }}"));
         let dims: Vec<(String, usize)> = ["B", "T", "H", "K"].iter().map(|name| (name.to_string(), 2)).collect();
-        let refused = raw(&variant, &bind_dims(&variant, &dims).unwrap()).unwrap_err();
+        let refused = raw(&variant, &bind_dims(&variant, &dims).unwrap(), Tiles::Whole).unwrap_err();
         assert!(refused.operation.contains(named), "{refused}");
         assert!(refused.span.is_some() && refused.way_out.contains("--backend reference"), "{refused}");
     }

@@ -24,7 +24,7 @@ use chunkwise_dsl::typed::{LocalKind, OrderKind, StateId, Variant};
 use petgraph::graph::NodeIndex;
 
 use crate::{
-    Form, Unsupported,
+    Form, Tiles, Unsupported,
     bind::Sizes,
     ir::Term,
     kernel::{Access, BufferId, Int, Kernel, Map, Module, Product, Stmt, Triangle, Value, VarId},
@@ -70,9 +70,9 @@ struct Emission<'l, 'a> {
 type NodeKey = (NodeIndex, usize);
 
 /// The kernels of a chunked or parallel plan.
-pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan) -> Result<Module> {
+pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan, tiles: Tiles) -> Result<Module> {
     refuse_order(variant)?;
-    let mut lowering = Lowering::new(variant, sizes);
+    let mut lowering = Lowering::new(variant, sizes, tiles);
     let (tokens, chunk) = (lowering.tokens(), lowering.chunk());
     let memory = plan
         .states

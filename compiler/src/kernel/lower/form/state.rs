@@ -26,7 +26,7 @@ pub(super) fn start(lowering: &mut Lowering, state: StateId, transposed: bool) -
 /// The memory as the final value.
 pub(super) fn finish(lowering: &mut Lowering, state: StateId, transposed: bool, memory: &Tile) {
     let out = placed(lowering.state_out_tile(state), transposed);
-    copy(lowering, memory, &out);
+    lowering.push_once(state, |lowering| copy(lowering, memory, &out));
 }
 
 /// A state of the program as the K x V matrix of its derivation.
