@@ -217,7 +217,8 @@ fn count(variant: &Variant, sizes: &Sizes, plan: Plan, tokens: usize) -> u64 {
         let place = variant.axes.iter().position(|axis| axis.name == name);
         place.and_then(|place| sizes.get(chunkwise_dsl::shape::AxisId(place as u32))).unwrap_or(0)
     };
-    chunkwise_compiler::compile(variant, sizes, form, Tiles::Whole).map_or(0, |module| flops(&module, &size_of, chunk))
+    chunkwise_compiler::compile(variant, sizes, form, chunkwise_compiler::Tiles::Whole)
+        .map_or(0, |module| flops(&module, &size_of, chunk))
 }
 
 fn effective_chunk(plan: Plan, tokens: usize) -> usize {

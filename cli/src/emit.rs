@@ -77,7 +77,8 @@ fn of_variant(
     if backend == Backend::Reference {
         return Err(Failure::wrong("the reference interprets the typed program and has no code: see --stage typed"));
     }
-    let module = chunkwise_compiler::compile(variant, &sizes, form, Tiles::Whole).map_err(unsupported)?;
+    let module =
+        chunkwise_compiler::compile(variant, &sizes, form, chunkwise_compiler::Tiles::Whole).map_err(unsupported)?;
     code(stage, &module)
 }
 
