@@ -13,6 +13,16 @@ pub struct Ident {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct File {
     pub items: Vec<Item>,
+    /// What of a broken source is no part of `items`, in the order of the text.
+    pub broken: Vec<Broken>,
+}
+
+/// A statement, or the head of an item, with a syntax error. What its words would have meant is not known, so that
+/// what is wrong with them elsewhere may come from here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Broken {
+    pub words: Vec<Ident>,
+    pub span: Span,
 }
 
 #[derive(Debug, Clone, PartialEq)]

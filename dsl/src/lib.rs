@@ -21,8 +21,17 @@ use source::Source;
 /// Text to checked program. `args` are the values given for variants' parameters (`--arg W=128`).
 ///
 /// # Errors
-/// Every syntax error of the text; if there is none, every other mistake.
+/// Every mistake in the text, in its order: of the syntax, and of what the rest says.
 pub fn compile(source: &Source, args: &[(String, f64)]) -> Result<typed::Program, Vec<Diagnostic>> {
-    let file = parse::parse(source)?;
-    check::check(&file, source, args)
+    let (file, mut errors) = parse::parse_partial(source);
+    if file.items.is_empty() && !errors.is_empty() {
+        return Err(errors);
+    }
+    match check::check(&file, source, args) {
+        Ok(program) if errors.is_empty() => return Ok(program),
+        Ok(_) => {}
+        Err(found) => errors.extend(found),
+    }
+    errors.sort_by_key(|error| error.labels.first().map_or(0, |label| label.span.start));
+    Err(errors)
 }

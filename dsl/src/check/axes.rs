@@ -199,7 +199,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// `Y*X` or `L + Y*X` as a grid.
+    /// `Y*X` or `L + Y*X` as a grid. In a longer sum the first product is, and what follows are tokens after it.
     fn grid_of(&mut self, value: &'a ast::Expr) -> Option<Grid> {
         let scope = Scope::default();
         match &value.kind {
@@ -208,6 +208,11 @@ impl<'a> Checker<'a> {
                 Some(Grid { offset: Size::constant(0), rows, cols })
             }
             ExprKind::Binary { op: BinaryOp::Add, left, right } => {
+                // A multiple, `2*L + Y*X`, is no grid.
+                let whole = |grid: &Grid| grid.rows.as_constant().is_some() == grid.cols.as_constant().is_some();
+                if let Some(grid) = self.grid_of(left).filter(whole) {
+                    return Some(grid);
+                }
                 let grid = self.grid_of(right)?;
                 let offset = self.size(left, &scope)?.add(&grid.offset);
                 Some(Grid { offset, ..grid })
@@ -265,6 +270,7 @@ impl<'a> Checker<'a> {
                 size.or_else(|| self.no_size(span))
             }
             Some(_) => self.no_size(span),
+            None if self.unsaid.contains(name) => None,
             None => {
                 let error = Diagnostic::new("undeclared-name", format!("`{name}` is no axis declared above"))
                     .label(span, "not known here");

@@ -82,6 +82,9 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn unknown_call(&mut self, name: &Ident, scope: &Scope<'a>) -> Checked {
+        if self.unsaid.contains(&name.name) {
+            return None;
+        }
         let is_variant = self
             .file
             .items

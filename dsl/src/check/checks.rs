@@ -52,7 +52,8 @@ impl<'a> Checker<'a> {
 
     fn check_dims(&mut self, item: &'a Named) {
         for (name, value) in self.named_arguments(&item.args, "dims(K = 32)") {
-            if !matches!(self.names.get(&name.name).map(|named| named.binding), Some(Binding::Axis(_))) {
+            let known = matches!(self.names.get(&name.name).map(|named| named.binding), Some(Binding::Axis(_)));
+            if !known && !self.unsaid.contains(&name.name) {
                 let axes = self.variant.axes.iter().map(|axis| axis.name.as_str());
                 let help = match nearest(&name.name, axes) {
                     Some(near) => format!("did you mean `{near}`?"),
@@ -126,7 +127,7 @@ impl<'a> Checker<'a> {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "`draw` says how inputs and params are drawn".to_string(),
                 };
-                if !poisoned {
+                if !poisoned && !self.unsaid.contains(&name.name) {
                     let message = format!("`{}` is no input or param", name.name);
                     self.fail::<()>("undeclared-name", message, name.span, "not known", &help);
                 }

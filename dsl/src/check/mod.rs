@@ -8,6 +8,7 @@
 mod arena;
 mod axes;
 mod bind;
+mod broken;
 mod call;
 mod checks;
 mod declare;
@@ -44,8 +45,11 @@ type Checked<T = ExprId> = Option<T>;
 /// # Errors
 /// Every mistake of the file, in file order.
 pub fn check(file: &ast::File, source: &Source, args: &[(String, f64)]) -> Result<typed::Program, Vec<Diagnostic>> {
-    let mut diagnostics = stack::check_items(file);
-    diagnostics.extend(unknown_args(file, args));
+    let mut diagnostics = broken::items(file);
+    // A parameter may stand in what does not parse.
+    if file.broken.is_empty() {
+        diagnostics.extend(unknown_args(file, args));
+    }
     let mut program = typed::Program { source: source.clone(), variants: Vec::new(), stacks: Vec::new() };
     for item in &file.items {
         match item {
@@ -116,6 +120,8 @@ struct Checker<'a> {
     update_counts: HashMap<String, usize>,
     /// Unqualified decays in force and those `on` a state.
     decays: Vec<law::DecayInForce>,
+    /// Words of what does not parse: what they mean is not known, so that none of them is undeclared.
+    unsaid: HashSet<String>,
     /// Statements after the one being checked.
     rest: &'a [ast::Stmt],
     has_read: bool,
@@ -148,6 +154,7 @@ impl<'a> Checker<'a> {
             states: HashMap::new(),
             update_counts: HashMap::new(),
             decays: Vec::new(),
+            unsaid: broken::words(file, variant),
             rest: &[],
             has_read: variant.body.iter().any(|stmt| matches!(stmt.kind, ast::StmtKind::Read { .. })),
             read: None,
@@ -161,7 +168,11 @@ impl<'a> Checker<'a> {
         self.parameters(variant, args);
         self.collect_batch(&variant.body);
         self.count_updates(&variant.body);
+        let mut broken = broken::within(self.file, variant).peekable();
         for (place, stmt) in variant.body.iter().enumerate() {
+            while let Some(before) = broken.next_if(|broken| broken.span.start < stmt.span.start) {
+                self.broken_statement(before);
+            }
             self.rest = &variant.body[place + 1..];
             self.statement(stmt);
         }
@@ -172,6 +183,7 @@ impl<'a> Checker<'a> {
                 self.check_statement(items);
             }
         }
+        self.leave_out_what_follows_from_broken(variant);
         self.variant.exprs = self.arena.take();
     }
 

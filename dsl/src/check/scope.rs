@@ -157,6 +157,9 @@ impl<'a> Checker<'a> {
 
     /// Reports a name that means nothing here.
     pub(super) fn undeclared<T>(&mut self, name: &str, span: Span, scope: &Scope<'a>) -> Checked<T> {
+        if self.unsaid.contains(name) {
+            return None;
+        }
         let mut error = Diagnostic::new("undeclared-name", format!("`{name}` is not declared above"));
         error = error.label(span, "not known here");
         let indexed = self.indices.contains_key(name) || matches!(name, "t" | "i" | "j" | "s");

@@ -44,6 +44,7 @@ impl<'a> Checker<'a> {
         match self.names.get(&name.name).map(|named| named.binding) {
             Some(Binding::State(id)) => Some(id),
             Some(Binding::Poison) => None,
+            None if self.unsaid.contains(&name.name) => None,
             Some(_) => {
                 let message = format!("`{}` is no state", name.name);
                 let help = format!("declare one above: `state {} : [K,V] = 0;`", name.name);
@@ -66,10 +67,11 @@ impl<'a> Checker<'a> {
     pub(super) fn state_after(&mut self, name: &str, id: StateId, span: Span) -> Checked<()> {
         let progress = self.states.get(&id).cloned().unwrap_or_default();
         let total = self.update_counts.get(name).copied().unwrap_or(0);
-        if progress.failed {
+        // A state without any update is an error of its own.
+        if progress.failed || total == 0 {
             return None;
         }
-        if progress.seen == total && total > 0 {
+        if progress.seen == total {
             return Some(());
         }
         let message = format!("`{name}[t]` is the state after its update, which does not stand above");

@@ -129,7 +129,7 @@ impl<'t> Builder<'t> {
 
     pub fn file(&mut self, pairs: Pairs<Rule>) -> File {
         let items = pairs.flat_map(Parts::of).map(|pair| self.item(pair)).collect();
-        File { items }
+        File { items, broken: Vec::new() }
     }
 
     fn item(&mut self, pair: Pair<Rule>) -> Item {

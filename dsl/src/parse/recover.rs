@@ -9,7 +9,7 @@ use super::build::{Builder, Parts};
 use super::explain::{self, Piece};
 use super::scan::{Token, TokenKind};
 use super::{Grammar, Rule};
-use crate::ast::{Expr, ExprKind, File, Item, Layer, Stack, Stmt, Variant};
+use crate::ast::{Broken, Expr, ExprKind, File, Ident, Item, Layer, Stack, Stmt, Variant};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
@@ -24,7 +24,7 @@ pub(super) const ITEMS: [&str; 3] = ["variant", "fn", "stack"];
 
 /// The sound parts of a source that does not parse, and all its errors in the order of the text.
 pub(super) fn recover(text: &str, tokens: &[Token], error: &Error<Rule>) -> (File, Vec<Diagnostic>) {
-    let mut recovery = Recovery { text, tokens, at: 0, errors: Vec::new() };
+    let mut recovery = Recovery { text, tokens, at: 0, errors: Vec::new(), broken: Vec::new() };
     let mut file = File::default();
     while recovery.at < tokens.len() {
         let before = recovery.at;
@@ -32,6 +32,7 @@ pub(super) fn recover(text: &str, tokens: &[Token], error: &Error<Rule>) -> (Fil
         debug_assert!(recovery.at > before, "every item takes a token");
         recovery.at = recovery.at.max(before + 1);
     }
+    file.broken = recovery.broken;
     let mut errors = recovery.errors;
     if errors.is_empty() {
         // Every piece is sound and the whole is not: say what the grammar says.
@@ -55,6 +56,7 @@ struct Recovery<'t> {
     /// The next token.
     at: usize,
     errors: Vec<Diagnostic>,
+    broken: Vec<Broken>,
 }
 
 impl<'t> Recovery<'t> {
@@ -107,8 +109,25 @@ impl<'t> Recovery<'t> {
         }
     }
 
+    /// Notes that the tokens from `start` to here came to nothing.
+    fn note_broken(&mut self, start: usize) {
+        let tokens = &self.tokens[start..self.at.max(start)];
+        let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else { return };
+        let name = |token: &Token| self.text[token.span.start..token.span.end].to_string();
+        let words = tokens.iter().filter(|token| token.kind == TokenKind::Word);
+        let words = words.map(|token| Ident { name: name(token), span: token.span }).collect();
+        self.broken.push(Broken { words, span: Span::new(first.span.start, last.span.end) });
+    }
+
     /// What is no item: its body is read for errors as if it were one.
     fn unknown_item(&mut self) -> Option<Item> {
+        let start = self.at;
+        let item = self.skip_item();
+        self.note_broken(start);
+        item
+    }
+
+    fn skip_item(&mut self) -> Option<Item> {
         let start = self.at;
         let (word, span) = (self.word(start), self.tokens[start].span);
         let statement = STATEMENTS.contains(&word);
@@ -268,6 +287,7 @@ impl<'t> Recovery<'t> {
         } else {
             self.errors.push(explain::unknown_statement(word, token, self.word(start + 1)));
         }
+        self.note_broken(start);
         None
     }
 
@@ -288,6 +308,20 @@ impl<'t> Recovery<'t> {
 
     /// Parses the tokens from `start` to here by `rule`, or says what is wrong with them.
     fn piece<T>(
+        &mut self,
+        rule: Rule,
+        start: usize,
+        terminated: bool,
+        build: fn(&mut Builder<'t>, Pair<'_, Rule>) -> T,
+    ) -> Option<T> {
+        let built = self.sound_piece(rule, start, terminated, build);
+        if built.is_none() {
+            self.note_broken(start);
+        }
+        built
+    }
+
+    fn sound_piece<T>(
         &mut self,
         rule: Rule,
         start: usize,

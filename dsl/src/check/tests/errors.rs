@@ -1,6 +1,8 @@
 //! A line per diagnostic: what is written, and the codes that come back.
 
 use super::{around, compile};
+use crate::parse::PROGRAMS;
+use crate::source::Source;
 
 /// Statements inside the usual variant, and the codes of their errors in the order of the text.
 const STATEMENTS: &[(&str, &[&str])] = &[
@@ -201,4 +203,37 @@ fn messages_say_both_shapes_and_the_mend() {
     let source = crate::source::Source::new("t", around("output o[t] = betta[t] * q[t];"));
     let errors = crate::compile(&source, &[]).expect_err("`betta` is not declared");
     assert_eq!(errors[0].help.as_deref(), Some("did you mean `beta`?"));
+}
+
+#[test]
+fn errors_of_the_syntax_hide_no_others() {
+    let text = around("let a = 1 +; output b[t] = nowhere[t]; output c[t] = q[t] * q[t]; output o[t] = a * q[t];");
+    assert_eq!(codes(&text), ["syntax", "undeclared-name", "vector-times-vector"]);
+    let items =
+        "fn f(x) = x +; variant g { axes T; input x : [T]; output o[t] = f(x[t]) + y[t]; } stack s { missing; }";
+    assert_eq!(codes(items), ["syntax", "undeclared-name"]);
+}
+
+#[test]
+fn nothing_follows_from_a_broken_statement() {
+    let mut followed = Vec::new();
+    for program in PROGRAMS.iter().filter(|program| codes(program).is_empty()) {
+        let ends = program.match_indices(';').map(|(at, _)| at);
+        let in_comment = |at: usize| program[..at].rsplit('\n').next().is_some_and(|line| line.contains('#'));
+        for at in ends.filter(|at| !in_comment(*at)) {
+            let broken = format!("{} ]{}", &program[..at], &program[at..]);
+            let found = codes(&broken);
+            if found.len() != 1 {
+                let line = broken[..at].rsplit('\n').next().unwrap_or_default();
+                followed.push(format!("{found:?} from {line}"));
+            }
+        }
+    }
+    assert!(followed.is_empty(), "{followed:#?}");
+}
+
+/// The codes of a whole file's errors.
+fn codes(text: &str) -> Vec<&'static str> {
+    let found = crate::compile(&Source::new("test.attn", text), &[]);
+    found.err().into_iter().flatten().map(|error| error.code).collect()
 }

@@ -168,3 +168,18 @@ fn windows_take_additive_updates_however_written() {
     assert!(windowed("update S[t] = g[t] * S[t-1] + k[t] * v[t]';").is_ok());
     assert!(windowed("update S[t] = S[t-1] - k[t] * (S[t-1]' * k[t])';").is_err());
 }
+
+#[test]
+fn the_grid_is_the_first_product_of_the_tokens_sum() {
+    let offset_and_rows = |tokens: &str| {
+        let text = format!("variant f {{ axes L, T = {tokens}; input x : [T]; output o[t] = t.y * x[t]; }}");
+        let found = variant(&text);
+        let grid = found.grid.clone().expect("the tokens lie on a grid");
+        let name = |axis| found.axis_name(axis);
+        (grid.offset.print(&name), grid.rows.print(&name))
+    };
+    assert_eq!(offset_and_rows("Y*X"), ("0".into(), "Y".into()));
+    assert_eq!(offset_and_rows("L + Y*X"), ("L".into(), "Y".into()));
+    assert_eq!(offset_and_rows("2*L + Y*X"), ("2*L".into(), "Y".into()));
+    assert_eq!(offset_and_rows("L + Y*X + (Y/2)*(X/2)"), ("L".into(), "Y".into()));
+}
