@@ -48,7 +48,8 @@ impl Emission<'_, '_> {
             Op::Term(Term::SolveColumns(_)) => of(2),
             Op::Term(Term::DecayToEnd(_) | Term::DecayFromStart(_) | Term::DecayFromStartBefore(_)) => Feat::K,
             Op::Term(
-                Term::TriRightProducts(_)
+                Term::ReadRight(_)
+                | Term::TriRightProducts(_)
                 | Term::TriRightProductsBefore(_)
                 | Term::ReadStartRight(_)
                 | Term::ReadStartRightBefore(_),
