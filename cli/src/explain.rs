@@ -29,7 +29,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let variant = program::load_one(&arguments.which, &arguments.shared)?;
     let form = arguments.shared.form()?.unwrap_or_else(|| chosen(&variant));
     if arguments.dot {
-        return Err(refused(no_graph(&variant)));
+        let plan = chunkwise_compiler::form::planned(&variant, form).map_err(refused)?;
+        return print::line(chunkwise_compiler::plan::dot(&variant, &plan).trim_end());
     }
     let told = chunkwise_compiler::explain(&variant, form, arguments.check).map_err(refused)?;
     print::line(&told.to_string())?;
@@ -48,12 +49,4 @@ fn chosen(variant: &Variant) -> Form {
 
 fn refused(refusal: Unsupported) -> Failure {
     Failure::from(execute::Failure::from(refusal))
-}
-
-fn no_graph(variant: &Variant) -> Unsupported {
-    Unsupported::new(
-        format!("the data-flow graph of `{}`", variant.name),
-        "no derivation is connected",
-        "see what `chunkwise check` says of its forms",
-    )
 }

@@ -7,16 +7,17 @@ use super::{Op, Plan};
 use crate::ir::Term;
 
 /// `digraph` text: one box a value, results and states set apart.
-pub fn dot(plan: &Plan) -> String {
+pub fn dot(variant: &Variant, plan: &Plan) -> String {
     let mut text =
         format!("digraph {} {{\n  rankdir = TB;\n  node [shape = box, fontname = monospace];\n", plan.form.name());
+    let name = |state: StateId| variant.states[state.index()].name.as_str();
     for index in plan.graph.node_indices() {
         let node = &plan.graph[index];
         let (label, style) = match &node.op {
             Op::Leaf(leaf, _) => (leaf.to_string(), "shape = ellipse"),
-            Op::Start(state) => (format!("state {} before", state.0), "shape = cylinder"),
-            Op::Next(state) => (format!("state {} after", state.0), "shape = cylinder"),
-            Op::Read(_) => ("read".to_string(), "style = bold"),
+            Op::Start(state) => (format!("{} before", name(*state)), "shape = cylinder"),
+            Op::Next(state) => (format!("{} after", name(*state)), "shape = cylinder"),
+            Op::Read(expr) => (chunkwise_dsl::print_typed::expr_text(variant, *expr), "style = bold"),
             Op::Output(name) => (name.clone(), "shape = doubleoctagon"),
             Op::Term(term) => (operator(term), "shape = box"),
         };
