@@ -16,6 +16,8 @@ mod products;
 mod state;
 mod steps;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 

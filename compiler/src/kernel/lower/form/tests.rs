@@ -1,0 +1,104 @@
+//! Every form of every transition class, run by the kernel interpreter in f64, against the reference: what differs here is
+//! algebra, not rounding.
+
+use crate::{Form, Tiles};
+
+use super::super::tests::{agree_at, variant};
+
+const DIMS: [(&str, usize); 4] = [("B", 1), ("H", 2), ("K", 3), ("V", 4)];
+
+/// `body` over q, k, w : [K], v, y : [V], a, b in (0, 1) scalar, d in (0, 1) by channel.
+fn agree(body: &str) {
+    let text = format!(
+        "variant f {{ axes B, T, H, K, V; \
+         input q, k, w, d0 : [B,T,H,K], v, y : [B,H,T,V], a0, b0 : [B,T,H]; \
+         let a[t] = sigmoid(2 * a0[t]); let b[t] = sigmoid(b0[t]); let d[t] = sigmoid(2 * d0[t]); {body} }}"
+    );
+    let variant = variant(&text);
+    for form in Form::ALL {
+        for (tokens, chunk) in [(0, 4), (1, 4), (9, 1), (9, 4), (21, 5), (40, 40)] {
+            let chunk = if form == Form::Parallel { tokens.max(1) } else { chunk };
+            for tiles in [Tiles::Whole, Tiles::Split] {
+                let dims: Vec<(&str, usize)> = DIMS.into_iter().chain([("T", tokens)]).collect();
+                agree_at(&variant, &dims, chunk, &|variant, sizes| crate::compile(variant, sizes, form, tiles));
+            }
+        }
+    }
+}
+
+const READ: &str = "output o[t] = S[t]' * q[t];";
+
+fn updates(updates: &str) {
+    agree(&format!("state S : [K,V] = 0; {updates} {READ}"));
+}
+
+#[test]
+fn decays_of_every_shape() {
+    updates("update S additive(k, v);");
+    updates("decay e[t] = a[t]; update S additive(k, v);");
+    updates("decay e[t] = d[t]; update S additive(k, v);");
+    updates("decay e = 0.5; update S gated(k, v);");
+    updates("decay e[t] = if a[t] < 0.5 then 0 else a[t]; update S additive(k, v);");
+}
+
+#[test]
+fn rank_one_beside_every_decay() {
+    updates("update S delta(k, v, b);");
+    updates("decay e[t] = a[t]; update S delta(k, v, b);");
+    updates("decay e[t] = d[t]; update S delta(k, v, b);");
+    updates("decay e[t] = a[t]; update S delta(k, v, y);");
+    updates("update S[t] = diag(d[t]) * S[t-1] + b[t] * k[t] * (w[t]' * S[t-1]) + q[t] * v[t]';");
+    updates("update S[t] = a[t] * S[t-1] + k[t] * (b[t] * (v[t] - a[t] * S[t-1]' * w[t]))';");
+}
+
+#[test]
+fn higher_ranks_and_products() {
+    updates("update S delta(k, v, b); update S delta(w, y, a);");
+    updates("decay e[t] = d[t]; update S delta(k, v, b); update S delta(w, y, a); update S delta(q, v, b);");
+    updates(
+        "update S[t] = (eye(K) - b[t] * k[t] * k[t]') * diag(d[t]) * (eye(K) - a[t] * w[t] * w[t]') * S[t-1] + k[t] * v[t]';",
+    );
+}
+
+#[test]
+fn transitions_from_the_right() {
+    updates("update S[t] = S[t-1] * (eye(V) - b[t] * y[t] * y[t]') + k[t] * v[t]';");
+    updates("update S[t] = S[t-1] * diag(sigmoid(y[t])) + k[t] * v[t]';");
+}
+
+#[test]
+fn reads_early_late_and_from_the_right() {
+    let state = "state S : [K,V] = 0; decay e[t] = d[t]; update S additive(k, v);";
+    agree(&format!("{state} output o[t] = (S[t-1] + (w[t] .* k[t]) * v[t]')' * q[t];"));
+    agree(&format!("{state} output o[t] = S[t] * y[t]; output p[t] = S[t-1] * v[t];"));
+    agree(&format!("{state} output o[t] = tanh(S[t]' * q[t]) / (1 + norm2(S[t-1]' * w[t]));"));
+    agree("state S : [K,V] = 0; update S delta(k, v, b); output o[t] = S[t] * y[t]; output p[t] = S[t-1]' * q[t];");
+}
+
+#[test]
+fn several_states() {
+    agree(
+        "state S : [K,V] = 0, z : [K] = 0, c : [] = 0; decay e[t] = a[t]; \
+         update S additive(k, v); update z additive(k); update c[t] = a[t] * c[t-1] + b[t]; \
+         output o[t] = S[t]' * q[t] / (2 + abs(z[t]' * q[t]) + c[t]);",
+    );
+    agree(
+        "state S : [K,V] = 0, R : [K,V] = 0; update S delta(k, v, b); \
+         update R[t] = diag(d[t]) * R[t-1] + w[t] * tanh(S[t]' * k[t])'; output o[t] = R[t]' * q[t];",
+    );
+    agree("state z : [K] = 0; decay e[t] = d[t]; update z gated(k); output o[t] = z[t] .* q[t];");
+}
+
+#[test]
+fn locality() {
+    for update in ["decay e[t] = a[t]; update S additive(k, v);", "decay e[t] = d[t]; update S gated(k, v);"] {
+        agree(&format!("local window(3); state S : [K,V] = 0; {update} {READ}"));
+        agree(&format!("local window(64); state S : [K,V] = 0; {update} {READ}"));
+        agree(&format!("local block(4); state S : [K,V] = 0; {update} {READ}"));
+    }
+    agree(&format!("local block(5); state S : [K,V] = 0; decay e[t] = d[t]; update S delta(k, v, b); {READ}"));
+    agree(
+        "local block(3); state S : [K,V] = 0; update S[t] = diag(d[t]) * S[t-1] + k[t] * (w[t]' * S[t-1]) + k[t] * v[t]'; \
+         output o[t] = S[t-1]' * q[t];",
+    );
+}
