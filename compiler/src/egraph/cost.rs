@@ -77,6 +77,8 @@ pub fn of_form(graph: &Graph, term: &Term, form: Form) -> f64 {
         Term::Step(_) => 30.0,
         Term::DecayFromStart(_) | Term::DecayToEnd(_) => 4.0,
         Term::Read(_) | Term::ReadRight(_) | Term::Scan(_) => 40.0,
+        // Only for what reads the whole state: never for a vector of it, nor for the state at the end.
+        Term::All(_) | Term::AllBefore(_) => 1e6,
         Term::Add(_) | Term::Mul(_) => 2.0,
         _ => 0.01,
     }
@@ -85,7 +87,14 @@ pub fn of_form(graph: &Graph, term: &Term, form: Form) -> f64 {
 fn chunked_only(term: &Term) -> bool {
     matches!(
         term,
-        Term::Chunks(_) | Term::Tokens(_) | Term::MatMul(_) | Term::Boundary(_) | Term::Solve(_) | Term::Step(_)
+        Term::Chunks(_)
+            | Term::Tokens(_)
+            | Term::MatMul(_)
+            | Term::Boundary(_)
+            | Term::Solve(_)
+            | Term::Step(_)
+            | Term::All(_)
+            | Term::AllBefore(_)
     )
 }
 

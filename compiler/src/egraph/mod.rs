@@ -68,6 +68,11 @@ pub fn derive(system: System, proofs: Proofs) -> Result<Derived, NoNormalForm> {
 }
 
 impl Derived {
+    /// Whether a read is the state itself, not a vector of it.
+    pub fn reads_whole(&self) -> bool {
+        self.system.reads.iter().any(|read| matches!(read.term.as_ref().last(), Some(Term::State | Term::Prev(_))))
+    }
+
     /// The roots in one form: every read of the system, then the final state.
     pub fn extract(&self, form: Form) -> Option<RecExpr<Term>> {
         let cost = |graph: &Graph, term: &Term| cost::of_form(graph, term, form);

@@ -105,6 +105,11 @@ pub fn recurrences() -> Vec<(&'static str, String, Vec<&'static str>)> {
         ),
         ("three deltas after a channel decay", deltas("(mul D P)", &["b1", "b2", "b3"]), read.clone()),
         ("count", format!("(add {P} (outer 1k 1v))"), vec!["(read 1k S)"]),
+        (
+            "whole reads",
+            format!("(add (mul D {P}) (outer k (add v (mul -1 (read k {P})))))"),
+            vec!["S", P, "(read q S)"],
+        ),
         ("right read", format!("(add (mul D {P}) (outer k v))"), vec!["(readv v S)", "(readv v (prev s0 S))"]),
     ]
 }

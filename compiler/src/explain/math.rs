@@ -84,6 +84,8 @@ impl Math<'_> {
                 (format!("scan({}, {})", at(0, Sum), at(1, Sum)), Postfix)
             }
             Term::Scan(_) => (format!("scan({}, {} from {})", at(0, Sum), at(1, Sum), at(2, Sum)), Postfix),
+            Term::All(_) => (format!("all({}, {} from {})", at(0, Sum), at(1, Sum), at(2, Sum)), Postfix),
+            Term::AllBefore(_) => (format!("all({}, {} from {})[t-1]", at(0, Sum), at(1, Sum), at(2, Sum)), Postfix),
             Term::Final(_) => (format!("{}[end]", at(0, Postfix)), Postfix),
             Term::Last(_) => (format!("{}[C]", at(0, Postfix)), Postfix),
             Term::Boundary(_) => ("S0".into(), Postfix),

@@ -143,6 +143,12 @@ impl Instance {
                 stream::add(self.dims, &Value::Ten(read), c[1])
             }
             Term::Scan(_) => stream::scan(self.dims, &c[0].op(self.dims)?, &c[1].mat()?, &c[2].mat()?).map(Value::Mat),
+            Term::All(_) => stream::scan(self.dims, &c[0].op(self.dims)?, &c[1].mat()?, &c[2].mat()?).map(Value::Mat),
+            Term::AllBefore(_) => {
+                let start = c[2].mat()?;
+                let states = stream::scan(self.dims, &c[0].op(self.dims)?, &c[1].mat()?, &start)?;
+                stream::prev(self.dims, &start, &states).map(Value::Mat)
+            }
             Term::Final(_) => stream::last_of_all(self.dims, &c[0].mat()?).map(Value::Mat),
             Term::Last(_) => stream::last_of_chunks(self.dims, &c[0].mat()?).map(Value::Mat),
             Term::Boundary(_) => stream::boundary(self.dims, &c[0].mat()?, self.state_stream()?).map(Value::Mat),

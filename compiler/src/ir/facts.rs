@@ -179,7 +179,7 @@ pub fn type_of(term: &Term, child: &dyn Fn(Id) -> Ty) -> Ty {
         Term::Apply(_) => Ty::Mat(join(c[1].frame(), c[0].frame())),
         Term::Affine(_) => Ty::Mat(c[2].frame()),
         Term::ReadAffine(_) => ten(c[2].frame(), Feat::V, 1),
-        Term::Scan(_) => Ty::Mat(join(c[1].frame(), c[0].frame())),
+        Term::Scan(_) | Term::All(_) | Term::AllBefore(_) => Ty::Mat(join(c[1].frame(), c[0].frame())),
         Term::Final(_) => Ty::Init,
         Term::Step(_) => c[3],
         Term::Identity => Ty::Op(Frame::Any),

@@ -17,6 +17,7 @@
 //! aff A B X            A X + B                         raff w y X    X' w + y
 //! scan A B s           H[t] = A[t] H[t-1] + B[t], H[-1] = s
 //! fin H                H at the last token
+//! all A B s, alx A B s H[t] and H[t-1] of that scan, held one by one: each token a whole matrix
 //! oid, odi d           I, diag(d) (d a scalar or a K-vector)
 //! or1 c u w            X -> u (c .* (X' w))'   that is c u w' for a scalar c; a V-vector c scales columns; stacked: a sum
 //! opost c u w d        (I + or1 c u w) diag(d): decay, then rank one
@@ -72,6 +73,8 @@ define_language! {
         "raff" = ReadAffine([Id; 3]),
         "scan" = Scan([Id; 3]),
         "fin" = Final([Id; 1]),
+        "all" = All([Id; 3]),
+        "alx" = AllBefore([Id; 3]),
         "oid" = Identity,
         "odi" = Diagonal([Id; 1]),
         "or1" = RankOne([Id; 3]),

@@ -74,7 +74,7 @@ pub struct StatePlan {
     pub transposed: bool,
     pub known: Known,
     pub normal: Normal,
-    /// The normal form's leaves as nodes, in the recurrent form.
+    /// The normal form's leaves as nodes, where the state steps token by token.
     pub leaves: Vec<(Leaf, NodeIndex)>,
     pub reads: Vec<(ExprId, NodeIndex)>,
     pub next: NodeIndex,
@@ -113,6 +113,9 @@ pub fn plan(variant: &Variant, derived: &[Derived], form: Form) -> Result<Plan, 
     let window = variant.locals.iter().any(|local| matches!(local.kind, LocalKind::Window { .. }));
     let extracted = if window { Form::Parallel } else { form };
     for derived in derived {
+        if form == Form::Recurrent && derived.reads_whole() {
+            return Err(stepped_as_written(variant, derived.system.state));
+        }
         let term = derived.extract(extracted).ok_or_else(|| {
             let name = &variant.states[derived.system.state.index()].name;
             Unsupported::new(
@@ -125,6 +128,17 @@ pub fn plan(variant: &Variant, derived: &[Derived], form: Form) -> Result<Plan, 
     }
     building.outputs(variant, &states);
     Ok(Plan { form, graph: building.graph, states })
+}
+
+/// A token's whole matrix is at hand where the state steps as it is written.
+fn stepped_as_written(variant: &Variant, state: StateId) -> Unsupported {
+    let state = &variant.states[state.index()];
+    Unsupported::new(
+        format!("a plan of the recurrent form of state `{}`", state.name),
+        "it is read as a whole matrix, so it steps token by token as it is written",
+        "use --form chunked",
+    )
+    .at(state.span)
 }
 
 /// Systems so that each depends only on earlier ones; states that need each other have no chunked form.
@@ -222,7 +236,7 @@ impl Building {
         }
         let last = roots.pop().expect("the roots end with the final state");
         let next = self.node(format!("next {state:?}"), Node { op: Op::Next(state), operands: vec![last], state });
-        let reads = derived
+        let reads: Vec<(ExprId, NodeIndex)> = derived
             .system
             .reads
             .iter()
@@ -233,7 +247,9 @@ impl Building {
                 (read.expr, self.node(key, node))
             })
             .collect();
+        let whole = reads.iter().any(|(_, read)| self.is_whole(*read));
         let leaves = match form {
+            _ if whole => self.leaves(&derived.normal, state, &known),
             Form::Recurrent => self.leaves(&derived.normal, state, &known),
             Form::Chunked | Form::Parallel => Vec::new(),
         };
@@ -282,6 +298,12 @@ impl Building {
         let powers: Vec<i8> = leaf.factors.iter().map(|(_, power)| *power).collect();
         let key = format!("leaf {} {powers:?} {:?} {definitions:?} {of}", leaf.number, leaf.feat);
         self.node(key, Node { op: Op::Leaf(leaf.clone(), definitions), operands: Vec::new(), state })
+    }
+
+    /// Whether a read is the state itself at every token.
+    fn is_whole(&self, read: NodeIndex) -> bool {
+        let value = &self.graph[self.graph[read].operands[0]];
+        matches!(value.op, Op::Term(Term::All(_) | Term::AllBefore(_)))
     }
 
     fn leaves(&mut self, normal: &Normal, state: StateId, known: &Known) -> Vec<(Leaf, NodeIndex)> {

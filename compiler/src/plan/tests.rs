@@ -56,6 +56,24 @@ fn every_affine_spelling_has_a_chunked_form() {
 }
 
 #[test]
+fn a_state_read_as_a_whole_has_a_chunked_form() {
+    let text = "variant f {
+        axes   B, T, H, K, V;
+        input  q, k : [B,T,H,K], v : [B,T,H,V], beta : [B,T,H];
+        state  S : [K,V] = 0;
+        update S delta(k, v, beta);
+        output o[t] = tanh(S[t])' * q[t] + S[t-1]' * k[t];
+     }";
+    let program = chunkwise_dsl::compile(&Source::new("f.attn", text), &[]).expect("the program checks");
+    let derived = derive(&program.variants[0], Proofs::Off).expect("a derivation");
+    for form in [Form::Chunked, Form::Parallel] {
+        let term = derived[0].extract(form).expect("a form");
+        assert_eq!(term.as_ref().iter().filter(|node| matches!(node, Term::All(_))).count(), 1);
+    }
+    assert!(plan(&program.variants[0], &derived, Form::Chunked).is_ok());
+}
+
+#[test]
 fn what_has_no_chunked_form_says_why() {
     for (update, reason) in [
         ("update S[t] = tanh(S[t-1]) + k[t] * v[t]';", "not affine"),

@@ -71,7 +71,7 @@ fn admissible(term: &Term, place: usize) -> Vec<Shape> {
         Term::Apply(_) => vec![operators(), vec![Mat]],
         Term::Affine(_) => vec![operators(), vec![Mat], vec![Mat]],
         Term::ReadAffine(_) => vec![vec![K], vec![V], vec![Mat]],
-        Term::Scan(_) => vec![operators(), vec![Mat], starts()],
+        Term::Scan(_) | Term::All(_) | Term::AllBefore(_) => vec![operators(), vec![Mat], starts()],
         Term::Final(_) | Term::Last(_) => vec![vec![Mat]],
         Term::Diagonal(_) | Term::TotalDecay(_) | Term::DecayMask(_) | Term::DecayMaskBefore(_) => vec![decays()],
         Term::RankOne(_) => vec![vec![S, V], vec![K], vec![K]],

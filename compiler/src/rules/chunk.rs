@@ -9,6 +9,14 @@ pub const TABLE: &str = "
     right-read-restarts-at-chunk | (readv ?y (scan ?A ?B ?s)) => (unch (readv (ch ?y) (scan (ch ?A) (ch ?B) (bnd ?s)))) | start s, noread B, whole B
     # the same for an early read from the right
     early-right-read-restarts   | (readv ?y (prev ?s (scan ?A ?B ?s))) => (unch (readv (ch ?y) (prev (bnd ?s) (scan (ch ?A) (ch ?B) (bnd ?s))))) | start s, noread B, whole B
+    # a state read as a whole is one of the states of the token's own chunk, held one by one
+    states-restart-at-chunk     | (scan ?A ?B ?s) => (unch (all (ch ?A) (ch ?B) (bnd ?s))) | start s, noread B, whole B
+    # the same for the state before the token
+    early-states-restart-at-chunk | (prev ?s (scan ?A ?B ?s)) => (unch (alx (ch ?A) (ch ?B) (bnd ?s))) | start s, noread B, whole B
+    # the states of a scan, held one by one
+    states-of-scan              | (scan ?A ?B ?s) => (all ?A ?B ?s) | start s, noread B, whole B
+    # the same before each token
+    early-states-of-scan        | (prev ?s (scan ?A ?B ?s)) => (alx ?A ?B ?s) | start s, noread B, whole B
     # the final state is the state at the end of the last chunk
     final-state-is-last-chunk's | (fin (scan ?A ?B ?s)) => (fin (last (scan (ch ?A) (ch ?B) (bnd ?s)))) | start s, noread B, whole B
     # a sum read chunk by chunk

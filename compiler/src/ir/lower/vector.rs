@@ -244,10 +244,10 @@ impl Lowering<'_> {
                 Err(_) => {}
             }
         }
+        if matches!(self.kind(expr), ExprKind::StateOld(_) | ExprKind::StateNew(_)) {
+            return self.whole_read(expr, reads);
+        }
         match self.kind(expr).clone() {
-            ExprKind::StateOld(_) | ExprKind::StateNew(_) => {
-                self.blocked(Class::WholeRead, expr, "the state is read as a whole matrix, not through a vector")
-            }
             ExprKind::Let(id) => match self.variant.lets[id.index()].value.clone() {
                 LetValue::Norm { of, .. } => match self.variant.lets[of.index()].value {
                     LetValue::Expr(value) => self.collect_reads(value, reads),
@@ -261,6 +261,23 @@ impl Lowering<'_> {
             },
             kind => kind.children().into_iter().try_for_each(|child| self.collect_reads(child, reads)),
         }
+    }
+
+    /// The state itself: every token's matrix.
+    fn whole_read(&mut self, expr: ExprId, reads: &mut Vec<Read>) -> Lowered<()> {
+        let local = |wanted: fn(&LocalKind) -> bool| self.variant.locals.iter().any(|local| wanted(&local.kind));
+        if local(|kind| matches!(kind, LocalKind::Window { .. })) {
+            return self.blocked(Class::WholeRead, expr, "the state is read as a whole matrix under `local window`");
+        }
+        if *self.kind(expr) == ExprKind::StateOld(self.state) && local(|kind| matches!(kind, LocalKind::Block(_))) {
+            let reason = "the state before the token is read as a whole matrix under `local block`";
+            return self.blocked(Class::WholeRead, expr, reason);
+        }
+        let kept = std::mem::take(&mut self.term);
+        self.matrix(expr, self.transposed)?;
+        let term = std::mem::replace(&mut self.term, kept);
+        reads.push(Read { expr, term });
+        Ok(())
     }
 
     /// Whether a read may begin here: sums are left to their summands.

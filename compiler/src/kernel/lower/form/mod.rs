@@ -183,7 +183,11 @@ impl Emission<'_, '_> {
             if self.plan.form == Form::Recurrent {
                 self.steps(state)?;
             }
+            self.whole_reads(state)?;
             for (expr, node) in &state.reads {
+                if self.is_whole(*node) {
+                    continue;
+                }
                 let value = self.plan.graph[*node].operands[0];
                 let tile = self.stream(value, 0)?;
                 let rank = self.lowering.variant().expr(*expr).ty.dims().len();

@@ -72,6 +72,53 @@ impl Emission<'_, '_> {
         Ok(())
     }
 
+    /// Whether a read is the state itself at every token.
+    pub(super) fn is_whole(&self, read: NodeIndex) -> bool {
+        matches!(self.term(self.operand(read, 0)), Some(Term::All(_) | Term::AllBefore(_)))
+    }
+
+    /// Where a state is read as a whole: the block's states, one by one, from the state before it.
+    pub(super) fn whole_reads(&mut self, state: &StatePlan) -> Result<()> {
+        let reads: Vec<_> = state.reads.iter().copied().filter(|(_, node)| self.is_whole(*node)).collect();
+        if reads.is_empty() {
+            return Ok(());
+        }
+        let start = self.memory[&state.state].clone();
+        let extents: Vec<Int> = start.dims.iter().map(|dim| dim.extent.clone()).collect();
+        let size = extents[0].clone() * extents[1].clone();
+        let buffer = self.lowering.scratch("states", (self.rows.capacity.clone() + 1i64) * size);
+        let before = Tile::dense(buffer, 0i64, &extents);
+        let after = Tile { offset: before.row.clone(), ..before.clone() };
+        let one = |tile: &Tile, t: Int| {
+            let offset = tile.offset.clone() + tile.row.clone() * t;
+            Tile { offset, row: Int::from(0i64), ..tile.clone() }
+        };
+        let whole = |tile: &Tile| Access::new(tile.buffer, tile.offset.clone(), strides(tile));
+        self.map(extents.clone(), whole(&before), Value::Load(whole(&start)));
+        let decay = self.normal_leaf(state, &state.normal.decay)?;
+        let scale = (!state.normal.decay.is_one()).then_some(decay);
+        let written = self.written(state, &state.normal)?;
+        self.each(0i64, self.count(), |this, t| {
+            let (from, to) = (one(&before, t.clone()), one(&after, t.clone()));
+            for key in &written {
+                this.collect_row(&from, key, &t);
+            }
+            this.map(extents, whole(&to), Value::Load(whole(&from)));
+            this.update(&to, scale.as_ref(), &written, &t);
+            Ok(())
+        })?;
+        for (expr, node) in reads {
+            let held = match self.term(self.operand(node, 0)) {
+                Some(Term::AllBefore(_)) => &before,
+                _ => &after,
+            };
+            let tile = if state.transposed { held.clone().transposed() } else { held.clone() };
+            let rank = self.lowering.variant().expr(expr).ty.dims().len();
+            self.lowering.bind(expr, with_rank(tile, rank))?;
+        }
+        Ok(())
+    }
+
     /// Every read below the state's roots, with a row for each token.
     fn wanted(&mut self, state: &StatePlan) -> Result<Vec<Wanted>> {
         let mut nodes = Vec::new();
