@@ -8,32 +8,30 @@ const POINTS: i64 = 48;
 
 /// The useful floating-point operations of one run: a multiply-add is 2; of a triangle only its half counts.
 pub fn flops(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> u64 {
-    let value = |param: &Param| match &param.role {
-        ParamRole::Size(axis) => size_of(axis) as i64,
-        ParamRole::Chunk => chunk as i64,
-        ParamRole::Tile(axis) => size_of(axis) as i64,
-        ParamRole::Grid => 0,
-    };
-    let params: Vec<i64> = module.params.iter().map(value).collect();
+    let params = params(module, size_of, chunk);
     module.kernels.iter().map(|kernel| of_kernel(kernel, params.clone(), POINTS, &operations)).sum::<f64>() as u64
 }
 
 /// What one work item of every kernel costs on one CPU core, in nanoseconds: the product of its counts and of rates
 /// measured on the generated code (AVX-512, 2026-11-21). Good for comparing kernels, not for predicting a time.
 pub fn nanoseconds(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> f64 {
-    let value = |param: &Param| match &param.role {
-        ParamRole::Size(axis) => size_of(axis) as i64,
-        ParamRole::Chunk => chunk as i64,
-        ParamRole::Tile(axis) => size_of(axis) as i64,
-        ParamRole::Grid => 0,
-    };
-    let params: Vec<i64> = module.params.iter().map(value).collect();
+    let params = params(module, size_of, chunk);
     let item = |kernel: &Kernel| {
         let points: f64 = Place { params: params.clone(), vars: Vec::new() }
             .product(&kernel.grid.iter().map(|axis| axis.extent.clone()).collect::<Vec<Int>>());
         of_kernel(kernel, params.clone(), 1, &price) / points.max(1.0)
     };
     module.kernels.iter().map(item).sum()
+}
+
+/// The params of a run in which a work item takes all columns.
+fn params(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> Vec<i64> {
+    let value = |param: &Param| match &param.role {
+        ParamRole::Size(axis) | ParamRole::Tile(axis) => size_of(axis) as i64,
+        ParamRole::Chunk => chunk as i64,
+        ParamRole::Grid => 0,
+    };
+    module.params.iter().map(value).collect()
 }
 
 /// Statements cost this much beside their elements.
