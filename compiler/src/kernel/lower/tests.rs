@@ -271,17 +271,15 @@ fn restarts() {
 }
 
 #[test]
-fn every_example_with_one_causal_order() {
+fn every_example_steps_as_it_is_written() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
-    let mut tried = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|e| e != "attn") {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
-        // Whether an example checks is held elsewhere.
-        let Ok(variant) = checked(&text) else { continue };
+        let variant = variant(&text);
         let dims = ["B", "T", "H", "G", "R", "K", "V", "N", "M", "F", "D", "P"];
         let sizes = [2, 5, 2, 1, 2, 4, 3, 3, 2, 4, 4, 2];
         let known: Vec<(&str, usize)> = dims
@@ -289,17 +287,8 @@ fn every_example_with_one_causal_order() {
             .zip(sizes)
             .filter(|(name, _)| variant.axes.iter().any(|axis| axis.name == *name && axis.value.is_none()))
             .collect();
-        let owned: Vec<(String, usize)> = known.iter().map(|(name, n)| (name.to_string(), *n)).collect();
-        let Ok(sizes) = bind_dims(&variant, &owned) else { continue };
-        match raw(&variant, &sizes, Tiles::Whole) {
-            Ok(_) => {
-                tried += 1;
-                agree_stepped(&variant, &known, 2);
-            }
-            Err(refused) => eprintln!("{}: {refused}", path.display()),
-        }
+        agree_stepped(&variant, &known, 2);
     }
-    assert!(tried >= 10, "{tried} examples ran");
 }
 
 #[test]
