@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! x'  transposed            S[t-1]  the state before     S0   the state before each chunk
-//! G[d](t,s)                 product of d over s < tau <= t
+//! G[d](t,s)                 product of d over s < tau <= t;  G-[d]  the same without d[t]
 //! <q, k>                    q[t]' k[s] for all t, s;  <q, G[d] k>  with the decay between them
 //! tril, tril1               s <= t, s < t               sum(k v')  over one segment
 //! ```
@@ -120,7 +120,6 @@ impl Math<'_> {
             Term::DecayFromStart(_) => (format!("G[{}](t,0) {}", at(0, Sum), at(1, Product)), Product),
             Term::DecayFromStartBefore(_) => (format!("G[{}](t-1,0) {}", at(0, Sum), at(1, Product)), Product),
             Term::DecayToEnd(_) => (format!("G[{}](C,s) {}", at(0, Sum), at(1, Product)), Product),
-            Term::TotalDecay(_) => (format!("G[{}](C,0)", at(0, Sum)), Postfix),
             Term::ReadStart(_) => (format!("{}' ({})", at(1, Postfix), at(0, Sum)), Product),
             Term::ReadStartRight(_) => {
                 (format!("G[{}](t,0) ({} {})", at(0, Sum), at(2, Postfix), at(1, Postfix)), Product)

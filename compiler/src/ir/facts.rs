@@ -205,7 +205,6 @@ pub fn type_of(term: &Term, child: &dyn Fn(Id) -> Ty) -> Ty {
         Term::DecayFromStart(_) | Term::DecayFromStartBefore(_) | Term::DecayToEnd(_) => {
             c[1].in_frame(join(c[1].frame(), c[0].frame()))
         }
-        Term::TotalDecay(_) => c[0].in_frame(Frame::Chunks),
         Term::Gather(_) => Ty::Mat(Frame::Chunks),
         Term::Chunks(_) => match c[0].frame() {
             Frame::Any => c[0],

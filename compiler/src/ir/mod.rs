@@ -7,6 +7,7 @@
 //! Streams of K-vectors, V-vectors and scalars are `Ten`; a stacked stream (`stk`) holds r vectors a token.
 //!
 //! ```text
+//! S, s0                the state's stream, its initial value;  mz, vz  the zero stream of matrices, of vectors
 //! leaf                 product of state-free per-token values, canonical (`Leaf`)
 //! add x y, mul c x     pointwise; mul by a scalar, by an equal vector, or (of a matrix) by a K-vector, row by row
 //! dot w k              w' k
@@ -27,17 +28,18 @@
 //! triv d M k           out[t] = sum_{s<=t} M[t,s] G[t,s] .* k[s];  trvx: s < t with G[t-1,s]
 //! rows c M, mm M x     diag(c) M, M x                  usolve P x    (I - P)^-1 x, P strictly lower
 //! usolvec c P x        the y with y = c .* (P y) + x, c a V-vector
-//! qin d q, qex d q     q[t] .* G[t,start] with and without d[t] counted;  kout d k   k[s] .* G[end,s];  tot d  the whole
+//! qin d q, qex d q     q[t] .* G[t,start] with and without d[t] counted;  kout d k   k[s] .* G[end,s]
 //! rd q s, rdv d y s    s' q;  G[t,start] .* (s y)  (rdvx: without d[t])
 //! kv k x               K' X over one chunk
 //! ch x, unch x         tokens -> chunks of tokens and back
 //! bnd s                S before each chunk: what the loop over chunks carries
 //! last H               H at each chunk's end: what it carries on
-//! step d k v s         tot(d) s + K' V: the state after one segment
+//! step d k v s         G[end,start] .* s + K' V: the state after one segment
 //! mmT q k, dmask d     q k' for all pairs; G itself for a scalar d (dmaskx: G[t-1,s])
 //! had A B, tril, tril1 elementwise product; lower triangle with and without the diagonal
 //! trisub d q k         tri for a K-vector d by prefix and suffix products in sub-blocks (trisubx: trx)
 //! trivsub, trvxsub     triv, trvx by running products
+//! roots x y            no stream: what a derivation is asked for, one after the other
 //! ```
 
 pub mod eval;
@@ -94,7 +96,6 @@ define_language! {
         "qin" = DecayFromStart([Id; 2]),
         "qex" = DecayFromStartBefore([Id; 2]),
         "kout" = DecayToEnd([Id; 2]),
-        "tot" = TotalDecay([Id; 1]),
         "rd" = ReadStart([Id; 2]),
         "rdv" = ReadStartRight([Id; 3]),
         "rdvx" = ReadStartRightBefore([Id; 3]),

@@ -73,7 +73,7 @@ fn admissible(term: &Term, place: usize) -> Vec<Shape> {
         Term::ReadAffine(_) => vec![vec![K], vec![V], vec![Mat]],
         Term::Scan(_) | Term::All(_) | Term::AllBefore(_) => vec![operators(), vec![Mat], starts()],
         Term::Final(_) | Term::Last(_) => vec![vec![Mat]],
-        Term::Diagonal(_) | Term::TotalDecay(_) | Term::DecayMask(_) | Term::DecayMaskBefore(_) => vec![decays()],
+        Term::Diagonal(_) | Term::DecayMask(_) | Term::DecayMaskBefore(_) => vec![decays()],
         Term::RankOne(_) => vec![vec![S, V], vec![K], vec![K]],
         Term::Post(_) => vec![vec![S, V], vec![K], vec![K], decays()],
         Term::OpAdd(_) | Term::Compose(_) => vec![operators(); 2],

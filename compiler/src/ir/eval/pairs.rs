@@ -26,7 +26,6 @@ pub(super) fn node(dims: Dims, term: &Term, c: &[&Value]) -> Evaluated<Value> {
         Term::DecayFromStart(_) => from_start(dims, Reach::Inclusive, ten(0)?, ten(1)?).map(Value::Ten),
         Term::DecayFromStartBefore(_) => from_start(dims, Reach::Before, ten(0)?, ten(1)?).map(Value::Ten),
         Term::DecayToEnd(_) => to_end(dims, ten(0)?, ten(1)?),
-        Term::TotalDecay(_) => total(dims, ten(0)?, ten(0)?.frame).map(Value::Ten),
         Term::ReadStart(_) => read_start(dims, ten(0)?, &c[1].mat()?),
         Term::ReadStartRight(_) => read_start_right(dims, Reach::Inclusive, ten(0)?, ten(1)?, &c[2].mat()?),
         Term::ReadStartRightBefore(_) => read_start_right(dims, Reach::Before, ten(0)?, ten(1)?, &c[2].mat()?),
