@@ -78,12 +78,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         bar.inc(1);
     }
+    bar.finish_and_clear();
     if entries == 0 {
         refusals.push(format!("`{}` has no form that compiles: use --backend reference", variant.name));
         return Err(Failure::Wrong(refusals));
     }
     refusals.iter().for_each(|refusal| print::note(&format!("note: {refusal}")));
-    bar.finish_and_clear();
     if shared.json {
         return Ok(());
     }

@@ -72,13 +72,13 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             }
         }
     }
-    let table = Table::new(&variants, &arguments);
+    let mut table = Table::new(&variants, &arguments);
     let mut over = 0;
-    for (place, variant) in variants.iter().enumerate() {
+    for variant in &variants {
         match verify(variant, &backends, &arguments) {
             Ok(rows) => {
                 over += rows.iter().filter(|row| !row.holds()).count();
-                table.show(variant, rows, place == 0)?;
+                table.show(variant, rows)?;
             }
             Err(Failure::Wrong(messages)) => {
                 wrong.extend(messages.into_iter().map(|message| format!("{}: {message}", variant.name)));
@@ -117,7 +117,8 @@ fn verify(variant: &Variant, backends: &[Backend], arguments: &Arguments) -> Res
                 Ok(outputs) => compare::worst(expected, &outputs, case.name),
                 // A refusal of sizes that other cases had none of is not an error in the numbers.
                 Err(execute::Failure::Unsupported(refusal)) => {
-                    print::note(&format!("note: {}, {}: {refusal}", variant.name, case.name));
+                    bar.inc(1);
+                    bar.suspend(|| print::note(&format!("note: {}, {}: {refusal}", variant.name, case.name)));
                     continue;
                 }
                 Err(failure) => Worst::failed(case.name, failure.to_string()),
@@ -242,6 +243,8 @@ struct Table {
     json: bool,
     /// All lines, not only the worst of each target.
     all: bool,
+    /// Whether the columns have their titles.
+    titled: bool,
 }
 
 impl Table {
@@ -251,14 +254,15 @@ impl Table {
             name_width: names.chain(["variant".len()]).max().unwrap_or(0),
             json: arguments.shared.json,
             all: arguments.shared.verbose || !arguments.shape.tokens.is_empty(),
+            titled: false,
         }
     }
 
-    fn show(&self, variant: &Variant, rows: Vec<Row>, first: bool) -> Result<(), Failure> {
+    fn show(&mut self, variant: &Variant, rows: Vec<Row>) -> Result<(), Failure> {
         if self.json {
             return rows.iter().try_for_each(|row| print::line(&as_json(variant, row)));
         }
-        if first {
+        if !std::mem::replace(&mut self.titled, true) {
             print::line(&self.line("variant", &COLUMNS.map(|(name, _)| name.to_string())))?;
         }
         let rows = if self.all { rows } else { worst_of_each(rows) };
