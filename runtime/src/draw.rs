@@ -12,7 +12,7 @@ use chunkwise_dsl::{
 
 use crate::{
     execute::{Failure, Request, reference},
-    tensor::{Data, Tensor, Tensors},
+    tensor::{Tensor, Tensors},
 };
 
 /// xorshift* over a splitmix64 seed: small, fast, and good enough to draw test data.
@@ -166,14 +166,6 @@ fn permutations(len: usize, row: usize, random: &mut Random) -> Vec<i32> {
         }
     }
     data
-}
-
-/// Whether every element is finite.
-pub fn finite(tensor: &Tensor) -> bool {
-    match &tensor.data {
-        Data::F32(data) => data.iter().all(|x| x.is_finite()),
-        Data::I32(_) => true,
-    }
 }
 
 #[cfg(test)]
