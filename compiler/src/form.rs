@@ -47,7 +47,7 @@ pub enum Tiles {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateReport {
     pub state: String,
-    /// The structure class in words: `scalar decay, then rank one (merged key)`.
+    /// The structure class in words: `scalar decay and rank one (key of the write)`.
     pub class: String,
 }
 

@@ -1,4 +1,17 @@
-//! MEANING -> KERNEL CODE. Pure: no files, no clock, no environment; the same program gives the same code. Runs nothing.
+//! MEANING -> KERNEL CODE. Pure: no files, no environment; the same program gives the same code. Runs none of it.
+//!
+//! ```text
+//! typed program
+//!   ir::lower        one system of terms a state: its update and what is read of it
+//!   egraph, rules    saturation: the normal form, then every form that the rule book derives from it
+//!   egraph::extract  the cheapest term of the form asked for (`Form`)
+//!   plan             all states' terms as one data-flow graph
+//!   kernel::lower    loops and tile statements; `recurrent` steps what has no normal form as it is written
+//!   codegen          a target's code
+//! ```
+//!
+//! `form` is this way as one call, `stage` prints the stops on it, `explain` tells the derivation. Beside it stand the
+//! oracles: `reference` evaluates programs and shares nothing with this way, `ir::eval` terms, `kernel::interp` kernels. `bind` says what size every axis has. No variant is known by its name.
 
 pub mod bind;
 pub mod codegen;

@@ -2,7 +2,7 @@
 //!
 //! The equation itself is put into the e-graph (`S` is united with its update), so classes are cyclic and there are no
 //! binders. Phase 1's normal form is extracted before phase 2 starts in a graph of its own: run together the rules
-//! grow without end (DERIVATION 3.1).
+//! grow without end.
 
 pub mod cost;
 pub mod extract;
@@ -46,7 +46,7 @@ pub enum Proofs {
     On,
 }
 
-/// Why a recurrence has no normal form: no rule brings this sub-term into the shape of a scan.
+/// No rule brings a recurrence into the shape of a scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoNormalForm;
 

@@ -2,7 +2,7 @@
 //!
 //! A leaf is `number * a1^p1 * a2^p2 ...`: a product of scalar atoms and of equally shaped vector atoms, element by
 //! element. Doing the commutative algebra here keeps associativity and commutativity out of the e-graph, where they are
-//! what makes it grow without end (DERIVATION 3.2).
+//! what makes it grow without end.
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 

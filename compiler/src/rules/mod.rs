@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | 1 | affine, transition | the recurrence as one affine scan: its normal form |
 //! | 2 | structure, scan, chunk | feedback, reads of diagonal scans, solves, chunks |
-//! | 3 | realise | masks and products whose factors lie in [0, 1] |
+//! | 3 | realise | masks and products whose factors lie in [-1, 1] |
 //!
 //! Conditions: `scalar x`, `rowwise d` (scalar or K-vector), `along-k d`, `along-v c`, `free B` (no state), `noread B`,
 //! `is H`, `strict P`, `start s` (an initial state), `matrix x`, `nonzero x`, `decays d` (every entry in [-1, 1]),
@@ -16,7 +16,7 @@
 //! (which bind the parts of a canonical product). Rules know no costs.
 //!
 //! Not done: a log-space decay and the gauge (quotient) form. Products of decays need no logarithm, are exact at a
-//! decay of 0, and leave no exponent to bound (DERIVATION 4.2, R-prod).
+//! decay of 0, and leave no exponent to bound.
 
 mod affine;
 mod chunk;
