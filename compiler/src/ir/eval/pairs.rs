@@ -309,9 +309,10 @@ fn all_pairs(dims: Dims, q: &Ten, k: &Ten) -> Evaluated<Value> {
 
 fn mask(dims: Dims, reach: Reach, d: &Ten) -> Evaluated<Value> {
     let d = d.decay()?.along(Feat::S)?;
-    let frame = timed(d.frame)?;
-    let mut made = Tri::zeros(dims, frame, 1, 1);
-    for_pairs(dims, frame, |t, s| {
+    // Products of a constant depend on t - s alone, so those over all tokens serve every frame.
+    let over = if d.frame == Frame::Any { Frame::Tokens } else { d.frame };
+    let mut made = Tri { frame: d.frame, ..Tri::zeros(dims, over, 1, 1) };
+    for_pairs(dims, over, |t, s| {
         if reach.covers(t, s) {
             *made.at_mut((t, 0), (s, 0)) = reach.decay(d, t, s, 0);
         }
