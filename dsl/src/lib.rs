@@ -1,4 +1,14 @@
 //! TEXT -> MEANING: the attention language. Knows names and shapes; no e-graph, no target.
+//!
+//! ```text
+//! source   the text and places in it
+//! parse    -> ast: what was written, nothing resolved; a broken file statement by statement
+//! check    -> typed: names resolved, functions and laws expanded, shapes known as polynomials in the axes (`shape`)
+//! ```
+//!
+//! Every mistake of a file is a `diagnostic`, collected and never printed: `render` makes text of it, `suggest` finds the
+//! name that was meant. `print` and `print_typed` write a tree and a typed program back in the language. `function` is
+//! the table of scalar functions that all later stages share. Spans end at `typed`; no file is read here.
 
 #![forbid(unsafe_code)]
 
