@@ -13,6 +13,8 @@
 //! `form` is this way as one call, `stage` prints the stops on it, `explain` tells the derivation. Beside it stand the
 //! oracles: `reference` evaluates programs and shares nothing with this way, `ir::eval` terms, `kernel::interp` kernels. `bind` says what size every axis has. No variant is known by its name.
 
+#![forbid(unsafe_code)]
+
 pub mod bind;
 pub mod codegen;
 pub mod egraph;
