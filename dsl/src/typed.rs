@@ -47,6 +47,8 @@ ids! {
 #[derive(Debug, Clone)]
 pub struct Variant {
     pub name: String,
+    /// The same for variants that say the same, different (but for chance) for all others: a key for caches.
+    pub fingerprint: u64,
     pub span: Span,
     /// Compile-time parameters and the values in force.
     pub args: Vec<(String, f64)>,

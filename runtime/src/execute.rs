@@ -94,8 +94,8 @@ pub struct Engine {
 /// What a kernel is compiled for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
-    variant: String,
-    args: Vec<(String, u64)>,
+    /// `typed::Variant::fingerprint`: args are a part of it.
+    variant: u64,
     backend: Backend,
     form: Form,
     /// Too few batch elements for all cores: value tiles are wanted.
@@ -106,11 +106,10 @@ struct Key {
 
 impl Key {
     fn new(variant: &Variant, sizes: &Sizes, (backend, form): (Backend, Form)) -> Self {
-        let args = variant.args.iter().map(|(name, value)| (name.clone(), value.to_bits())).collect();
         let constants = constant_axes(variant).map(|axis| sizes.get(axis).unwrap_or(0)).collect();
         let batch = chunkwise_compiler::bind::batch_axes(variant);
         let items: usize = batch.iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
-        Self { variant: variant.name.clone(), args, backend, form, tiled: items < cores(), constants }
+        Self { variant: variant.fingerprint, backend, form, tiled: items < cores(), constants }
     }
 }
 

@@ -50,6 +50,8 @@ pub enum Proofs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoNormalForm;
 
+/// Limits that a clock has no part in. A graph that reaches one is still sound: it only may lack forms, and a form that
+/// it lacks is refused by name. The recurrences of the tests stay below a fiftieth of it.
 const NODE_LIMIT: usize = 50_000;
 const ITERATION_LIMIT: usize = 80;
 
@@ -86,7 +88,7 @@ fn run(graph: Graph, phase: Phase) -> Graph {
         .with_scheduler(SimpleScheduler)
         .with_iter_limit(ITERATION_LIMIT)
         .with_node_limit(NODE_LIMIT)
-        .with_time_limit(Duration::from_secs(20))
+        .with_time_limit(Duration::MAX)
         .run(&rewrites(phase))
         .egraph
 }

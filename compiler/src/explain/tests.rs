@@ -12,7 +12,7 @@ fn variant(body: &str) -> Variant {
     compile(&source, &[]).unwrap_or_else(|errors| panic!("{errors:?}")).variants.remove(0)
 }
 
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     "state S : [K,V] = 0; update S additive(k, v); output o[t] = S[t]' * q[t];",
     "state S : [K,V] = 0; decay a[t] = exp(g[t]); update S delta(k, v, beta); output o[t] = S[t]' * q[t] / sqrt(K);",
     "state S : [K,V] = 0; decay a[t] = exp(d[t]); update S delta(k, v, beta); output o[t] = S[t]' * q[t];",
@@ -21,6 +21,7 @@ const PROGRAMS: [&str; 10] = [
     "state S : [V,K] = 0; update S[t] = S[t-1] * (eye(K) - beta[t] * k[t] * k[t]') + beta[t] * v[t] * k[t]'; output o[t] = S[t] * q[t];",
     "state S : [K,V] = 0; decay a = 0.9; update S additive(k, v); output o[t] = S[t]' * q[t];",
     "state S : [K,V] = 0; update S[t] = 0.5 * S[t-1] + k[t] * v[t]'; output o[t] = S[t-1]' * q[t];",
+    "state S : [K,V] = 0; update S[t] = S[t-1]; output o[t] = S[t]' * q[t];",
     "state S : [K,V] = 0; decay a = 0.5; update S delta(k, v, beta); output o[t] = S[t]' * q[t];",
     "state S : [K,V] = 0; update S[t] = k[t] * v[t]'; output o[t] = S[t]' * q[t];",
 ];

@@ -179,7 +179,13 @@ pub fn type_of(term: &Term, child: &dyn Fn(Id) -> Ty) -> Ty {
         Term::Apply(_) => Ty::Mat(join(c[1].frame(), c[0].frame())),
         Term::Affine(_) => Ty::Mat(c[2].frame()),
         Term::ReadAffine(_) => ten(c[2].frame(), Feat::V, 1),
-        Term::Scan(_) | Term::All(_) | Term::AllBefore(_) => Ty::Mat(join(c[1].frame(), c[0].frame())),
+        Term::Scan(_) => Ty::Mat(match (join(c[1].frame(), c[0].frame()), c[2].frame()) {
+            // A scan of constants runs over the time that its start is of.
+            (Frame::Any, Frame::Chunks) => Frame::Chunk,
+            (Frame::Any, _) => Frame::Tokens,
+            (frame, _) => frame,
+        }),
+        Term::All(_) | Term::AllBefore(_) => Ty::Mat(join(c[1].frame(), c[0].frame())),
         Term::Final(_) => Ty::Init,
         Term::Step(_) => c[3],
         Term::Identity => Ty::Op(Frame::Any),

@@ -13,7 +13,7 @@ pub fn flops(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> 
 }
 
 /// What one work item of every kernel costs on one CPU core, in nanoseconds: the product of its counts and of rates
-/// measured on the generated code (AVX-512, 2026-11-21). Good for comparing kernels, not for predicting a time.
+/// measured on the generated code with AVX-512 (`benches/RESULTS.md`). Good for comparing kernels, not for predicting a time.
 pub fn nanoseconds(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> f64 {
     let params = params(module, size_of, chunk);
     let item = |kernel: &Kernel| {

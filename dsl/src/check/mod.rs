@@ -27,6 +27,7 @@ mod tests;
 mod update;
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::ast;
 use crate::diagnostic::Diagnostic;
@@ -185,6 +186,7 @@ impl<'a> Checker<'a> {
         }
         self.leave_out_what_follows_from_broken(variant);
         self.variant.exprs = self.arena.take();
+        self.variant.fingerprint = fingerprint(&self.variant);
     }
 
     fn statement(&mut self, stmt: &'a ast::Stmt) {
@@ -243,9 +245,17 @@ impl<'a> Checker<'a> {
     }
 }
 
+/// A hash of everything that is known of a variant. `DefaultHasher::new` has fixed keys, so it is one in every run.
+fn fingerprint(variant: &typed::Variant) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    format!("{variant:?}").hash(&mut hasher);
+    hasher.finish()
+}
+
 fn empty(variant: &ast::Variant) -> typed::Variant {
     typed::Variant {
         name: variant.name.name.clone(),
+        fingerprint: 0,
         span: variant.span,
         args: Vec::new(),
         axes: Vec::new(),

@@ -225,10 +225,12 @@ pub(super) fn prev(dims: Dims, start: &Mat, m: &Mat) -> Evaluated<Mat> {
 }
 
 pub(super) fn scan(dims: Dims, a: &Op, b: &Mat, start: &Mat) -> Evaluated<Mat> {
-    let frame = join(a.frame, b.frame)?;
-    if frame == Frame::Any {
-        return ill_typed("a scan of constants has no time");
-    }
+    // A scan of constants runs over the time that its start is of.
+    let frame = match (join(a.frame, b.frame)?, start.frame) {
+        (Frame::Any, Frame::Chunks) => Frame::Chunk,
+        (Frame::Any, _) => Frame::Tokens,
+        (frame, _) => frame,
+    };
     starts(start, frame)?;
     let mut states = Mat::zeros(dims, frame);
     for (n, segment) in dims.segments(frame).into_iter().enumerate() {
