@@ -76,6 +76,13 @@ impl Emission<'_, '_> {
             self.map(vec![k.clone(), v.clone()], whole.clone(), value);
         }
         for (keys, values) in products {
+            if v == Int::from(1i64) && keys.last_is_dense() {
+                // One column: the keys are the rows to sum, so that the long side is the one of the vectors.
+                let a = Access::new(values.buffer, values.offset.clone(), [Int::from(0i64), values.row.clone()]);
+                let row = Access::new(memory.buffer, memory.offset.clone(), [Int::from(0i64), Int::from(1i64)]);
+                self.product((v.clone(), k.clone(), self.count()), (row, a, super::at(&keys)), true);
+                continue;
+            }
             let a = Access::new(keys.buffer, keys.offset.clone(), [keys.dims[0].stride.clone(), keys.row.clone()]);
             let sizes = (k.clone(), v.clone(), self.count());
             self.product(sizes, (whole.clone(), a, super::at(&values)), true);

@@ -211,6 +211,10 @@ impl Emission<'_, '_> {
                 let q = self.stream(q, place)?;
                 let state = self.memory_of(self.operand(index, 1));
                 let k = state.dims[0].extent.clone();
+                if n == Int::from(1i64) {
+                    self.column_read(&with_rank(q, 1), &state, &dst, onto);
+                    return Ok(());
+                }
                 let b = Access::new(state.buffer, state.offset.clone(), super::strides(&state));
                 self.product((self.count(), n, k), (dst, at(&q), b), onto);
             }
@@ -237,6 +241,22 @@ impl Emission<'_, '_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// s' q of a state of one column: a sum along each query.
+    fn column_read(&mut self, q: &Tile, state: &Tile, dst: &Access, onto: bool) {
+        let column = Access::new(state.buffer, state.offset.clone(), [Int::from(0i64), state.dims[0].stride.clone()]);
+        let value = call(Function::Mul, [Value::Load(at(q)), Value::Load(column)]);
+        let (axes, inner) = (vec![self.count()], state.dims[0].extent.clone());
+        let rows = Access::new(dst.buffer, dst.offset.clone(), [dst.strides[0].clone()]);
+        if !onto {
+            self.push(Stmt::Reduce(Reduce { axes, inner, op: ReduceOp::Sum, dst: rows, value }));
+            return;
+        }
+        let sums = self.rows_of("sums", None, 0);
+        self.push(Stmt::Reduce(Reduce { axes: axes.clone(), inner, op: ReduceOp::Sum, dst: at(&sums), value }));
+        let total = call(Function::Add, [Value::Load(rows.clone()), Value::Load(at(&sums))]);
+        self.map(axes, rows, total);
     }
 
     /// The product of a band of pairs: row t uses the last tokens of its window only.
