@@ -67,6 +67,8 @@ struct Emission<'l, 'a> {
     masks: HashMap<NodeIndex, Square>,
     /// Tokens that a state keeps, under `local window`.
     window: Option<Int>,
+    /// The first row whose results are wanted: under a window, rows before it are only looked at.
+    own: Int,
 }
 
 type NodeKey = (NodeIndex, usize);
@@ -83,7 +85,7 @@ pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan, tiles: Tiles) -> Res
         .collect();
     let window = locality(variant)?.map(|size| lowering.size(&size));
     let step = lowering.var();
-    let rows = block(&tokens, &chunk, step, window.as_ref());
+    let (rows, own) = block(&tokens, &chunk, step, window.as_ref());
     lowering.open(rows.clone());
     let mut emission = Emission {
         lowering: &mut lowering,
@@ -97,6 +99,7 @@ pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan, tiles: Tiles) -> Res
         suffixes: HashMap::new(),
         masks: HashMap::new(),
         window,
+        own,
     };
     emission.states()?;
     let memory = emission.memory;
@@ -159,21 +162,20 @@ fn locality(variant: &Variant) -> Result<Option<Size>> {
 }
 
 /// The tokens of the block at `step`. Under a window a block begins with the tokens that its first one sees, and blocks
-/// run from the last to the first, so that what a block writes of the tokens before it is overwritten by their own.
-fn block(tokens: &Int, chunk: &Int, step: VarId, window: Option<&Int>) -> Rows {
+/// run from the last to the first, so that what a block writes of the tokens before it is overwritten by their own. Also
+/// the row of its first own token.
+fn block(tokens: &Int, chunk: &Int, step: VarId, window: Option<&Int>) -> (Rows, Int) {
     let step = Int::Var(step);
-    match window {
-        None => {
-            Rows { first: step.clone(), count: (tokens.clone() - step).min(chunk.clone()), capacity: chunk.clone() }
-        }
-        Some(window) => {
-            let last = (tokens.clone() - 1i64).floor_div(chunk.clone()) * chunk.clone();
-            let own = last - step;
-            let first = (own.clone() - window.clone()).max(0i64);
-            let end = (own + chunk.clone()).min(tokens.clone());
-            Rows { count: end - first.clone(), first, capacity: chunk.clone() + window.clone() }
-        }
-    }
+    let Some(window) = window else {
+        let count = (tokens.clone() - step.clone()).min(chunk.clone());
+        return (Rows { first: step, count, capacity: chunk.clone() }, Int::from(0i64));
+    };
+    let last = (tokens.clone() - 1i64).floor_div(chunk.clone()) * chunk.clone();
+    let start = last - step;
+    let first = (start.clone() - window.clone()).max(0i64);
+    let end = (start.clone() + chunk.clone()).min(tokens.clone());
+    let rows = Rows { count: end - first.clone(), first: first.clone(), capacity: chunk.clone() + window.clone() };
+    (rows, start - first)
 }
 
 impl Emission<'_, '_> {

@@ -55,10 +55,14 @@ impl Emission<'_, '_> {
         let left = with_rank(self.stream(q, row)?, 1);
         let right = self.turned(k, column)?;
         let square = self.square("scores");
-        let dst = square.access(Int::from(0i64), [square.stride.clone(), Int::from(1i64)]);
+        let own = self.own.clone();
+        let dst = square.access(square.stride.clone() * own.clone(), [square.stride.clone(), Int::from(1i64)]);
+        let a = at(&Tile { offset: left.offset.clone() + left.row.clone() * own.clone(), ..left });
         let b = Access::new(right.buffer, right.offset.clone(), super::strides(&right));
-        let sizes = (self.count(), self.count(), width);
-        self.shaped_product(sizes, (dst, at(&left), b), false, Triangle::LowerOut);
+        let sizes = (self.count() - own, self.count(), width);
+        // Rows that begin later than columns are no triangle.
+        let shape = if self.window.is_some() { Triangle::Full } else { Triangle::LowerOut };
+        self.shaped_product(sizes, (dst, a, b), false, shape);
         Ok(square)
     }
 
@@ -105,7 +109,7 @@ impl Emission<'_, '_> {
         let base = self.pairs(scores, row, column)?;
         let mask = self.mask(self.operand(mask, 0))?;
         let square = self.target(scores, &base);
-        self.each(0i64, self.count(), |this, t| {
+        self.each(self.own.clone(), self.count(), |this, t| {
             let line = |square: &Square, t: Int| square.access(square.stride.clone() * t, [Int::from(1i64)]);
             // The mask of the token before has one entry less.
             let (mask_row, length) = if before { (t.clone() - 1i64, t.clone()) } else { (t.clone(), t.clone() + 1i64) };
@@ -144,7 +148,7 @@ impl Emission<'_, '_> {
         let c = with_rank(self.stream(scale, place)?, 0);
         let square = self.target(pairs, &base);
         let strict = self.is_strict(pairs);
-        self.each(0i64, self.count(), |this, t| {
+        self.each(self.own.clone(), self.count(), |this, t| {
             let line = |square: &Square, t: Int| square.access(square.stride.clone() * t, [Int::from(1i64)]);
             let c = row_of(&super::stream::with_broadcast(&c), t.clone());
             let value = call(Function::Mul, [Value::Load(c), Value::Load(line(&base, t.clone()))]);

@@ -203,6 +203,28 @@ impl Emission<'_, '_> {
             this.map(vec![width.clone()], row_of(&tiles.prefix, r + 1i64), value);
             Ok(())
         })?;
+        self.if_own(first.clone() + rows.clone(), |this| this.past_scores(tiles, &first, &rows));
+        self.each(0i64, rows.clone(), |this, r| {
+            if tiles.before {
+                this.if_own(first.clone() + r.clone() + 1i64, |this| {
+                    this.running_scores(tiles, first.clone(), r.clone(), r.clone());
+                });
+            }
+            this.decay_running(tiles, first.clone(), r.clone());
+            if !tiles.before {
+                this.if_own(first.clone() + r.clone() + 1i64, |this| {
+                    this.running_scores(tiles, first.clone(), r.clone(), r.clone() + 1i64);
+                });
+            }
+            Ok(())
+        })?;
+        self.keep_past(tiles, first, rows);
+        Ok(())
+    }
+
+    /// Queries decayed from the sub-block's start against all keys before it.
+    fn past_scores(&mut self, tiles: &Scores, first: &Int, rows: &Int) {
+        let width = tiles.width.clone();
         let query = row_block(&tiles.q, first.clone());
         let factor = shifted(&tiles.prefix, i64::from(!tiles.before));
         let value = call(Function::Mul, [Value::Load(query), Value::Load(at(&factor))]);
@@ -210,19 +232,21 @@ impl Emission<'_, '_> {
         let square = &tiles.square;
         let dst = square.access(square.stride.clone() * first.clone(), [square.stride.clone(), Int::from(1i64)]);
         let past = Access::new(tiles.past, 0i64, [tiles.side.clone(), Int::from(1i64)]);
-        self.product((rows.clone(), first.clone(), width.clone()), (dst, at(&tiles.queries), past.clone()), false);
-        self.each(0i64, rows.clone(), |this, r| {
-            if tiles.before {
-                this.running_scores(tiles, first.clone(), r.clone(), r.clone());
-            }
-            this.decay_running(tiles, first.clone(), r.clone());
-            if !tiles.before {
-                this.running_scores(tiles, first.clone(), r.clone(), r + 1i64);
-            }
-            Ok(())
-        })?;
-        self.keep_past(tiles, first, rows);
-        Ok(())
+        self.product((rows.clone(), first.clone(), width), (dst, at(&tiles.queries), past), false);
+    }
+
+    /// What `body` pushes, where a row before `end` is wanted.
+    fn if_own(&mut self, end: Int, body: impl FnOnce(&mut Self)) {
+        if self.window.is_none() {
+            return body(self);
+        }
+        let before = self.lowering.take();
+        body(self);
+        let then = self.lowering.take();
+        for stmt in before {
+            self.push(stmt);
+        }
+        self.push(Stmt::If { left: self.own.clone(), right: end, then, otherwise: Vec::new() });
     }
 
     /// M[first + r, first + s] = sum over channels of q[first + r] Y[s].

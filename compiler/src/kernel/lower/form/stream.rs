@@ -261,7 +261,7 @@ impl Emission<'_, '_> {
 
     /// The product of a band of pairs: row t uses the last tokens of its window only.
     fn banded(&mut self, dst: &Access, square: &Square, x: &Tile, (n, strict, onto): (Int, bool, bool)) -> Result<()> {
-        self.each(0i64, self.count(), |this, t| {
+        self.each(self.own.clone(), self.count(), |this, t| {
             let (low, length) = this.band(t.clone(), strict);
             let a = square.stride.clone() * t.clone() + low.clone();
             let a = square.access(a, [Int::from(0i64), Int::from(1i64)]);
