@@ -221,9 +221,10 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Takes the statements pushed so far in the innermost scope; its tiles stay known.
-    pub fn take(&mut self) -> Vec<Stmt> {
-        self.scopes.last_mut().map(|scope| std::mem::take(&mut scope.statements)).unwrap_or_default()
+    /// Puts other statements into the innermost scope and hands out those pushed so far; its tiles stay known. What is
+    /// pushed between `exchange(Vec::new())` and the exchange back is what a loop or a branch holds.
+    pub fn exchange(&mut self, statements: Vec<Stmt>) -> Vec<Stmt> {
+        self.scopes.last_mut().map(|scope| std::mem::replace(&mut scope.statements, statements)).unwrap_or_default()
     }
 
     /// The module, of these kernels.

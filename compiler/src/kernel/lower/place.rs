@@ -30,12 +30,9 @@ impl Lowering<'_> {
         if along {
             return write(self);
         }
-        let before = self.take();
+        let before = self.exchange(Vec::new());
         write(self);
-        let then = self.take();
-        for stmt in before {
-            self.push(stmt);
-        }
+        let then = self.exchange(before);
         self.push(Stmt::If { left: Int::Param(tile.place), right: Int::from(1i64), then, otherwise: Vec::new() });
     }
 

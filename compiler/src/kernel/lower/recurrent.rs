@@ -181,12 +181,9 @@ fn copy(lowering: &mut Lowering, from: &Tile, to: &Tile) {
 
 /// Back to the initial value at the first token of every block.
 fn reset(lowering: &mut Lowering, memory: &[Memory], token: Int, every: Int) {
-    let before = lowering.take();
+    let before = lowering.exchange(Vec::new());
     begin(lowering, memory);
-    let then = lowering.take();
-    for stmt in before {
-        lowering.push(stmt);
-    }
+    let then = lowering.exchange(before);
     let right = Int::from(1i64);
     lowering.push(Stmt::If { left: token.modulo(every), right, then, otherwise: Vec::new() });
 }

@@ -214,6 +214,12 @@ impl Emission<'_, '_> {
         }
     }
 
+    /// The refusal of an operator that nothing here stores.
+    fn no_statement(&self, index: NodeIndex) -> Unsupported {
+        let operator = self.term(index).map_or("a value".to_string(), |term| format!("the operator `{term}`"));
+        Unsupported::new(operator, "it has no statement in a chunked form", "use --form recurrent")
+    }
+
     fn operand(&self, index: NodeIndex, place: usize) -> NodeIndex {
         self.node(index).operands[place]
     }
@@ -229,12 +235,9 @@ impl Emission<'_, '_> {
     /// `for t in from..to { body }`
     fn each(&mut self, from: impl Into<Int>, to: Int, body: impl FnOnce(&mut Self, Int) -> Result<()>) -> Result<()> {
         let var = self.lowering.var();
-        let before = self.lowering.take();
+        let before = self.lowering.exchange(Vec::new());
         let built = body(self, Int::Var(var));
-        let inner = self.lowering.take();
-        for stmt in before {
-            self.push(stmt);
-        }
+        let inner = self.lowering.exchange(before);
         built?;
         self.push(Stmt::For { var, from: from.into(), to, step: Int::from(1i64), body: inner });
         Ok(())

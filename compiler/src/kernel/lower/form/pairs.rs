@@ -36,13 +36,7 @@ impl Emission<'_, '_> {
             Some(Term::Hadamard(_)) => self.masked(index, row, column)?,
             Some(Term::Rows(_)) => self.scaled_rows(index, row, column)?,
             Some(Term::TriProducts(_) | Term::TriProductsBefore(_)) => self.decayed_scores(index, row, column)?,
-            other => {
-                return Err(crate::Unsupported::new(
-                    format!("the operator {other:?}"),
-                    "it has no statement in a chunked form",
-                    "use --form recurrent",
-                ));
-            }
+            _ => return Err(self.no_statement(index)),
         };
         self.squares.insert((index, row, column), square.clone());
         Ok(square)

@@ -180,12 +180,9 @@ impl Emission<'_, '_> {
             before,
         };
         let var = self.lowering.var();
-        let kept = self.lowering.take();
+        let before = self.lowering.exchange(Vec::new());
         let built = self.sub_block(&tiles, Int::Var(var));
-        let body = self.lowering.take();
-        for stmt in kept {
-            self.push(stmt);
-        }
+        let body = self.lowering.exchange(before);
         built?;
         let step = Int::from(SUB_BLOCK);
         self.push(Stmt::For { var, from: Int::from(0i64), to: self.count(), step, body });
@@ -240,12 +237,9 @@ impl Emission<'_, '_> {
         if self.window.is_none() {
             return body(self);
         }
-        let before = self.lowering.take();
+        let before = self.lowering.exchange(Vec::new());
         body(self);
-        let then = self.lowering.take();
-        for stmt in before {
-            self.push(stmt);
-        }
+        let then = self.lowering.exchange(before);
         self.push(Stmt::If { left: self.own.clone(), right: end, then, otherwise: Vec::new() });
     }
 

@@ -295,11 +295,7 @@ impl Emission<'_, '_> {
             Some(Term::ReadStartRightBefore(_)) => self.right_read(dst, index, place, 0),
             Some(Term::TriRightProducts(_)) => self.right_products(dst, index, place),
             Some(Term::TriRightProductsBefore(_)) => self.right_products_before(dst, index, place),
-            other => Err(crate::Unsupported::new(
-                format!("the operator {other:?}"),
-                "it has no statement in a chunked form",
-                "use --form recurrent",
-            )),
+            _ => Err(self.no_statement(index)),
         }
     }
 
