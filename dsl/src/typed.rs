@@ -20,6 +20,8 @@ pub struct Program {
     pub stacks: Vec<String>,
 }
 
+/// Places in an arena: one `u32` type each.
+#[macro_export]
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident)*) => { $(
         $(#[$doc])*

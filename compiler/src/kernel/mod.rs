@@ -42,17 +42,7 @@ pub struct Module {
     pub kernels: Vec<Kernel>,
 }
 
-macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident)*) => { $(
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub u32);
-        impl $name {
-            pub fn index(self) -> usize { self.0 as usize }
-        }
-    )* };
-}
-ids! {
+chunkwise_dsl::ids! {
     /// A place in `Module::params`.
     ParamId
     /// A place in `Module::buffers`.
