@@ -65,6 +65,11 @@ pub fn report(variant: &Variant) -> (Vec<StateReport>, Vec<FormReport>) {
     let dependence = Dependence::new(variant);
     let class = |place: usize| {
         let state = StateId(place as u32);
+        let known = derived.iter().flatten().find(|derived| derived.system.state == state);
+        if let Some(derived) = known {
+            return derived.normal.class();
+        }
+        // Another state is what blocks: this one's class is still its own.
         match lower::lower(variant, &dependence, state) {
             Ok(system) => egraph::derive(system, Proofs::Off).map_or("unknown".to_string(), |d| d.normal.class()),
             Err(blocked) => plan::class_name(blocked.class).to_string(),

@@ -89,7 +89,7 @@ fn run(graph: Graph, phase: Phase) -> Graph {
         .with_iter_limit(ITERATION_LIMIT)
         .with_node_limit(NODE_LIMIT)
         .with_time_limit(Duration::MAX)
-        .run(&rewrites(phase))
+        .run(rewrites(phase))
         .egraph
 }
 

@@ -25,7 +25,7 @@ mod scan;
 mod structure;
 mod transition;
 
-use std::str::FromStr;
+use std::{str::FromStr, sync::LazyLock};
 
 use egg::{Applier, Id, Pattern, PatternAst, Rewrite, Subst, Symbol, Var};
 
@@ -141,8 +141,17 @@ pub fn principle(name: &str) -> &'static str {
     found.or(holds(structure::TABLE).map(feedback)).unwrap_or("other")
 }
 
-/// The rules of a phase as rewrites.
-pub fn rewrites(phase: Phase) -> Vec<Rewrite<Term, Known>> {
+/// The rules of a phase as rewrites, made once.
+pub fn rewrites(phase: Phase) -> &'static [Rewrite<Term, Known>] {
+    static NORMALISE: LazyLock<Vec<Rewrite<Term, Known>>> = LazyLock::new(|| made(Phase::Normalise));
+    static DERIVE: LazyLock<Vec<Rewrite<Term, Known>>> = LazyLock::new(|| made(Phase::Derive));
+    match phase {
+        Phase::Normalise => &NORMALISE,
+        Phase::Derive => &DERIVE,
+    }
+}
+
+fn made(phase: Phase) -> Vec<Rewrite<Term, Known>> {
     rules(phase).into_iter().map(Rule::rewrite).collect()
 }
 
