@@ -185,7 +185,7 @@ fn entry(
     let inputs = draw::inputs(variant, &sizes, Gates::Plain, shared.seed);
     let mut engine = Engine::new();
     let start = Instant::now();
-    engine.prepare(variant, &sizes, (plan.backend, plan.form))?;
+    engine.prepare(variant, &sizes, plan)?;
     let compile = checked + start.elapsed();
     let initial = Tensors::new();
     let request = Request { variant, sizes: &sizes, inputs: &inputs, initial: &initial, threads: shared.threads() };

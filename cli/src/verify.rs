@@ -183,14 +183,16 @@ fn targets(
             continue;
         }
         for &form in &forms {
-            let prepared = cases.first().map(|case| engine.prepare(variant, &case.sizes, (backend, form)));
+            let chunks = if form == Form::Chunked { chunks(variant, shared) } else { vec![1] };
+            let plan = |chunk: usize| Plan { backend, form, chunk };
+            let first = cases.first().zip(chunks.first());
+            let prepared = first.map(|(case, &chunk)| engine.prepare(variant, &case.sizes, plan(chunk)));
             if let Some(Err(failure)) = prepared {
                 let refusal = format!("{} has no {} form on {}: {failure}", variant.name, form.name(), backend.name());
                 refusals.push(refusal);
                 continue;
             }
-            let chunks = if form == Form::Chunked { chunks(variant, shared) } else { vec![1] };
-            targets.extend(chunks.into_iter().map(|chunk| Target { plan: Plan { backend, form, chunk } }));
+            targets.extend(chunks.into_iter().map(|chunk| Target { plan: plan(chunk) }));
         }
     }
     // The reference is compared with itself only where it was asked for or is all there is.

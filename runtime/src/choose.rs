@@ -107,14 +107,14 @@ fn compiled(
     let mut reasons = Vec::new();
     let mut refusal = None;
     for candidate in &candidates {
-        match engine.prepare(variant, sizes, (backend, candidate.form)) {
+        let plan = Plan { backend, form: candidate.form, chunk: candidate.chunk };
+        match engine.prepare(variant, sizes, plan) {
             Ok(()) => {
                 reasons.insert(0, format!("{} runs the {}", backend.name(), candidate.name()));
                 if candidates.len() > 1 {
                     let prices: Vec<String> = candidates.iter().map(Candidate::price).collect();
                     reasons.push(format!("by price, in ns a token and head: {}", prices.join(", ")));
                 }
-                let plan = Plan { backend, form: candidate.form, chunk: candidate.chunk };
                 return Ok(Choice { plan, reasons, fell_back: false });
             }
             Err(failure) => {

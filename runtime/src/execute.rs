@@ -105,7 +105,8 @@ struct Key {
 }
 
 impl Key {
-    fn new(variant: &Variant, sizes: &Sizes, (backend, form): (Backend, Form)) -> Self {
+    fn new(variant: &Variant, sizes: &Sizes, plan: Plan) -> Self {
+        let Plan { backend, form, .. } = plan;
         let constants = constant_axes(variant).map(|axis| sizes.get(axis).unwrap_or(0)).collect();
         let batch = chunkwise_compiler::bind::batch_axes(variant);
         let items: usize = batch.iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
@@ -125,34 +126,37 @@ impl Engine {
         Self::default()
     }
 
-    /// Compiles a form, if it is not compiled yet.
-    pub fn prepare(&mut self, variant: &Variant, sizes: &Sizes, target: (Backend, Form)) -> Result<(), Failure> {
-        if target.0 == Backend::Reference {
+    /// Compiles what a plan runs, if it is not compiled yet.
+    ///
+    /// # Errors
+    /// A back end that is not usable here, a form that the variant lacks, an operation that the back end cannot compile.
+    pub fn prepare(&mut self, variant: &Variant, sizes: &Sizes, plan: Plan) -> Result<(), Failure> {
+        if plan.backend == Backend::Reference {
             return Ok(());
         }
-        target.0.devices().map_err(|why| Failure::Unusable(target.0, why))?;
-        self.compiled(variant, sizes, target).map(|_| ())
+        plan.backend.devices().map_err(|why| Failure::Unusable(plan.backend, why))?;
+        self.compiled(variant, sizes, plan).map(|_| ())
     }
 
     /// Runs once.
     pub fn run(&mut self, request: Request, plan: Plan) -> Result<Outputs, Failure> {
-        self.prepare(request.variant, request.sizes, (plan.backend, plan.form))?;
+        self.prepare(request.variant, request.sizes, plan)?;
         match plan.backend {
             Backend::Reference => run_reference(request),
             _ => {
-                let compiled = self.compiled(request.variant, request.sizes, (plan.backend, plan.form))?;
+                let compiled = self.compiled(request.variant, request.sizes, plan)?;
                 let tokens = request.variant.token.map_or(1, |axis| request.sizes.get(axis).unwrap_or(0));
                 compiled.run(request, chunk_length(plan.form, plan.chunk, tokens))
             }
         }
     }
 
-    fn compiled(&mut self, variant: &Variant, sizes: &Sizes, target: (Backend, Form)) -> Result<&Compiled, Failure> {
-        let key = Key::new(variant, sizes, target);
+    fn compiled(&mut self, variant: &Variant, sizes: &Sizes, plan: Plan) -> Result<&Compiled, Failure> {
+        let key = Key::new(variant, sizes, plan);
         let tiles = if key.tiled { Tiles::Split } else { Tiles::Whole };
         let entry = self.compiled.entry(key).or_insert_with(|| {
-            let module = chunkwise_compiler::compile(variant, sizes, target.1, tiles)?;
-            Compiled::new(&module)
+            let module = chunkwise_compiler::compile(variant, sizes, plan.form, tiles)?;
+            Compiled::new(plan.backend, &module)
         });
         entry.as_ref().map_err(Failure::clone)
     }
