@@ -141,11 +141,11 @@ mod llvm {
             Function::Mul,
         ] {
             let args = vec![Value::Load(row.clone()); function.arity()];
-            let map = Map { axes: axes.clone(), dst: at(2, &[n, 1]), value: Value::Call(function, args) };
+            let map = Map::new(axes.clone(), at(2, &[n, 1]), Value::Call(function, args));
             let seconds = time([n * n, 1, n * n], Stmt::Map(map))?;
             println!("map {function:?}: {:.3} ns an element", seconds * 1e9 / (n * n) as f64);
         }
-        let map = Map { axes: axes.clone(), dst: at(2, &[1, n]), value: Value::Load(row.clone()) };
+        let map = Map::new(axes.clone(), at(2, &[1, n]), Value::Load(row.clone()));
         println!("transpose: {:.3} ns an element", time([n * n, 1, n * n], Stmt::Map(map))? * 1e9 / (n * n) as f64);
         for op in [ReduceOp::Sum, ReduceOp::Max] {
             for (name, strides) in [("rows", [n, 1]), ("columns", [1, n])] {
@@ -179,12 +179,9 @@ mod llvm {
                 Box::new(call(Function::Mul, vec![gate, load()])),
                 Box::new(Value::Const(0.0)),
             );
-            body.push(Stmt::Map(Map { axes: vec![p(0), p(1)], dst: z(), value: masked }));
-            body.push(Stmt::Map(Map {
-                axes: vec![p(0), p(1)],
-                dst: z(),
-                value: call([Function::Silu, Function::Softplus][i as usize % 2], vec![load()]),
-            }));
+            body.push(Stmt::Map(Map::new(vec![p(0), p(1)], z(), masked)));
+            let gated = call([Function::Silu, Function::Softplus][i as usize % 2], vec![load()]);
+            body.push(Stmt::Map(Map::new(vec![p(0), p(1)], z(), gated)));
             body.push(Stmt::Reduce(Reduce {
                 axes: vec![p(0)],
                 inner: p(1),

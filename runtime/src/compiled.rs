@@ -152,7 +152,7 @@ mod tests {
         let size = |name: &str| Param { name: name.into(), role: ParamRole::Size(name.into()) };
         let buffer = |name: &str, role, size| Buffer { name: name.into(), role, elem: Elem::F32, size };
         let all = || Int::from(batch) * tokens;
-        let copy = |dst: Access, value: Value| Stmt::Map(Map { axes: Vec::new(), dst, value });
+        let copy = |dst: Access, value: Value| Stmt::Map(Map::new(Vec::new(), dst, value));
         let of_item = |buffer| Access::new(BufferId(buffer), item, []);
         let of_token = |buffer| Access::new(BufferId(buffer), Int::from(item) * tokens + t, []);
         let added = Value::Call(Function::Add, vec![Value::Load(of_item(3)), Value::Load(of_token(0))]);

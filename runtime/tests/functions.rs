@@ -19,7 +19,7 @@ fn module(function: Function, constant: Option<f64>, n: usize) -> Module {
         args[1] = Value::Const(c);
     }
     let dst = Access::new(BufferId(3), 0i64, [Int::Const(1)]);
-    let map = Map { axes: vec![n.into()], dst, value: Value::Call(function, args) };
+    let map = Map::new(vec![n.into()], dst, Value::Call(function, args));
     Module {
         name: "function".into(),
         params: vec![],

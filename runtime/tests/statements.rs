@@ -2,140 +2,16 @@
 //! strides, triangles with NaN where nothing may be read, grids on several threads.
 #![cfg(feature = "llvm")]
 
-mod targets;
+mod case;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use chunkwise_compiler::codegen::llvm::emit;
 use chunkwise_compiler::kernel::*;
 use chunkwise_runtime::cpu::{Loaded, host};
 use chunkwise_runtime::{Input, Launch, interpret};
 
-/// A module's code for every target, by width.
-type Compiled = Vec<(u32, Rc<Loaded>)>;
-
-thread_local! {
-    /// Modules compiled so far: sizes are params, so that most cases share theirs.
-    static COMPILED: RefCell<BTreeMap<String, Compiled>> = const { RefCell::new(BTreeMap::new()) };
-}
-
-fn compiled(module: &Module) -> Compiled {
-    let key = module.to_string();
-    if let Some(known) = COMPILED.with_borrow(|all| all.get(&key).cloned()) {
-        return known;
-    }
-    let load = |target| {
-        let code = emit(module, &target).expect("a checked module compiles");
-        (target.width, Rc::new(Loaded::new(module, &code).expect("its code loads")))
-    };
-    let all: Vec<_> = targets::all().into_iter().map(load).collect();
-    COMPILED.with_borrow_mut(|known| known.insert(key, all.clone()));
-    all
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 40) as f32 / (1u64 << 23) as f32) - 1.0
-    }
-
-    fn vector(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.next()).collect()
-    }
-}
-
-/// A module of one kernel over inputs x and y and output z.
-struct Case {
-    module: Module,
-    sizes: BTreeMap<String, i64>,
-    data: Vec<Vec<f32>>,
-    start: Vec<f32>,
-}
-
-const X: BufferId = BufferId(0);
-const Y: BufferId = BufferId(1);
-const Z: BufferId = BufferId(2);
-const S: BufferId = BufferId(3);
-/// Params hold the sizes M, N, K, so that extents are known at run time only.
-const M: Int = Int::Param(ParamId(0));
-const N: Int = Int::Param(ParamId(1));
-const K: Int = Int::Param(ParamId(2));
-
-impl Case {
-    fn new(sizes: [i64; 3], x: Vec<f32>, y: Vec<f32>, start: Vec<f32>, body: Vec<Stmt>) -> Self {
-        let param = |name: &str| Param { name: name.into(), role: ParamRole::Size(name.into()) };
-        let buffer = |name: &str, role, size: u32| Buffer {
-            name: name.into(),
-            role,
-            elem: Elem::F32,
-            size: ParamId(size).into(),
-        };
-        let module = Module {
-            name: "case".into(),
-            params: ["M", "N", "K", "X", "Y", "Z"].map(param).into(),
-            buffers: vec![
-                buffer("x", BufferRole::Input, 3),
-                buffer("y", BufferRole::Input, 4),
-                buffer("z", BufferRole::Output, 5),
-                Buffer { name: "s".into(), role: BufferRole::Scratch, elem: Elem::F32, size: 4096usize.into() },
-            ],
-            kernels: vec![Kernel { name: "only".into(), grid: vec![], body }],
-        };
-        let lengths = [x.len(), y.len(), start.len()].map(|n| n as i64);
-        let sizes = ["M", "N", "K", "X", "Y", "Z"]
-            .map(str::to_owned)
-            .into_iter()
-            .zip(sizes.into_iter().chain(lengths))
-            .collect();
-        Self { module, sizes, data: vec![x, y], start }
-    }
-
-    fn launch<'a>(&'a self, out: &'a mut [f32]) -> Launch<'a> {
-        Launch {
-            sizes: &self.sizes,
-            chunk: 1,
-            tiles: 1,
-            inputs: [("x", Input::F32(&self.data[0])), ("y", Input::F32(&self.data[1]))].into(),
-            states_in: BTreeMap::new(),
-            outputs: [("z", out)].into(),
-            states_out: BTreeMap::new(),
-        }
-    }
-
-    /// Runs everywhere; what the interpreter leaves NaN may be anything.
-    fn agree(&self, what: &str, bound: f32) {
-        let mut want = self.start.clone();
-        interpret(&self.module, &mut self.launch(&mut want)).expect(what);
-        for (width, loaded) in compiled(&self.module) {
-            let mut got = self.start.clone();
-            loaded.run(self.launch(&mut got), 1).expect(what);
-            for (i, (g, w)) in got.iter().zip(&want).enumerate() {
-                let near = w.is_nan() || g == w || (g - w).abs() <= bound * w.abs().max(1.0);
-                assert!(near, "{what}, width {width}: element {i} is {g}, not {w}");
-            }
-        }
-    }
-}
-
-fn at(buffer: BufferId, strides: &[Int]) -> Access {
-    Access::new(buffer, 0i64, strides.iter().cloned())
-}
-
-fn load(buffer: BufferId, strides: &[Int]) -> Value {
-    Value::Load(at(buffer, strides))
-}
-
-fn one() -> Int {
-    1i64.into()
-}
-
-fn zero() -> Int {
-    0i64.into()
-}
+use case::{Case, K, M, N, Random, S, X, Y, Z, at, compiled, load, one, zero};
 
 const ODD: [i64; 6] = [0, 1, 3, 7, 17, 40];
 
@@ -173,10 +49,10 @@ fn maps_agree() {
                 },
             ];
             for (v, value) in values.into_iter().enumerate() {
-                let map = Map { axes: vec![M, N], dst: at(Z, &[N, one()]), value: value.clone() };
+                let map = Map::new(vec![M, N], at(Z, &[N, one()]), value.clone());
                 Case::new([m, n, 0], x.clone(), y.clone(), start.clone(), vec![Stmt::Map(map)])
                     .agree(&format!("map {m}x{n} of value {v}"), 1e-6);
-                let map = Map { axes: vec![M, N], dst: at(Z, &[one(), M]), value };
+                let map = Map::new(vec![M, N], at(Z, &[one(), M]), value);
                 Case::new([m, n, 0], x.clone(), y.clone(), start.clone(), vec![Stmt::Map(map)])
                     .agree(&format!("transposed map {m}x{n} of value {v}"), 1e-6);
             }
@@ -187,8 +63,8 @@ fn maps_agree() {
 #[test]
 fn maps_of_one_column_and_of_no_axes_agree() {
     let x = Random(2).vector(23);
-    let map = Map { axes: vec![M, one()], dst: at(Z, &[one(), one()]), value: load(X, &[one(), zero()]) };
-    let scalar = Map { axes: vec![], dst: Access::new(Z, 22i64, []), value: Value::Const(2.5) };
+    let map = Map::new(vec![M, one()], at(Z, &[one(), one()]), load(X, &[one(), zero()]));
+    let scalar = Map::new(vec![], Access::new(Z, 22i64, []), Value::Const(2.5));
     let body = vec![Stmt::Map(map), Stmt::Map(scalar)];
     Case::new([22, 0, 0], x, vec![0.0], vec![0.0; 23], body).agree("one column", 0.0);
 }
@@ -334,15 +210,67 @@ fn substitutions_agree() {
 }
 
 #[test]
+fn maps_below_a_diagonal_agree() {
+    let mut random = Random(11);
+    for (m, n) in [(0, 3), (1, 1), (3, 7), (17, 17), (40, 19)] {
+        for diagonal in [-2i64, -1, 0, 5] {
+            let mut x = random.vector((m * n) as usize);
+            for i in 0..m {
+                (0..n).filter(|j| *j > i + diagonal).for_each(|j| x[(i * n + j) as usize] = f32::NAN);
+            }
+            let map = Map::new(vec![M, N], at(Z, &[N, one()]), load(X, &[N, one()]));
+            let body = vec![Stmt::Map(Map { below: Some(diagonal.into()), ..map })];
+            Case::new([m, n, 0], x, vec![0.0], random.vector((m * n) as usize), body)
+                .agree(&format!("{m}x{n} below {diagonal}"), 1e-6);
+        }
+    }
+}
+
+#[test]
+fn scans_agree() {
+    let mut random = Random(12);
+    for m in ODD {
+        for n in [0, 1, 5, 33] {
+            let (x, start) = (random.vector((m * n) as usize), random.vector((m * n) as usize));
+            for op in [ReduceOp::Sum, ReduceOp::Product, ReduceOp::Max, ReduceOp::Min] {
+                let back = |b| Access::new(b, (M - 1i64) * N, [one(), zero() - N]);
+                let scan = |axis, inner, dst, value| {
+                    let value = Value::Call(Function::Add, vec![value, Value::Axis(1)]);
+                    Stmt::Scan(Scan { axes: vec![axis], inner, op, from: ScanFrom::First, dst, value })
+                };
+                // Along rows, along columns, and backwards.
+                let all = [
+                    scan(M, N, at(Z, &[N, one()]), load(X, &[N, one()])),
+                    scan(N, M, at(Z, &[one(), N]), load(X, &[one(), N])),
+                    scan(N, M, back(Z), Value::Load(back(X))),
+                ];
+                for stmt in all {
+                    Case::new([m, n, 0], x.clone(), vec![0.0], start.clone(), vec![stmt]).agree("scan", 1e-4);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn scans_from_the_diagonal_agree() {
+    let mut random = Random(13);
+    for (m, n) in [(0, 0), (1, 1), (7, 7), (19, 33), (33, 19)] {
+        let (x, start) = (random.vector(n as usize), random.vector((m * n) as usize));
+        let (from, dst, value) = (ScanFrom::Diagonal, at(Z, &[one(), M]), load(X, &[zero(), one()]));
+        let scan = Scan { axes: vec![M], inner: N, op: ReduceOp::Product, from, dst, value };
+        Case::new([m, n, 0], x, vec![0.0], start, vec![Stmt::Scan(scan)]).agree(&format!("diagonal {m}x{n}"), 1e-5);
+    }
+}
+
+#[test]
 fn loops_conditions_and_scratch_agree() {
     let (i, j) = (Int::Var(VarId(0)), Int::Var(VarId(1)));
-    let fill = Map { axes: vec![7i64.into()], dst: at(S, &[one()]), value: Value::Int(i.clone() * 10i64 + j.clone()) };
+    let fill = Map::new(vec![7i64.into()], at(S, &[one()]), Value::Int(i.clone() * 10i64 + j.clone()));
     let copy = |scale: f64| {
-        Stmt::Map(Map {
-            axes: vec![7i64.into()],
-            dst: Access::new(Z, i.clone() * 7i64 + i.clone().modulo(3i64) - i.clone().modulo(3i64), [one()]),
-            value: Value::Call(Function::Mul, vec![load(S, &[one()]), Value::Const(scale)]),
-        })
+        let dst = Access::new(Z, i.clone() * 7i64 + i.clone().modulo(3i64) - i.clone().modulo(3i64), [one()]);
+        let value = Value::Call(Function::Mul, vec![load(S, &[one()]), Value::Const(scale)]);
+        Stmt::Map(Map::new(vec![7i64.into()], dst, value))
     };
     let inner = vec![
         Stmt::Map(fill),
@@ -369,12 +297,12 @@ fn grids_run_on_threads() {
     let x = Random(8).vector((m * n) as usize);
     let row = |b| Access::new(b, Int::Param(ParamId(6)) * N, [one()]);
     let body = vec![
-        Stmt::Map(Map { axes: vec![N], dst: at(S, &[one()]), value: Value::Load(row(X)) }),
-        Stmt::Map(Map {
-            axes: vec![N],
-            dst: row(Z),
-            value: Value::Call(Function::Add, vec![load(S, &[one()]), Value::Int(Int::Param(ParamId(6)))]),
-        }),
+        Stmt::Map(Map::new(vec![N], at(S, &[one()]), Value::Load(row(X)))),
+        Stmt::Map(Map::new(
+            vec![N],
+            row(Z),
+            Value::Call(Function::Add, vec![load(S, &[one()]), Value::Int(Int::Param(ParamId(6)))]),
+        )),
     ];
     let mut case = Case::new([m, n, 0], x, vec![0.0], vec![0.0; (m * n) as usize], body);
     case.module.params.push(Param { name: "i".into(), role: ParamRole::Grid });
@@ -395,7 +323,7 @@ fn grids_run_on_threads() {
 
 #[test]
 fn launches_that_do_not_fit_are_refused() {
-    let map = Map { axes: vec![M], dst: at(Z, &[one()]), value: load(X, &[one()]) };
+    let map = Map::new(vec![M], at(Z, &[one()]), load(X, &[one()]));
     let case = Case::new([4, 0, 0], vec![0.0; 4], vec![0.0], vec![0.0; 4], vec![Stmt::Map(map)]);
     let loaded = Loaded::new(&case.module, &emit(&case.module, &host()).unwrap()).unwrap();
     assert!(loaded.run(case.launch(&mut [0.0; 3]), 1).is_err());
@@ -411,10 +339,10 @@ fn kernels_share_buffers_states_pass_and_integers_convert() {
     let row = |b, stride: Int| Access::new(b, Int::Param(ParamId(6)) * stride, [one()]);
     let add = |a, b| Value::Call(Function::Add, vec![a, b]);
     let fill = add(load(X, &[M]), Value::Load(row(Y, N)));
-    let first = Stmt::Map(Map { axes: vec![N], dst: row(S, N), value: fill });
+    let first = Stmt::Map(Map::new(vec![N], row(S, N), fill));
     let reversed = Access::new(S, (M - 1i64 - Int::Param(ParamId(6))) * N, [one()]);
     let second = add(Value::Load(reversed), load(X, &[one()]));
-    let second = Stmt::Map(Map { axes: vec![N], dst: row(Z, N), value: second });
+    let second = Stmt::Map(Map::new(vec![N], row(Z, N), second));
     let mut case = Case::new(
         [m, n, 0],
         vec![0.0; (m * n) as usize],

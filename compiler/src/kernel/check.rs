@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Access, BufferRole, Int, Kernel, Map, Module, ParamId, ParamRole, Position, Product, Reduce, Solve, Stmt, Value,
-    VarId,
+    Access, BufferRole, Int, Kernel, Map, Module, ParamId, ParamRole, Position, Product, Reduce, Scan, ScanFrom, Solve,
+    Stmt, Value, VarId,
 };
 
 /// Checks a module.
@@ -89,6 +89,7 @@ impl Checker<'_> {
                 }
                 Stmt::Map(map) => self.map(map),
                 Stmt::Reduce(reduce) => self.reduce(reduce),
+                Stmt::Scan(scan) => self.scan(scan),
                 Stmt::Product(product) => self.product(product),
                 Stmt::Solve(solve) => self.solve(solve),
             }
@@ -107,6 +108,12 @@ impl Checker<'_> {
 
     fn map(&mut self, map: &Map) {
         self.axes(&map.axes);
+        if let Some(diagonal) = &map.below {
+            self.int(diagonal);
+            if map.axes.len() < 2 {
+                self.error("a diagonal needs two axes");
+            }
+        }
         self.write(&map.dst, map.axes.len());
         self.value(&map.value, map.axes.len());
     }
@@ -116,6 +123,16 @@ impl Checker<'_> {
         self.int(&reduce.inner);
         self.write(&reduce.dst, reduce.axes.len());
         self.value(&reduce.value, reduce.axes.len() + 1);
+    }
+
+    fn scan(&mut self, scan: &Scan) {
+        self.axes(&scan.axes);
+        self.int(&scan.inner);
+        self.write(&scan.dst, scan.axes.len() + 1);
+        self.value(&scan.value, scan.axes.len() + 1);
+        if scan.from == ScanFrom::Diagonal && scan.axes.len() != 1 {
+            self.error(format!("a scan from the diagonal over {} axes, not 1", scan.axes.len()));
+        }
     }
 
     fn product(&mut self, product: &Product) {

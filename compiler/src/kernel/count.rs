@@ -1,7 +1,10 @@
 //! How much work a kernel does: its useful floating-point operations, for the rates that `bench` prints, and a price in
 //! nanoseconds, by which `auto` chooses between forms and chunk lengths.
 
-use super::{Function, Int, Kernel, Module, Param, ParamId, ParamRole, Reduce, ReduceOp, Stmt, Triangle, Value, VarId};
+use super::{
+    Function, Int, Kernel, Map, Module, Param, ParamId, ParamRole, Reduce, ReduceOp, ScanFrom, Stmt, Triangle, Value,
+    VarId,
+};
 
 /// Grid points counted one by one; of larger grids as many, evenly spread, stand for the rest.
 const POINTS: i64 = 48;
@@ -42,7 +45,7 @@ fn price(stmt: &Stmt, place: &Place) -> f64 {
     STATEMENT
         + match stmt {
             Stmt::Map(map) => {
-                let elements = place.product(&map.axes);
+                let elements = place.elements(map);
                 let inner = map.axes.last().map_or(1.0, |axis| place.extent(axis).max(1.0));
                 // A row costs a loop of its own, and each of its vectors a load and a store.
                 elements * 0.04 + work * 0.02 + elements / inner * 2.0 + elements * exponentials(&map.value) * 0.25
@@ -61,6 +64,12 @@ fn price(stmt: &Stmt, place: &Place) -> f64 {
                     105.0
                 };
                 work / rate
+            }
+            Stmt::Scan(scan) => {
+                let (rows, inner) = (place.product(&scan.axes), place.extent(&scan.inner));
+                let elements = if scan.from == ScanFrom::First { rows * inner } else { triangle(inner, rows, false) };
+                // A step of the scan is a map of its own.
+                inner * (STATEMENT + 2.0) + elements * (0.04 + exponentials(&scan.value) * 0.25) + work * 0.02
             }
             Stmt::Solve(_) => work / 90.0,
             Stmt::For { .. } | Stmt::If { .. } => -STATEMENT,
@@ -94,6 +103,16 @@ impl Place {
 
     fn extent(&self, int: &Int) -> f64 {
         self.eval(int).max(0) as f64
+    }
+
+    /// The elements that a map computes.
+    fn elements(&self, map: &Map) -> f64 {
+        let (Some(diagonal), [outer @ .., rows, columns]) = (&map.below, &map.axes[..]) else {
+            return self.product(&map.axes);
+        };
+        let [rows, columns, diagonal] = [rows, columns, diagonal].map(|x| self.eval(x));
+        let row = |i: i64| (i + diagonal + 1).clamp(0, columns.max(0)) as f64;
+        self.product(outer) * (0..rows).map(row).sum::<f64>()
     }
 
     fn product(&self, ints: &[Int]) -> f64 {
@@ -149,7 +168,12 @@ fn of_stmt(stmt: &Stmt, place: &mut Place, price: Price) -> f64 {
 fn operations(stmt: &Stmt, place: &Place) -> f64 {
     match stmt {
         Stmt::For { .. } | Stmt::If { .. } => 0.0,
-        Stmt::Map(map) => place.product(&map.axes) * of_value(&map.value),
+        Stmt::Map(map) => place.elements(map) * of_value(&map.value),
+        Stmt::Scan(scan) => {
+            let (rows, inner) = (place.product(&scan.axes), place.extent(&scan.inner));
+            let elements = if scan.from == ScanFrom::First { rows * inner } else { triangle(inner, rows, true) };
+            elements * (of_value(&scan.value) + 1.0)
+        }
         Stmt::Reduce(reduce) => place.product(&reduce.axes) * place.extent(&reduce.inner) * of_term(reduce),
         Stmt::Product(product) => {
             let (m, n, k) = (place.extent(&product.m), place.extent(&product.n), place.extent(&product.k));

@@ -8,8 +8,8 @@
 use std::fmt;
 
 use super::{
-    Access, BufferId, BufferRole, Int, Kernel, Map, Module, Position, Product, Reduce, ReduceOp, Solve, Stmt, Triangle,
-    Value, VarId,
+    Access, BufferId, BufferRole, Int, Kernel, Map, Module, Position, Product, Reduce, ReduceOp, Scan, ScanFrom, Solve,
+    Stmt, Triangle, Value, VarId,
 };
 
 /// Why a module cannot run to its end: a statement that reaches outside a buffer.
@@ -140,6 +140,7 @@ impl Machine<'_, '_> {
             }
             Stmt::Map(map) => self.map(map),
             Stmt::Reduce(reduce) => self.reduce(reduce),
+            Stmt::Scan(scan) => self.scan(scan),
             Stmt::Product(product) => self.product(product),
             Stmt::Solve(solve) => self.solve(solve),
         }
@@ -148,7 +149,13 @@ impl Machine<'_, '_> {
     fn map(&mut self, map: &Map) -> Result<(), String> {
         let extents: Vec<i64> = map.axes.iter().map(|x| self.int(x)).collect();
         let (dst, value) = (self.place(&map.dst), self.node(&map.value));
+        let diagonal = map.below.as_ref().map(|x| self.int(x));
         each(&extents, &mut |point| {
+            if let (Some(diagonal), [.., i, j]) = (diagonal, point)
+                && *j > i + diagonal
+            {
+                return Ok(());
+            }
             let x = self.value(&value, point)?;
             self.store(&dst, point, x)
         })
@@ -166,6 +173,32 @@ impl Machine<'_, '_> {
                 sum = reduce.op.join(sum, self.value(&value, &whole)?);
             }
             self.store(&dst, point, sum)
+        })
+    }
+
+    fn scan(&mut self, scan: &Scan) -> Result<(), String> {
+        let extents: Vec<i64> = scan.axes.iter().map(|x| self.int(x)).collect();
+        let (dst, value, inner) = (self.place(&scan.dst), self.node(&scan.value), self.int(&scan.inner));
+        each(&extents, &mut |point| {
+            let mut whole = point.to_vec();
+            whole.push(0);
+            let mut sum = scan.op.empty();
+            let first = match scan.from {
+                ScanFrom::First => 0,
+                ScanFrom::Diagonal => {
+                    whole[point.len()] = point[0];
+                    if point[0] < inner {
+                        self.store(&dst, &whole, sum)?;
+                    }
+                    point[0] + 1
+                }
+            };
+            for r in first..inner {
+                whole[point.len()] = r;
+                sum = scan.op.join(sum, self.value(&value, &whole)?);
+                self.store(&dst, &whole, sum)?;
+            }
+            Ok(())
         })
     }
 
@@ -308,6 +341,7 @@ fn kind(stmt: &Stmt) -> &'static str {
         Stmt::If { .. } => "if",
         Stmt::Map(_) => "map",
         Stmt::Reduce(_) => "reduce",
+        Stmt::Scan(_) => "scan",
         Stmt::Product(_) => "product",
         Stmt::Solve(_) => "solve",
     }

@@ -6,8 +6,9 @@
 //! kernel  ::= grid, statements                               run once for every point of its grid, in any order
 //! stmt    ::= for v in from..to step { stmt* }
 //!           | if a < b { stmt* } else { stmt* }
-//!           | map     dst[i..]        = value(i..)           element by element
+//!           | map     dst[i..]        = value(i..)           element by element, of all or below a diagonal
 //!           | reduce  dst[i..]        = op over r of value(i.., r)
+//!           | scan    dst[i.., r]     = op over s <= r of value(i.., s)
 //!           | product dst[m,n] (+)=  sum over k of a[m,k] * b[k,n]
 //!           | solve   x[t] += sum over s < t of p[t,s] * x[s]    in place, unit lower triangular
 //! value   ::= load | bounded load (0 outside) | constant | integer | axis position | function | select
@@ -26,12 +27,14 @@ pub mod interp;
 pub mod lower;
 mod print;
 pub mod scalar;
+mod sequential;
 
 pub use check::check;
 pub use chunkwise_dsl::typed::Function;
 pub use count::{flops, nanoseconds};
 pub use int::Int;
 pub use print::Counts;
+pub use sequential::sequential;
 
 /// What one artifact holds: kernels that run one after another over shared buffers.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,17 +151,28 @@ pub enum Stmt {
     },
     Map(Map),
     Reduce(Reduce),
+    Scan(Scan),
     Product(Product),
     Solve(Solve),
 }
 
-/// `dst[i..] = value(i..)`. The value may read the destination's buffer only at the element it writes.
+/// `dst[i..] = value(i..)`. Of the elements that it writes, the value may read only the one at hand.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Map {
     /// 0 to 3 extents; the last axis is the one to vectorise.
     pub axes: Vec<Int>,
+    /// Some(d), of two axes or more: only the elements whose last index j <= i + d, where i is the index before it. The
+    /// others are neither read nor written.
+    pub below: Option<Int>,
     pub dst: Access,
     pub value: Value,
+}
+
+impl Map {
+    /// A map of all elements.
+    pub fn new(axes: Vec<Int>, dst: Access, value: Value) -> Self {
+        Self { axes, below: None, dst, value }
+    }
 }
 
 /// `dst[i..] = op over r in 0..inner of value(i.., r)`; over nothing: sum 0, max -inf, min inf, product 1.
@@ -170,6 +184,28 @@ pub struct Reduce {
     pub dst: Access,
     /// Its accesses have one stride more than `axes`: the last is that of r.
     pub value: Value,
+}
+
+/// Running reductions along r in 0..inner: `dst[i.., r] = op(dst[i.., r - 1], value(i.., r))`. The value reads nothing that
+/// the scan writes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scan {
+    pub axes: Vec<Int>,
+    pub inner: Int,
+    pub op: ReduceOp,
+    pub from: ScanFrom,
+    /// It and the value's accesses have one stride more than `axes`: the last is that of r.
+    pub dst: Access,
+    pub value: Value,
+}
+
+/// Where a running reduction starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanFrom {
+    /// `dst[i.., 0] = value(i.., 0)`
+    First,
+    /// Of one axis: `dst[i, i]` is the op over nothing; what lies before it is not written.
+    Diagonal,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Formatter, Write};
 
 use super::{
-    Access, BufferRole, Elem, Int, Kernel, Map, Module, ParamRole, Position, Product, Reduce, ReduceOp, Solve, Stmt,
-    Triangle, Value, scalar,
+    Access, BufferRole, Elem, Int, Kernel, Map, Module, ParamRole, Position, Product, Reduce, ReduceOp, Scan, ScanFrom,
+    Solve, Stmt, Triangle, Value, scalar,
 };
 
 impl Display for Module {
@@ -67,6 +67,7 @@ impl Module {
                 }
                 Stmt::Map(map) => writeln!(f, "{}", self.map(map))?,
                 Stmt::Reduce(reduce) => writeln!(f, "{}", self.reduce(reduce))?,
+                Stmt::Scan(scan) => writeln!(f, "{}", self.scan(scan))?,
                 Stmt::Product(product) => writeln!(f, "{}", self.product(product))?,
                 Stmt::Solve(solve) => writeln!(f, "{}", self.solve(solve))?,
             }
@@ -83,19 +84,34 @@ impl Module {
     }
 
     fn map(&self, map: &Map) -> String {
-        format!("map [{}] {} = {}", self.axes(&map.axes), self.access(&map.dst), self.value(&map.value))
+        let below = match (&map.below, map.axes.len()) {
+            (None, _) | (_, 0 | 1) => String::new(),
+            (Some(Int::Const(0)), n) => format!(", {} <= {}", axis(n - 1), axis(n - 2)),
+            (Some(d), n) => format!(", {} <= {} + {}", axis(n - 1), axis(n - 2), int(self, d)),
+        };
+        format!("map [{}{below}] {} = {}", self.axes(&map.axes), self.access(&map.dst), self.value(&map.value))
     }
 
     fn reduce(&self, reduce: &Reduce) -> String {
-        let op = match reduce.op {
-            ReduceOp::Sum => "sum",
-            ReduceOp::Max => "max",
-            ReduceOp::Min => "min",
-            ReduceOp::Product => "prod",
-        };
+        let op = reduce.op.name();
         let (axes, dst, inner) = (self.axes(&reduce.axes), self.access(&reduce.dst), int(self, &reduce.inner));
         let last = axis(reduce.axes.len());
         format!("reduce [{axes}] {dst} = {op}[{last} < {inner}] {}", self.value(&reduce.value))
+    }
+
+    fn scan(&self, scan: &Scan) -> String {
+        let (axes, dst, inner) = (self.axes(&scan.axes), self.access(&scan.dst), int(self, &scan.inner));
+        let last = axis(scan.axes.len());
+        let from = match scan.from {
+            ScanFrom::First => "",
+            ScanFrom::Diagonal => " from the diagonal",
+        };
+        let comma = if axes.is_empty() { "" } else { ", " };
+        format!(
+            "scan [{axes}{comma}{last} < {inner}] {dst} = running {} {}{from}",
+            scan.op.name(),
+            self.value(&scan.value)
+        )
     }
 
     fn product(&self, product: &Product) -> String {
@@ -161,6 +177,17 @@ impl Module {
     }
 }
 
+impl ReduceOp {
+    fn name(self) -> &'static str {
+        match self {
+            ReduceOp::Sum => "sum",
+            ReduceOp::Max => "max",
+            ReduceOp::Min => "min",
+            ReduceOp::Product => "prod",
+        }
+    }
+}
+
 fn axis(d: usize) -> char {
     ['i', 'j', 'l', 'r'].get(d).copied().unwrap_or('?')
 }
@@ -189,6 +216,7 @@ pub struct Counts {
     pub solves: usize,
     pub maps: usize,
     pub reduces: usize,
+    pub scans: usize,
     pub loads: usize,
     pub exps: usize,
 }
@@ -219,6 +247,10 @@ impl Counts {
                     self.reduces += 1;
                     self.value(&reduce.value);
                 }
+                Stmt::Scan(scan) => {
+                    self.scans += 1;
+                    self.value(&scan.value);
+                }
                 Stmt::Product(_) => self.products += 1,
                 Stmt::Solve(_) => self.solves += 1,
             }
@@ -240,10 +272,10 @@ impl Counts {
 
 impl Display for Counts {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { loops, products, solves, maps, reduces, loads, exps } = self;
+        let Self { loops, products, solves, maps, reduces, scans, loads, exps } = self;
         write!(
             f,
-            "{loops} loops, {products} products, {solves} solves, {maps} maps, {reduces} reduces, {loads} loads, {exps} exps"
+            "{loops} loops, {products} products, {solves} solves, {maps} maps, {reduces} reduces, {scans} scans, {loads} loads, {exps} exps"
         )
     }
 }

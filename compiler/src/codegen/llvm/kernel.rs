@@ -78,6 +78,7 @@ impl Emitter<'_> {
                 }
                 Stmt::Map(map) => self.map(map),
                 Stmt::Reduce(reduce) => self.reduce(reduce),
+                Stmt::Scan(_) => unreachable!("`kernel::sequential` leaves no scan"),
                 Stmt::Product(product) => product::product(self, product),
                 Stmt::Solve(solve) => product::solve(self, solve),
             }

@@ -8,8 +8,11 @@ use super::value::Point;
 
 impl Emitter<'_> {
     pub(super) fn map(&mut self, map: &Map) {
-        // The last axis that is more than one element long.
-        let lane = map.axes.iter().rposition(|n| *n != Int::Const(1));
+        // The last axis that is more than one element long; a diagonal bounds the last one of all.
+        let lane = match &map.below {
+            Some(_) => Some(map.axes.len() - 1),
+            None => map.axes.iter().rposition(|n| *n != Int::Const(1)),
+        };
         let Some(lane) = lane else {
             let index = vec!["0".to_owned(); map.axes.len()];
             return self.one(|this| {
@@ -19,7 +22,13 @@ impl Emitter<'_> {
             });
         };
         let (index, loops) = self.open_axes(&map.axes, Some(lane));
-        let extent = self.extent(&map.axes[lane]);
+        let mut extent = self.extent(&map.axes[lane]);
+        if let Some(diagonal) = &map.below {
+            let diagonal = self.int(&(diagonal.clone() + 1i64));
+            let end = self.t.add(&index[lane - 1], &diagonal);
+            let end = self.t.larger(&end, "0");
+            extent = self.t.smaller(&extent, &end);
+        }
         self.lanes(&extent, &mut |this, at, mask| {
             let mut index = index.clone();
             index[lane] = at;

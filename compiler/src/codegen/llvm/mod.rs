@@ -24,7 +24,7 @@ use std::fmt;
 
 use chunkwise_dsl::typed::Function;
 
-use crate::kernel::Module;
+use crate::kernel::{Module, sequential};
 
 /// The machine that code is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl std::error::Error for CodegenError {}
 /// A module that `kernel::check` refuses, or a failure of LLVM.
 pub fn emit(module: &Module, target: &Target) -> Result<Code, CodegenError> {
     crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
-    let ir = ir(module, target);
+    let ir = ir(&sequential(module), target);
     let object = object::object(&ir, target)?;
     let symbols = (0..module.kernels.len()).map(|i| format!("kernel.{i}")).collect();
     Ok(Code { ir, object, symbols })
@@ -90,7 +90,7 @@ pub fn emit(module: &Module, target: &Target) -> Result<Code, CodegenError> {
 /// As `emit`.
 pub fn assembly(module: &Module, target: &Target) -> Result<String, CodegenError> {
     crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
-    object::assembly(&ir(module, target), target)
+    object::assembly(&ir(&sequential(module), target), target)
 }
 
 /// An internal function of a module: written once where anything calls it.

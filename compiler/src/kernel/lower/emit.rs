@@ -80,7 +80,7 @@ impl Lowering<'_> {
 
     pub(super) fn emit_map(&mut self, nest: &Nest, dst: &Tile, value: Value) {
         let dst = nest.frame.access(dst, &nest.places());
-        self.emit(nest, Stmt::Map(Map { axes: nest.axes.clone(), dst, value }));
+        self.emit(nest, Stmt::Map(Map::new(nest.axes.clone(), dst, value)));
     }
 
     pub(super) fn emit_reduce(&mut self, nest: &Nest, dst: &Tile, (op, inner): (ReduceOp, Int), value: Value) {

@@ -54,7 +54,7 @@ impl Lowering<'_> {
             let nest = self.nest(id, &[], &dims, 3);
             let value = crate::kernel::Value::Load(nest.frame.access(&target, &nest.places()));
             let access = nest.frame.access(dst, &nest.places());
-            self.emit(&nest, Stmt::Map(crate::kernel::Map { axes: nest.axes.clone(), dst: access, value }));
+            self.emit(&nest, Stmt::Map(crate::kernel::Map::new(nest.axes.clone(), access, value)));
         }
         Ok(true)
     }
@@ -114,7 +114,7 @@ impl Lowering<'_> {
             let nest = inner.nest(id, &[], &dims, 3);
             let value = crate::kernel::Value::Load(nest.frame.access(&tile, &nest.places()));
             let dst = nest.frame.access(&copy, &nest.places());
-            inner.emit(&nest, Stmt::Map(crate::kernel::Map { axes: nest.axes.clone(), dst, value }));
+            inner.emit(&nest, Stmt::Map(crate::kernel::Map::new(nest.axes.clone(), dst, value)));
             Ok(copy)
         })
     }

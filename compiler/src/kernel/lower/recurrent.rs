@@ -176,7 +176,7 @@ fn copy(lowering: &mut Lowering, from: &Tile, to: &Tile) {
     let frame = Frame { rank: axes.len(), row: At::constant(0i64), env: Default::default() };
     let value = Value::Load(frame.access(from, &places));
     let dst = frame.access(to, &places);
-    lowering.push(Stmt::Map(Map { axes, dst, value }));
+    lowering.push(Stmt::Map(Map::new(axes, dst, value)));
 }
 
 /// Back to the initial value at the first token of every block.

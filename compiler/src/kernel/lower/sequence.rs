@@ -85,12 +85,12 @@ impl Lowering<'_> {
         let total = self.room(id, "total", indices);
         let nest = self.nest(id, indices, &dims, 3);
         let target = nest.frame.access(&total, &nest.places());
-        self.emit(&nest, Stmt::Map(Map { axes: nest.axes.clone(), dst: target, value: Value::Const(none) }));
+        self.emit(&nest, Stmt::Map(Map::new(nest.axes.clone(), target, Value::Const(none))));
         let counted = op == Over::Mean && domain.filter.is_some();
         let count = self.room_of("count", &[]);
         if counted {
             let dst = crate::kernel::Access::new(count.buffer, 0i64, []);
-            self.push(Stmt::Map(Map { axes: Vec::new(), dst, value: Value::Const(0.0) }));
+            self.push(Stmt::Map(Map::new(Vec::new(), dst, Value::Const(0.0))));
         }
         self.over_tokens(|pass| {
             pass.add_tokens((body, domain.filter), (reduce, none), &total, indices)?;
@@ -104,7 +104,7 @@ impl Lowering<'_> {
             value = call(Function::Div, [value, call(Function::Max, [number, Value::Const(1.0)])]);
         }
         let target = nest.frame.access(dst, &nest.places());
-        self.emit(&nest, Stmt::Map(Map { axes: nest.axes.clone(), dst: target, value }));
+        self.emit(&nest, Stmt::Map(Map::new(nest.axes.clone(), target, value)));
         Ok(())
     }
 
@@ -147,7 +147,7 @@ impl Lowering<'_> {
             ReduceOp::Product => Function::Mul,
         };
         let value = call(function, [Value::Load(target.clone()), Value::Load(dst)]);
-        self.push(Stmt::Map(Map { axes: extents, dst: target, value }));
+        self.push(Stmt::Map(Map::new(extents, target, value)));
         Ok(())
     }
 
@@ -240,7 +240,7 @@ impl Lowering<'_> {
             let value = call(function, [call(Function::Mul, [same, cos]), call(Function::Mul, [other, sin])]);
             let places: Vec<At> = nest.indices.iter().cloned().chain(element(odd)).collect();
             let target = nest.frame.access(dst, &places);
-            self.emit(&nest, Stmt::Map(Map { axes: nest.axes.clone(), dst: target, value }));
+            self.emit(&nest, Stmt::Map(Map::new(nest.axes.clone(), target, value)));
         }
         if matches!(length, Int::Const(n) if n % 2 == 1) {
             self.fill_last(dst, id, arg, indices)?;
@@ -257,7 +257,7 @@ impl Lowering<'_> {
         let value = self.operand(arg, &at, &nest.frame, true)?;
         let places: Vec<At> = nest.places().into_iter().chain([last]).collect();
         let target = nest.frame.access(dst, &places);
-        self.emit(&nest, Stmt::Map(Map { axes: nest.axes.clone(), dst: target, value }));
+        self.emit(&nest, Stmt::Map(Map::new(nest.axes.clone(), target, value)));
         Ok(())
     }
 
@@ -278,7 +278,7 @@ impl Lowering<'_> {
                 let kept = head(turn);
                 for (tile, value) in [(&high, kept), (&low, turn - kept)] {
                     let dst = crate::kernel::Access::new(tile.buffer, n, []);
-                    outer.push(Stmt::Map(Map { axes: Vec::new(), dst, value: Value::Const(value) }));
+                    outer.push(Stmt::Map(Map::new(Vec::new(), dst, Value::Const(value))));
                 }
             }
             outer.remember(id, Part::Turns, &high);

@@ -29,7 +29,9 @@ use crate::{
     Form, Tiles, Unsupported,
     bind::Sizes,
     ir::Term,
-    kernel::{Access, BufferId, Int, Kernel, Map, Module, Product, Stmt, Triangle, Value, VarId},
+    kernel::{
+        Access, BufferId, Int, Kernel, Map, Module, Product, ReduceOp, Scan, ScanFrom, Stmt, Triangle, Value, VarId,
+    },
     plan::{Node, Op, Plan},
 };
 
@@ -47,6 +49,11 @@ struct Square {
 impl Square {
     fn access(&self, offset: Int, strides: impl IntoIterator<Item = Int>) -> Access {
         Access::new(self.buffer, self.offset.clone() + offset, strides)
+    }
+
+    /// Element [i, s] of the rows from `first` on.
+    fn rows(&self, first: Int) -> Access {
+        self.access(self.stride.clone() * first, [self.stride.clone(), Int::from(1i64)])
     }
 }
 
@@ -229,7 +236,7 @@ impl Emission<'_, '_> {
     }
 
     fn map(&mut self, axes: Vec<Int>, dst: Access, value: Value) {
-        self.push(Stmt::Map(Map { axes, dst, value }));
+        self.push(Stmt::Map(Map::new(axes, dst, value)));
     }
 
     /// `for t in from..to { body }`
@@ -241,6 +248,16 @@ impl Emission<'_, '_> {
         built?;
         self.push(Stmt::For { var, from: from.into(), to, step: Int::from(1i64), body: inner });
         Ok(())
+    }
+
+    /// `dst[i, j] = value(i, j)` for j <= i + diagonal.
+    fn lower_map(&mut self, axes: [Int; 2], diagonal: Int, dst: Access, value: Value) {
+        self.push(Stmt::Map(Map { below: Some(diagonal), ..Map::new(axes.into(), dst, value) }));
+    }
+
+    /// `dst[i.., r]` = the product of `value` over all rows up to r.
+    fn running_product(&mut self, axes: Vec<Int>, inner: Int, dst: Access, value: Value) {
+        self.push(Stmt::Scan(Scan { axes, inner, op: ReduceOp::Product, from: ScanFrom::First, dst, value }));
     }
 
     fn product(&mut self, (m, n, k): (Int, Int, Int), (dst, a, b): (Access, Access, Access), accumulate: bool) {

@@ -6,12 +6,12 @@ use petgraph::{Direction, graph::NodeIndex};
 
 use crate::{
     ir::Term,
-    kernel::{Access, Int, Triangle, Value},
+    kernel::{Access, Int, ReduceOp, Scan, ScanFrom, Stmt, Triangle, Value},
 };
 
 use super::{
     super::{Result, Tile, TileDim, emit::call},
-    Emission, Square, at, row_of, with_rank,
+    Emission, Square, at, with_rank,
 };
 
 impl Emission<'_, '_> {
@@ -96,45 +96,37 @@ impl Emission<'_, '_> {
         if self.is_exclusive(index) { base.clone() } else { self.square("pairs") }
     }
 
-    /// Scores times the decay mask, row by row.
+    /// Scores times the decay mask.
     fn masked(&mut self, index: NodeIndex, row: usize, column: usize) -> Result<Square> {
         let (scores, mask) = (self.operand(index, 0), self.operand(index, 1));
         let before = matches!(self.term(mask), Some(Term::DecayMaskBefore(_)));
         let base = self.pairs(scores, row, column)?;
         let mask = self.mask(self.operand(mask, 0))?;
         let square = self.target(scores, &base);
-        self.each(self.own.clone(), self.count(), |this, t| {
-            let line = |square: &Square, t: Int| square.access(square.stride.clone() * t, [Int::from(1i64)]);
-            // The mask of the token before has one entry less.
-            let (mask_row, length) = if before { (t.clone() - 1i64, t.clone()) } else { (t.clone(), t.clone() + 1i64) };
-            let value = call(Function::Mul, [Value::Load(line(&base, t.clone())), Value::Load(line(&mask, mask_row))]);
-            this.map(vec![length], line(&square, t), value);
-            Ok(())
-        })?;
+        let own = self.own.clone();
+        // The mask of the token before has one entry less.
+        let first = if before { own.clone() - 1i64 } else { own.clone() };
+        let value = call(Function::Mul, [Value::Load(base.rows(own.clone())), Value::Load(mask.rows(first.clone()))]);
+        self.lower_map([self.count() - own.clone(), self.count()], first, square.rows(own), value);
         Ok(square)
     }
 
-    /// G[t,s] of a scalar decay by the row recursion G[t,:] = d[t] G[t-1,:], G[t,t] = 1.
+    /// G[t,s] of a scalar decay: down each column the running product of d from the diagonal on.
     fn mask(&mut self, decay: NodeIndex) -> Result<Square> {
         if let Some(mask) = self.masks.get(&decay) {
             return Ok(mask.clone());
         }
         let d = with_rank(self.stream(decay, 0)?, 0);
         let mask = self.square("mask");
-        self.each(0i64, self.count(), |this, t| {
-            let line = |t: Int| mask.access(mask.stride.clone() * t, [Int::from(1i64)]);
-            let d = Access::new(d.buffer, d.offset.clone() + d.row.clone() * t.clone(), [Int::from(0i64)]);
-            let value = call(Function::Mul, [Value::Load(d), Value::Load(line(t.clone() - 1i64))]);
-            this.map(vec![t.clone()], line(t.clone()), value);
-            let diagonal = mask.access(mask.stride.clone() * t.clone() + t, []);
-            this.map(Vec::new(), diagonal, Value::Const(1.0));
-            Ok(())
-        })?;
+        let dst = mask.access(Int::from(0i64), [Int::from(1i64), mask.stride.clone()]);
+        let value = Value::Load(Access::new(d.buffer, d.offset, [Int::from(0i64), d.row]));
+        let (axes, inner) = (vec![self.count()], self.count());
+        self.push(Stmt::Scan(Scan { axes, inner, op: ReduceOp::Product, from: ScanFrom::Diagonal, dst, value }));
         self.masks.insert(decay, mask.clone());
         Ok(mask)
     }
 
-    /// diag(c) M, row by row.
+    /// diag(c) M
     fn scaled_rows(&mut self, index: NodeIndex, row: usize, column: usize) -> Result<Square> {
         let (scale, pairs) = (self.operand(index, 0), self.operand(index, 1));
         let base = self.pairs(pairs, row, column)?;
@@ -142,14 +134,11 @@ impl Emission<'_, '_> {
         let c = with_rank(self.stream(scale, place)?, 0);
         let square = self.target(pairs, &base);
         let strict = self.is_strict(pairs);
-        self.each(self.own.clone(), self.count(), |this, t| {
-            let line = |square: &Square, t: Int| square.access(square.stride.clone() * t, [Int::from(1i64)]);
-            let c = row_of(&super::stream::with_broadcast(&c), t.clone());
-            let value = call(Function::Mul, [Value::Load(c), Value::Load(line(&base, t.clone()))]);
-            let length = if strict { t.clone() } else { t.clone() + 1i64 };
-            this.map(vec![length], line(&square, t), value);
-            Ok(())
-        })?;
+        let own = self.own.clone();
+        let c = Access::new(c.buffer, c.offset + c.row.clone() * own.clone(), [c.row, Int::from(0i64)]);
+        let value = call(Function::Mul, [Value::Load(c), Value::Load(base.rows(own.clone()))]);
+        let diagonal = if strict { own.clone() - 1i64 } else { own.clone() };
+        self.lower_map([self.count() - own.clone(), self.count()], diagonal, square.rows(own), value);
         Ok(square)
     }
 }

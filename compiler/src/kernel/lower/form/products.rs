@@ -36,12 +36,7 @@ impl Emission<'_, '_> {
         let tile = self.rows_of("prefix", width.clone(), 1);
         let axes: Vec<Int> = width.into_iter().collect();
         self.map(axes.clone(), row_of(&tile, Int::from(0i64)), Value::Const(1.0));
-        self.each(0i64, self.count(), |this, t| {
-            let value =
-                call(Function::Mul, [Value::Load(row_of(&tile, t.clone())), Value::Load(row_of(&d, t.clone()))]);
-            this.map(axes, row_of(&tile, t + 1i64), value);
-            Ok(())
-        })?;
+        self.running_product(axes, self.count(), down(&shifted(&tile, 1)), Value::Load(down(&d)));
         self.prefixes.insert(decay, tile.clone());
         Ok(tile)
     }
@@ -57,15 +52,8 @@ impl Emission<'_, '_> {
         let axes: Vec<Int> = width.into_iter().collect();
         let last = self.count() - 1i64;
         self.map(axes.clone(), row_of(&tile, last.clone()), Value::Const(1.0));
-        self.each(1i64, self.count(), |this, back| {
-            let t = last.clone() - back;
-            let value = call(
-                Function::Mul,
-                [Value::Load(row_of(&tile, t.clone() + 1i64)), Value::Load(row_of(&d, t.clone() + 1i64))],
-            );
-            this.map(axes, row_of(&tile, t), value);
-            Ok(())
-        })?;
+        let dst = up(&tile, last.clone() - 1i64);
+        self.running_product(axes, last.clone(), dst, Value::Load(up(&d, last)));
         self.suffixes.insert(decay, tile.clone());
         Ok(tile)
     }
@@ -194,12 +182,9 @@ impl Emission<'_, '_> {
         let width = tiles.width.clone();
         let one = Value::Const(1.0);
         self.map(vec![width.clone()], row_of(&tiles.prefix, Int::from(0i64)), one);
-        self.each(0i64, rows.clone(), |this, r| {
-            let (w, d) = (row_of(&tiles.prefix, r.clone()), row_of(&tiles.d, first.clone() + r.clone()));
-            let value = call(Function::Mul, [Value::Load(w), Value::Load(d)]);
-            this.map(vec![width.clone()], row_of(&tiles.prefix, r + 1i64), value);
-            Ok(())
-        })?;
+        let d = Tile { offset: tiles.d.offset.clone() + tiles.d.row.clone() * first.clone(), ..tiles.d.clone() };
+        let dst = down(&shifted(&tiles.prefix, 1));
+        self.running_product(vec![width], rows.clone(), dst, Value::Load(down(&d)));
         self.if_own(first.clone() + rows.clone(), |this| this.past_scores(tiles, &first, &rows));
         self.each(0i64, rows.clone(), |this, r| {
             if tiles.before {
@@ -309,6 +294,18 @@ struct Scores {
 /// The tile from a later row on.
 fn shifted(tile: &Tile, rows: i64) -> Tile {
     Tile { offset: tile.offset.clone() + tile.row.clone() * rows, ..tile.clone() }
+}
+
+/// Element [i.., r] of a tile, row by row.
+fn down(tile: &Tile) -> Access {
+    Access::new(tile.buffer, tile.offset.clone(), super::strides(tile).into_iter().chain([tile.row.clone()]))
+}
+
+/// The same from row `last` backwards.
+fn up(tile: &Tile, last: Int) -> Access {
+    let back = Int::from(0i64) - tile.row.clone();
+    let offset = tile.offset.clone() + tile.row.clone() * last;
+    Access::new(tile.buffer, offset, super::strides(tile).into_iter().chain([back]))
 }
 
 /// Element [r, i] of the rows from `first` on.

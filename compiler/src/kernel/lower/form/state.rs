@@ -38,7 +38,7 @@ fn placed(tile: Tile, transposed: bool) -> Tile {
 fn copy(lowering: &mut Lowering, from: &Tile, to: &Tile) {
     let axes = from.dims.iter().map(|dim| dim.extent.clone()).collect();
     let whole = |tile: &Tile| Access::new(tile.buffer, tile.offset.clone(), strides(tile));
-    lowering.push(Stmt::Map(Map { axes, dst: whole(to), value: Value::Load(whole(from)) }));
+    lowering.push(Stmt::Map(Map::new(axes, whole(to), Value::Load(whole(from)))));
 }
 
 impl Emission<'_, '_> {
