@@ -4,7 +4,7 @@
 pub mod backend;
 pub mod choose;
 mod compiled;
-#[cfg(feature = "llvm")]
+#[cfg(any(feature = "cranelift", feature = "llvm"))]
 pub mod cpu;
 pub mod draw;
 pub mod execute;

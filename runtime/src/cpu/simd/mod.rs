@@ -1,0 +1,87 @@
+//! Micro-kernels in the widest vectors of this processor, for code that a generator of narrower vectors calls: products,
+//! forward substitutions, functions of scalars over rows. Each algorithm is written once, generic over `pulp::Simd`, and
+//! compiled for every instruction set; which one is taken is decided once a process.
+//!
+//! ```text
+//! routines   symbol -> address of an `extern "C"` function (`entry`)
+//! product    panels of columns, blocks of rows: which tile goes where       tile      the register tile itself
+//! solve      blocks of rows: a product with what stands above, then the block
+//! vector     products of one column: sums along rows
+//! function   functions of vectors in f32 (`math`), of pairs in f64 (`pair`)
+//! ```
+//! Sizes and strides are `i64`, counted in elements; sizes may be 0; f32 is aligned to 4 bytes.
+//!
+//! | symbol | arguments |
+//! | --- | --- |
+//! | `product_full`, `product_lower`, `product_strictly_lower`, `product_lower_out` | c, ldc, a, am, ak, b, ldb, m, n, k, add |
+//! | `solve` | systems, n, columns, table |
+//! | `vector_NAME` of one argument | dst, a, n |
+//! | `vector_NAME` of two arguments | dst, a, b, n |
+//!
+//! NAME is a scalar function's name as it is written in a call (`exp`); `^`, `mod` and `div` are `pow`, `mod` and `div`.
+//! Not here: what generated code does itself (sums, maxima, plain arithmetic), and threads.
+
+mod entry;
+mod function;
+mod math;
+mod pair;
+mod product;
+mod solve;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod vector;
+
+use std::sync::OnceLock;
+
+/// A routine's symbol and its address.
+pub type Routine = (&'static str, *const u8);
+
+/// The routines of one instruction set.
+struct Table {
+    set: &'static str,
+    routines: Vec<Routine>,
+}
+
+// SAFETY: the addresses are those of functions, which live as long as the process and change nothing of their own.
+unsafe impl Send for Table {}
+// SAFETY: as above; a table is never written after it was made.
+unsafe impl Sync for Table {}
+
+/// Symbol and address of every routine for this processor.
+pub fn routines() -> &'static [Routine] {
+    &chosen().routines
+}
+
+/// The instruction set that was taken: `avx512`, `avx2+fma`, `neon` or `portable`.
+pub fn instruction_set() -> &'static str {
+    chosen().set
+}
+
+fn chosen() -> &'static Table {
+    static CHOSEN: OnceLock<Table> = OnceLock::new();
+    CHOSEN.get_or_init(|| {
+        let [make, ..] = &available()[..] else { unreachable!("the portable set runs everywhere") };
+        make()
+    })
+}
+
+/// The tables that this processor can run, the best first.
+fn available() -> Vec<fn() -> Table> {
+    let mut all: Vec<fn() -> Table> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if pulp::x86::V4::is_available() {
+            all.push(entry::table::<pulp::x86::V4>);
+        }
+        if pulp::x86::V3::is_available() {
+            all.push(entry::table::<pulp::x86::V3>);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if pulp::aarch64::Neon::is_available() {
+        all.push(entry::table::<pulp::aarch64::Neon>);
+    }
+    all.push(entry::table::<pulp::Scalar128b>);
+    all
+}
