@@ -1,5 +1,6 @@
 //! Loops over elements: whole vectors, then what is left under a mask.
 
+use std::any::TypeId;
 use std::marker::PhantomData;
 
 use pulp::{MemMask, Simd, WithSimd};
@@ -63,6 +64,16 @@ impl<F: Unary> WithSimd for Each<F> {
 pub(super) fn first<S: Simd>(simd: S, n: isize) -> MemMask<S::m32s> {
     // A mask alone: with what pulp adds to it, loads would be calls.
     MemMask::new(simd.mask_between_m32s(0, n as u32).mask())
+}
+
+/// x y + z, fused where the processor fuses it: pulp's own calls a function of the C library where it does not.
+#[inline(always)]
+pub(super) fn multiply_add<S: Simd>(simd: S, x: S::f32s, y: S::f32s, z: S::f32s) -> S::f32s {
+    if TypeId::of::<S>() == TypeId::of::<pulp::Scalar128b>() {
+        simd.add_f32s(simd.mul_f32s(x, y), z)
+    } else {
+        simd.mul_add_e_f32s(x, y, z)
+    }
 }
 
 #[inline(always)]

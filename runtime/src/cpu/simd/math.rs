@@ -6,7 +6,7 @@
 
 use pulp::Simd;
 
-use super::function::Unary;
+use super::function::{Unary, multiply_add};
 
 const MAGIC: f32 = 12_582_912.0;
 const MAGIC_BITS: u32 = MAGIC.to_bits();
@@ -81,7 +81,7 @@ impl Unary for Cos {
 fn polynomial<S: Simd, const N: usize>(s: S, x: S::f32s, coefficients: [f32; N]) -> S::f32s {
     let mut y = s.splat_f32s(coefficients[0]);
     for c in &coefficients[1..] {
-        y = s.mul_add_e_f32s(y, x, s.splat_f32s(*c));
+        y = multiply_add(s, y, x, s.splat_f32s(*c));
     }
     y
 }
@@ -106,13 +106,13 @@ struct Exponent<S: Simd> {
 #[inline(always)]
 fn exponent<S: Simd>(s: S, x: S::f32s) -> Exponent<S> {
     let magic = s.splat_f32s(MAGIC);
-    let shifted = s.mul_add_e_f32s(x, s.splat_f32s(std::f32::consts::LOG2_E), magic);
+    let shifted = multiply_add(s, x, s.splat_f32s(std::f32::consts::LOG2_E), magic);
     let n = s.sub_f32s(shifted, magic);
     let raised = s.sub_u32s(s.transmute_u32s_f32s(shifted), s.splat_u32s(MAGIC_BITS - 254));
-    let r = s.mul_add_e_f32s(n, s.splat_f32s(-LN_2[0]), x);
-    let r = s.mul_add_e_f32s(n, s.splat_f32s(-LN_2[1]), r);
+    let r = multiply_add(s, n, s.splat_f32s(-LN_2[0]), x);
+    let r = multiply_add(s, n, s.splat_f32s(-LN_2[1]), r);
     let p = polynomial(s, r, [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1]);
-    Exponent { raised, rest: s.mul_add_e_f32s(p, s.mul_f32s(r, r), r) }
+    Exponent { raised, rest: multiply_add(s, p, s.mul_f32s(r, r), r) }
 }
 
 /// 2^(n - 127) for n in 1..=254.
@@ -137,7 +137,7 @@ fn exp<S: Simd>(s: S, x: S::f32s) -> S::f32s {
 fn elu<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let Exponent { raised, rest } = exponent(s, within(s, x, -30.0, 0.0));
     let scale = two_to(s, s.sub_u32s(raised, s.splat_u32s(127)));
-    let below = s.mul_add_e_f32s(rest, scale, s.sub_f32s(scale, s.splat_f32s(1.0)));
+    let below = multiply_add(s, rest, scale, s.sub_f32s(scale, s.splat_f32s(1.0)));
     s.select_f32s(s.greater_than_f32s(x, s.splat_f32s(0.0)), x, below)
 }
 
@@ -165,6 +165,17 @@ fn ln<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let fraction = s.and_u32s(shifted, s.splat_u32s(0x007f_ffff));
     let m = s.transmute_f32s_u32s(s.add_u32s(fraction, s.splat_u32s(ROOT)));
     let f = s.sub_f32s(m, s.splat_f32s(1.0));
+    let y = logarithm(s, e, f);
+    // The edges: ln 0 = -inf, of negative numbers NaN, of inf and NaN themselves.
+    let inner = s.less_than_f32s(x, s.splat_f32s(f32::INFINITY));
+    let y = s.select_f32s(inner, y, x);
+    let y = s.select_f32s(s.equal_f32s(x, zero), s.splat_f32s(f32::NEG_INFINITY), y);
+    s.select_f32s(s.less_than_f32s(x, zero), s.splat_f32s(f32::NAN), y)
+}
+
+/// ln(2^e (1 + f)) for 1 + f between the roots of 1/2 and 2.
+#[inline(always)]
+fn logarithm<S: Simd>(s: S, e: S::f32s, f: S::f32s) -> S::f32s {
     let square = s.mul_f32s(f, f);
     let p = polynomial(
         s,
@@ -182,26 +193,21 @@ fn ln<S: Simd>(s: S, x: S::f32s) -> S::f32s {
         ],
     );
     let y = s.mul_f32s(p, s.mul_f32s(f, square));
-    let y = s.mul_add_e_f32s(e, s.splat_f32s(LN_2[1]), y);
-    let y = s.mul_add_e_f32s(square, s.splat_f32s(-0.5), y);
-    let y = s.mul_add_e_f32s(e, s.splat_f32s(LN_2[0]), s.add_f32s(f, y));
-    // The edges: ln 0 = -inf, of negative numbers NaN, of inf and NaN themselves.
-    let inner = s.less_than_f32s(x, s.splat_f32s(f32::INFINITY));
-    let y = s.select_f32s(inner, y, x);
-    let y = s.select_f32s(s.equal_f32s(x, zero), s.splat_f32s(f32::NEG_INFINITY), y);
-    s.select_f32s(s.less_than_f32s(x, zero), s.splat_f32s(f32::NAN), y)
+    let y = multiply_add(s, e, s.splat_f32s(LN_2[1]), y);
+    let y = multiply_add(s, square, s.splat_f32s(-0.5), y);
+    multiply_add(s, e, s.splat_f32s(LN_2[0]), s.add_f32s(f, y))
 }
 
-/// max(x, 0) + ln(1 + exp(-|x|)); the logarithm corrected by what rounding 1 + u lost.
+/// max(x, 0) + ln(1 + u) with u = exp(-|x|): above the root of 2, 1 + u is 2 (1 + (u - 1) / 2), and neither sum is rounded.
 #[inline(always)]
 fn softplus<S: Simd>(s: S, x: S::f32s) -> S::f32s {
-    let (zero, one) = (s.splat_f32s(0.0), s.splat_f32s(1.0));
+    let (zero, half) = (s.splat_f32s(0.0), s.splat_f32s(0.5));
     let u = exp(s, s.neg_f32s(s.abs_f32s(x)));
-    let above = s.add_f32s(u, one);
-    let lost = s.sub_f32s(u, s.sub_f32s(above, one));
-    let log = s.add_f32s(ln(s, above), s.div_f32s(lost, above));
+    let large = s.greater_than_f32s(u, s.splat_f32s(std::f32::consts::SQRT_2 - 1.0));
+    let e = s.select_f32s(large, s.splat_f32s(1.0), zero);
+    let f = s.select_f32s(large, multiply_add(s, u, half, s.splat_f32s(-0.5)), u);
     let positive = s.select_f32s(s.greater_than_f32s(x, zero), x, zero);
-    s.add_f32s(positive, log)
+    s.add_f32s(positive, logarithm(s, e, f))
 }
 
 #[inline(always)]
@@ -209,7 +215,7 @@ fn tanh<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let (one, size) = (s.splat_f32s(1.0), s.abs_f32s(x));
     let square = s.mul_f32s(x, x);
     let p = polynomial(s, square, [-5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1]);
-    let small = s.mul_add_e_f32s(s.mul_f32s(p, square), x, x);
+    let small = multiply_add(s, s.mul_f32s(p, square), x, x);
     let e = exp(s, s.add_f32s(size, size));
     let large = s.sub_f32s(one, s.div_f32s(s.splat_f32s(2.0), s.add_f32s(e, one)));
     let sign = s.and_f32s(x, s.splat_f32s(-0.0));
@@ -222,7 +228,7 @@ fn tanh<S: Simd>(s: S, x: S::f32s) -> S::f32s {
 fn gelu<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let one = s.splat_f32s(1.0);
     let z = s.mul_f32s(s.abs_f32s(x), s.splat_f32s(std::f32::consts::FRAC_1_SQRT_2));
-    let u = s.div_f32s(one, s.mul_add_e_f32s(z, s.splat_f32s(0.5), one));
+    let u = s.div_f32s(one, multiply_add(s, z, s.splat_f32s(0.5), one));
     let p = polynomial(
         s,
         u,
@@ -239,7 +245,7 @@ fn gelu<S: Simd>(s: S, x: S::f32s) -> S::f32s {
             -1.265_512_2,
         ],
     );
-    let e = exp(s, s.mul_add_e_f32s(s.neg_f32s(z), z, p));
+    let e = exp(s, multiply_add(s, s.neg_f32s(z), z, p));
     let tail = s.mul_f32s(s.mul_f32s(u, s.splat_f32s(0.5)), e);
     let up = s.greater_than_f32s(x, s.splat_f32s(0.0));
     let part = s.select_f32s(up, s.sub_f32s(one, tail), tail);
@@ -252,16 +258,16 @@ fn wave<S: Simd>(s: S, x: S::f32s, quarter: u32) -> S::f32s {
     // -pi/2 in parts, the first three of 8 bits so that whole multiples of them are exact even without fused steps.
     const PARTS: [f32; 4] = [-1.570_312_5, -4.825_592e-4, -1.266_598_7e-6, -9.920_935e-10];
     let magic = s.splat_f32s(MAGIC);
-    let shifted = s.mul_add_e_f32s(x, s.splat_f32s(std::f32::consts::FRAC_2_PI), magic);
+    let shifted = multiply_add(s, x, s.splat_f32s(std::f32::consts::FRAC_2_PI), magic);
     let n = s.sub_f32s(shifted, magic);
     let mut r = x;
     for part in PARTS {
-        r = s.mul_add_e_f32s(n, s.splat_f32s(part), r);
+        r = multiply_add(s, n, s.splat_f32s(part), r);
     }
     let turn = s.add_u32s(s.transmute_u32s_f32s(shifted), s.splat_u32s(quarter));
     let z = s.mul_f32s(r, r);
     let p = polynomial(s, z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]);
-    let sine = s.mul_add_e_f32s(s.mul_f32s(p, z), r, r);
+    let sine = multiply_add(s, s.mul_f32s(p, z), r, r);
     let cosine = polynomial(s, z, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2, -0.5, 1.0]);
     let even = s.equal_u32s(s.and_u32s(turn, s.splat_u32s(1)), s.splat_u32s(0));
     let y = s.select_f32s(even, sine, cosine);

@@ -27,8 +27,6 @@ mod math;
 mod pair;
 mod product;
 mod solve;
-#[cfg(test)]
-mod tests;
 mod tile;
 mod vector;
 
@@ -85,3 +83,6 @@ fn available() -> Vec<fn() -> Table> {
     all.push(entry::table::<pulp::Scalar128b>);
     all
 }
+
+#[cfg(test)]
+mod tests;

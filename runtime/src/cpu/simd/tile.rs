@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 
 use pulp::{MemMask, Simd, WithSimd};
 
-use super::function::first;
+use super::function::{first, multiply_add};
 use super::product::{Operands, Shape};
 
 /// Terms that are summed on their own before they join the total.
@@ -105,7 +105,7 @@ impl<S: Simd, const R: usize, const V: usize, const MASKED: bool> Registers<S, R
         // SAFETY: the caller vouches for the element.
         let x = self.simd.splat_f32s(unsafe { *self.a[r].offset(across) });
         for v in 0..V {
-            sums[v] = self.simd.mul_add_e_f32s(x, row[v], sums[v]);
+            sums[v] = multiply_add(self.simd, x, row[v], sums[v]);
         }
     }
 

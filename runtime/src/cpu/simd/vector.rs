@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use super::function::first;
+use super::function::{first, multiply_add};
 use super::product::{Full, Operands, Product};
 
 /// c[m] (+)= sum over k of a[m,k] b[k].
@@ -129,7 +129,7 @@ impl Run {
                 let b = self.b.offset(i).cast::<S::f32s>().read_unaligned();
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let a = self.a.offset((row + r as isize) * self.am + i).cast::<S::f32s>().read_unaligned();
-                    *sum = simd.mul_add_e_f32s(a, b, *sum);
+                    *sum = multiply_add(simd, a, b, *sum);
                 }
                 i += lanes;
             }
@@ -138,7 +138,7 @@ impl Run {
                 let b = simd.mask_load_ptr_f32s(mask, self.b.offset(i));
                 for (r, sum) in sums.iter_mut().enumerate() {
                     let a = simd.mask_load_ptr_f32s(mask, self.a.offset((row + r as isize) * self.am + i));
-                    *sum = simd.mul_add_e_f32s(a, b, *sum);
+                    *sum = multiply_add(simd, a, b, *sum);
                 }
             }
             for (r, sum) in sums.iter().enumerate() {
