@@ -43,6 +43,26 @@ pub enum Tiles {
     Split,
 }
 
+/// How a form's work is laid out in kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Schedule {
+    /// One kernel, whose work items step through all chunks.
+    Fused,
+    /// What chunks do apart, what they hand on, and the outputs: a kernel each. Of the chunked form only.
+    Split,
+}
+
+impl Schedule {
+    pub const ALL: [Schedule; 2] = [Schedule::Fused, Schedule::Split];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Schedule::Fused => "fused",
+            Schedule::Split => "split",
+        }
+    }
+}
+
 /// What a state's transition is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateReport {
@@ -100,7 +120,18 @@ pub fn report(variant: &Variant) -> (Vec<StateReport>, Vec<FormReport>) {
 /// Kernels for one form. Sizes of batch axes and of the token axis are run-time parameters of the module, and so is the
 /// chunk length; all other axes are constants from `sizes`.
 /// With `Tiles::Split` work items take a part of the states' columns each, where nothing mixes columns.
-pub fn compile(variant: &Variant, sizes: &Sizes, form: Form, tiles: Tiles) -> Result<Module, Unsupported> {
+///
+/// # Errors
+/// What the form, the schedule or the kernel IR has no place for.
+pub fn compile(
+    variant: &Variant,
+    sizes: &Sizes,
+    (form, schedule): (Form, Schedule),
+    tiles: Tiles,
+) -> Result<Module, Unsupported> {
+    if schedule == Schedule::Split {
+        return split(variant, sizes, form, tiles);
+    }
     if variant.states.is_empty() {
         return Err(stateless(variant, form));
     }
@@ -112,6 +143,19 @@ pub fn compile(variant: &Variant, sizes: &Sizes, form: Form, tiles: Tiles) -> Re
         },
         Form::Chunked | Form::Parallel => kernel::lower::form::lower(variant, sizes, &planned(variant, form)?, tiles),
     }
+}
+
+/// The chunked form in three kernels.
+fn split(variant: &Variant, sizes: &Sizes, form: Form, tiles: Tiles) -> Result<Module, Unsupported> {
+    let refused = |reason: &str| {
+        let feature = format!("the split schedule of `{}`", variant.name);
+        Unsupported::new(feature, reason, "use --schedule fused").at(variant.span)
+    };
+    if form != Form::Chunked {
+        return Err(refused("only the chunked form is taken apart into kernels"));
+    }
+    let fused = compile(variant, sizes, (form, Schedule::Fused), tiles)?;
+    kernel::split(&fused).map_err(refused)
 }
 
 /// What extraction chose for a form.

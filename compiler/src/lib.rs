@@ -29,5 +29,5 @@ pub mod stage;
 pub mod unsupported;
 
 pub use explain::{Explanation, explain};
-pub use form::{Form, FormReport, StateReport, Tiles, compile, report};
+pub use form::{Form, FormReport, Schedule, StateReport, Tiles, compile, report};
 pub use unsupported::Unsupported;

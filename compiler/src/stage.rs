@@ -2,7 +2,7 @@
 
 use chunkwise_dsl::typed::Variant;
 
-use crate::{Form, Tiles, Unsupported, bind::Sizes, egraph::Proofs, form, ir::form as form_text, plan};
+use crate::{Form, Schedule, Tiles, Unsupported, bind::Sizes, egraph::Proofs, form, ir::form as form_text, plan};
 
 /// A stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub fn print(stage: Stage, variant: &Variant, sizes: &Sizes, form: Form) -> Resu
         Stage::Ir => ir(variant),
         Stage::Form => chosen(variant, form),
         Stage::Plan => Ok(plan::text(variant, &form::planned(variant, form)?)),
-        Stage::Kernel => Ok(crate::compile(variant, sizes, form, Tiles::Whole)?.to_string()),
+        Stage::Kernel => Ok(crate::compile(variant, sizes, (form, Schedule::Fused), Tiles::Whole)?.to_string()),
         Stage::Ast | Stage::Code | Stage::Asm => Err(Unsupported::new(
             format!("the stage {}", stage.name()),
             "it is printed by its own maker",

@@ -28,13 +28,18 @@ pub mod lower;
 mod print;
 pub mod scalar;
 mod sequential;
+mod split;
 
 pub use check::check;
 pub use chunkwise_dsl::typed::Function;
 pub use count::{flops, nanoseconds};
 pub use int::Int;
 pub use print::Counts;
+<<<<<<< HEAD
 pub use sequential::sequential;
+=======
+pub use split::split;
+>>>>>>> d525e61 (kernel: Split a chunked kernel into three over shared buffers)
 
 /// What one artifact holds: kernels that run one after another over shared buffers.
 #[derive(Debug, Clone, PartialEq)]

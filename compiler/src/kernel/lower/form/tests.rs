@@ -1,7 +1,7 @@
 //! Every form of every transition class, run by the kernel interpreter in f64, against the reference: what differs here is
 //! algebra, not rounding.
 
-use crate::{Form, Tiles};
+use crate::{Form, Schedule, Tiles};
 
 use super::super::tests::{agree_at, variant};
 
@@ -20,7 +20,14 @@ fn agree(body: &str) {
             let chunk = if form == Form::Parallel { tokens.max(1) } else { chunk };
             for tiles in [Tiles::Whole, Tiles::Split] {
                 let dims: Vec<(&str, usize)> = DIMS.into_iter().chain([("T", tokens)]).collect();
-                agree_at(&variant, &dims, chunk, &|variant, sizes| crate::compile(variant, sizes, form, tiles));
+                agree_at(&variant, &dims, chunk, &|variant, sizes| {
+                    crate::compile(variant, sizes, (form, Schedule::Fused), tiles)
+                });
+                if form == Form::Chunked && !text.contains("local window") {
+                    agree_at(&variant, &dims, chunk, &|variant, sizes| {
+                        crate::compile(variant, sizes, (form, Schedule::Split), tiles)
+                    });
+                }
             }
         }
     }

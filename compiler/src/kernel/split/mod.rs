@@ -1,0 +1,386 @@
+//! One kernel that steps through chunks -> three that do not wait for each other more than they must.
+//!
+//! ```text
+//! pre; for v in 0..T step C { body }; post
+//!   ->  kernel local    grid x chunks   what no chunk before has a part in
+//!       kernel states   grid            pre; for every chunk { keep the carried values; what they need next }; post
+//!       kernel outputs  grid x chunks   the rest, from the carried values kept
+//! ```
+//!
+//! It knows buffers and their order, and nothing of what they hold: `stages` says which statement goes where. Buffers
+//! that kernels hand on become `Shared`, one slot a grid point and chunk. Grid axes of tiles stay on the grid of the
+//! states alone; the other kernels loop over tiles, inside what no tile has a part in.
+//!
+//! A buffer that the statements before the loop fill and those of the loop change is carried. Scratch that nothing fills
+//! before the loop holds nothing at its start, so no chunk can need what the one before it left there.
+
+mod stages;
+mod visit;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{Access, Buffer, BufferId, BufferRole, Elem, GridAxis, Int, Kernel, Map, Module, Param, ParamId, ParamRole};
+use super::{Stmt, Value, VarId};
+use stages::{Item, Stage, stages, tiled};
+use visit::{Effects, Moved, Rebuild};
+
+/// The three kernels; one that would hold nothing is left out.
+///
+/// # Errors
+/// Why the module cannot be taken apart.
+pub fn split(module: &Module) -> Result<Module, &'static str> {
+    let parts = Parts::of(module)?;
+    let split = Split::of(module, &parts)?;
+    Ok(split.module())
+}
+
+/// `pre; for var in 0..to step { body }; post` of one kernel.
+struct Parts<'m> {
+    kernel: &'m Kernel,
+    pre: &'m [Stmt],
+    var: VarId,
+    to: &'m Int,
+    step: &'m Int,
+    body: &'m [Stmt],
+    post: &'m [Stmt],
+}
+
+impl<'m> Parts<'m> {
+    fn of(module: &'m Module) -> Result<Self, &'static str> {
+        let [kernel] = module.kernels.as_slice() else { return Err("it is not one kernel") };
+        let chunks = |step: &Int| match step {
+            Int::Param(id) => module.params.get(id.index()).is_some_and(|param| param.role == ParamRole::Chunk),
+            _ => false,
+        };
+        let loops = |stmt: &Stmt| matches!(stmt, Stmt::For { step, .. } if chunks(step));
+        let mut places = (0..kernel.body.len()).filter(|&place| loops(&kernel.body[place]));
+        let (Some(place), None) = (places.next(), places.next()) else { return Err("it has not one loop over chunks") };
+        match &kernel.body[place] {
+            Stmt::For { var, from: Int::Const(0), to, step, body } => Ok(Self {
+                kernel,
+                pre: &kernel.body[..place],
+                var: *var,
+                to,
+                step,
+                body,
+                post: &kernel.body[place + 1..],
+            }),
+            _ => Err("its loop over chunks does not begin at the first token"),
+        }
+    }
+}
+
+/// Where everything goes.
+struct Split<'m> {
+    module: &'m Module,
+    parts: &'m Parts<'m>,
+    /// The statements before the loop that a kernel repeats, each with whether it differs between tiles.
+    pre: BTreeMap<Stage, Vec<(usize, bool)>>,
+    /// The stage of every statement of the loop, and whether it differs between tiles.
+    body: Vec<(Stage, bool)>,
+    /// Buffers that several kernels touch, and whether they have a slot a tile.
+    shared: BTreeMap<BufferId, bool>,
+    /// Carried buffers whose values at a chunk's start the outputs read.
+    kept: Vec<BufferId>,
+}
+
+impl<'m> Split<'m> {
+    fn of(module: &'m Module, parts: &'m Parts<'m>) -> Result<Self, &'static str> {
+        let effects = |body: &[Stmt]| body.iter().map(Effects::of).collect::<Vec<_>>();
+        let (pre, body, post) = (effects(parts.pre), effects(parts.body), effects(parts.post));
+        let carried = carried(module, &pre, &body, &post)?;
+        let items: Vec<Item> = body
+            .into_iter()
+            .map(|effects| Item { ordered: is_ordered(module, parts.var, &effects), effects })
+            .collect();
+        let stages = stages(&items, &carried);
+        if stages.iter().all(|stage| *stage == Stage::States) {
+            return Err("all of it waits for the chunk before");
+        }
+        let repeated = |stage: Stage| {
+            let of_stage = items.iter().zip(&stages).filter(|(_, at)| **at == stage).map(|(item, _)| &item.effects);
+            repeated(&pre, of_stage, &carried)
+        };
+        let (local, outputs) = (repeated(Stage::Local), repeated(Stage::Outputs));
+        for &place in local.iter().chain(&outputs) {
+            if !pre[place].reads.is_disjoint(&carried) {
+                return Err("what is computed before the loop needs the initial state");
+            }
+            if mentions(parts.to).params.iter().any(|param| pre[place].extents.contains(param)) {
+                return Err("what is computed before the loop grows with the tokens");
+            }
+        }
+        let all: Vec<(&Effects, Stage)> = local
+            .iter()
+            .map(|&place| (&pre[place], Stage::Local))
+            .chain(outputs.iter().map(|&place| (&pre[place], Stage::Outputs)))
+            .chain(items.iter().zip(&stages).map(|(item, stage)| (&item.effects, *stage)))
+            .collect();
+        let tiles = tile_params(module, parts.kernel);
+        let (own, of_tiles) = match tiles.is_empty() {
+            true => (vec![false; all.len()], BTreeSet::new()),
+            false => tiled(&all, &|effects| tiles.iter().any(|param| effects.params.contains(param))),
+        };
+        let shared = shared(module, &items, &stages, &carried);
+        let kept = kept(&items, &stages, &carried);
+        let mut own = own.into_iter();
+        let mut with_own = |places: Vec<usize>| places.into_iter().zip(own.by_ref()).collect::<Vec<_>>();
+        let mut pre = BTreeMap::from([(Stage::Local, with_own(local))]);
+        pre.insert(Stage::Outputs, with_own(outputs));
+        pre.insert(Stage::States, (0..parts.pre.len()).map(|place| (place, false)).collect());
+        Ok(Self {
+            module,
+            parts,
+            pre,
+            body: stages.into_iter().zip(own).collect(),
+            shared: shared.into_iter().map(|buffer| (buffer, of_tiles.contains(&buffer))).collect(),
+            kept,
+        })
+    }
+
+    fn module(&self) -> Module {
+        let mut module = Module { kernels: Vec::new(), ..self.module.clone() };
+        let name = "block".to_string();
+        module.params.push(Param { name, role: ParamRole::Grid });
+        let block = ParamId(module.params.len() as u32 - 1);
+        for (buffer, of_tile) in &self.shared {
+            let buffer = &mut module.buffers[buffer.index()];
+            buffer.role = BufferRole::Shared;
+            buffer.size = buffer.size.clone() * self.slots(*of_tile);
+        }
+        let mut copies = HashMap::new();
+        for buffer in &self.kept {
+            let Buffer { name, size, .. } = &self.module.buffers[buffer.index()];
+            let size = size.clone() * self.slots(true);
+            copies.insert(*buffer, BufferId(module.buffers.len() as u32));
+            module.buffers.push(Buffer { name: format!("{name}.start"), role: BufferRole::Shared, elem: Elem::F32, size });
+        }
+        let mut next = 0;
+        for stage in [Stage::Local, Stage::States, Stage::Outputs] {
+            if self.body.iter().any(|(at, _)| *at == stage) || stage == Stage::States {
+                let kernel = match stage {
+                    Stage::States => self.states(&copies, &mut next),
+                    _ => self.apart(stage, block, &copies, &mut next),
+                };
+                module.kernels.push(kernel);
+            }
+        }
+        module
+    }
+
+    /// `ceil(T / C)`
+    fn chunks(&self) -> Int {
+        let step = self.parts.step.clone();
+        (self.parts.to.clone() + (step.clone() - 1i64)).floor_div(step)
+    }
+
+    /// Grid axes, those of tiles and the others.
+    fn axes(&self, of_tiles: bool) -> Vec<GridAxis> {
+        let tiles = tile_params(self.module, self.parts.kernel);
+        let axes = self.parts.kernel.grid.iter();
+        axes.filter(|axis| tiles.contains(&axis.param) == of_tiles).cloned().collect()
+    }
+
+    fn slots(&self, of_tile: bool) -> Int {
+        let tiles = if of_tile { self.axes(true) } else { Vec::new() };
+        let extents = self.axes(false).into_iter().chain(tiles).map(|axis| axis.extent);
+        extents.fold(self.chunks(), |product, extent| product * extent)
+    }
+
+    /// The slot of a work item's grid point, of the chunk at `chunk` and, where there is one a tile, of its tile.
+    fn slot(&self, chunk: &Int, tiles: &HashMap<ParamId, Int>, of_tile: bool) -> Int {
+        let join = |slot: Option<Int>, place: Int, extent: Int| match slot {
+            None => Some(place),
+            Some(slot) => Some(slot * extent + place),
+        };
+        let mut slot = None;
+        for axis in self.axes(false) {
+            slot = join(slot, Int::Param(axis.param), axis.extent);
+        }
+        slot = join(slot, chunk.clone(), self.chunks());
+        for axis in self.axes(true).into_iter().filter(|_| of_tile) {
+            let place = tiles.get(&axis.param).cloned().unwrap_or(Int::Param(axis.param));
+            slot = join(slot, place, axis.extent);
+        }
+        slot.unwrap_or(Int::from(0i64))
+    }
+
+    /// Where shared buffers lie in a kernel.
+    fn moved(&self, chunk: &Int, tiles: &HashMap<ParamId, Int>) -> HashMap<BufferId, Moved> {
+        let place = |(&buffer, &of_tile): (&BufferId, &bool)| {
+            let size = self.module.buffers[buffer.index()].size.clone();
+            (buffer, Moved { buffer, offset: self.slot(chunk, tiles, of_tile) * size })
+        };
+        self.shared.iter().map(place).collect()
+    }
+
+    /// Where the carried values at a chunk's start lie for the outputs.
+    fn start(
+        &self,
+        chunk: &Int,
+        tiles: &HashMap<ParamId, Int>,
+        copies: &HashMap<BufferId, BufferId>,
+    ) -> HashMap<BufferId, Moved> {
+        let place = |(from, to): (&BufferId, &BufferId)| {
+            let size = self.module.buffers[from.index()].size.clone();
+            (*from, Moved { buffer: *to, offset: self.slot(chunk, tiles, true) * size })
+        };
+        copies.iter().map(place).collect()
+    }
+
+    /// The kernel that steps through the chunks.
+    fn states(&self, copies: &HashMap<BufferId, BufferId>, next: &mut u32) -> Kernel {
+        let mut rebuild = Rebuild { vars: HashMap::new(), params: HashMap::new(), buffers: HashMap::new(), next };
+        let mut kernel = rebuild.block(self.parts.pre);
+        let var = rebuild.fresh();
+        let (chunk, none) = (Int::Var(var), HashMap::new());
+        rebuild.vars.insert(self.parts.var, chunk.clone() * self.parts.step.clone());
+        rebuild.buffers = self.moved(&chunk, &none);
+        let mut body = Vec::new();
+        for buffer in &self.kept {
+            let size = self.module.buffers[buffer.index()].size.clone();
+            let offset = self.slot(&chunk, &none, true) * size.clone();
+            let dst = Access::new(copies[buffer], offset, [Int::from(1i64)]);
+            let value = Value::Load(Access::new(*buffer, 0i64, [Int::from(1i64)]));
+            body.push(Stmt::Map(Map::new(vec![size], dst, value)));
+        }
+        for (stmt, (stage, _)) in self.parts.body.iter().zip(&self.body) {
+            if *stage == Stage::States {
+                body.push(rebuild.stmt(stmt));
+            }
+        }
+        kernel.push(Stmt::For { var, from: Int::from(0i64), to: self.chunks(), step: Int::from(1i64), body });
+        rebuild.buffers.clear();
+        kernel.extend(rebuild.block(self.parts.post));
+        Kernel { name: "states".to_string(), grid: self.parts.kernel.grid.clone(), body: kernel }
+    }
+
+    /// A kernel of which every work item takes one chunk.
+    fn apart(&self, stage: Stage, block: ParamId, copies: &HashMap<BufferId, BufferId>, next: &mut u32) -> Kernel {
+        let chunk = Int::Param(block);
+        let mut rebuild = Rebuild { vars: HashMap::new(), params: HashMap::new(), buffers: HashMap::new(), next };
+        rebuild.vars.insert(self.parts.var, chunk.clone() * self.parts.step.clone());
+        rebuild.buffers = self.moved(&chunk, &HashMap::new());
+        rebuild.buffers.extend(self.start(&chunk, &HashMap::new(), copies));
+        let mut body: Vec<Stmt> = self.statements(stage, false).map(|stmt| rebuild.stmt(stmt)).collect();
+        let tiles = self.axes(true);
+        if self.statements(stage, true).next().is_some() {
+            let vars: Vec<VarId> = tiles.iter().map(|_| rebuild.fresh()).collect();
+            rebuild.params = tiles.iter().zip(&vars).map(|(axis, var)| (axis.param, Int::Var(*var))).collect();
+            rebuild.buffers = self.moved(&chunk, &rebuild.params);
+            rebuild.buffers.extend(self.start(&chunk, &rebuild.params, copies));
+            let inner: Vec<Stmt> = self.statements(stage, true).map(|stmt| rebuild.stmt(stmt)).collect();
+            body.extend(tiles.iter().zip(vars).rev().fold(inner, |body, (axis, var)| {
+                let (from, step) = (Int::from(0i64), Int::from(1i64));
+                vec![Stmt::For { var, from, to: axis.extent.clone(), step, body }]
+            }));
+        }
+        let mut grid = self.axes(false);
+        grid.push(GridAxis { param: block, extent: self.chunks() });
+        let name = if stage == Stage::Local { "local" } else { "outputs" };
+        Kernel { name: name.to_string(), grid, body }
+    }
+
+    /// The statements of a kernel that runs every chunk apart, of tiles or of none.
+    fn statements(&self, stage: Stage, of_tile: bool) -> impl Iterator<Item = &'m Stmt> + '_ {
+        let (pre, body) = (self.parts.pre, self.parts.body);
+        let before = self.pre[&stage].iter().filter(move |(_, own)| *own == of_tile).map(|(place, _)| &pre[*place]);
+        let within = self.body.iter().zip(body).filter(move |((at, own), _)| *at == stage && *own == of_tile);
+        before.chain(within.map(|(_, stmt)| stmt))
+    }
+}
+
+/// The buffers that chunks hand to the next ones.
+fn carried(
+    module: &Module,
+    pre: &[Effects],
+    body: &[Effects],
+    post: &[Effects],
+) -> Result<BTreeSet<BufferId>, &'static str> {
+    let written = |all: &[Effects]| all.iter().flat_map(|effects| effects.writes.clone()).collect::<BTreeSet<_>>();
+    let (before, within) = (written(pre), written(body));
+    let carried: BTreeSet<BufferId> = before.intersection(&within).copied().collect();
+    if carried.is_empty() {
+        return Err("no chunk waits for the one before");
+    }
+    let role = |buffer: &BufferId| module.buffers[buffer.index()].role;
+    if carried.iter().any(|buffer| role(buffer) != BufferRole::Scratch) {
+        return Err("what chunks carry is not private to a work item");
+    }
+    let left = |buffer: &BufferId| {
+        role(buffer) == BufferRole::Scratch && within.contains(buffer) && !carried.contains(buffer)
+    };
+    if post.iter().any(|effects| effects.reads.iter().any(left)) {
+        return Err("what follows the loop needs more of its last chunk than the carried values");
+    }
+    Ok(carried)
+}
+
+/// Whether a statement's results depend on the order of the chunks by where they go.
+fn is_ordered(module: &Module, var: VarId, effects: &Effects) -> bool {
+    effects.writes.iter().any(|buffer| match module.buffers[buffer.index()].role {
+        BufferRole::StateOut | BufferRole::Shared => true,
+        BufferRole::Output => !effects.vars.contains(&var),
+        BufferRole::Input | BufferRole::StateIn | BufferRole::Scratch => false,
+    })
+}
+
+/// The statements before the loop that a kernel needs beside those of the loop that are its own.
+fn repeated<'e>(
+    pre: &[Effects],
+    own: impl Iterator<Item = &'e Effects>,
+    carried: &BTreeSet<BufferId>,
+) -> Vec<usize> {
+    let mut needed: BTreeSet<BufferId> = own.flat_map(|effects| effects.reads.difference(carried).copied()).collect();
+    let mut found = Vec::new();
+    for (place, effects) in pre.iter().enumerate().rev() {
+        if !effects.writes.is_disjoint(&needed) {
+            needed.extend(&effects.reads);
+            found.push(place);
+        }
+    }
+    found.reverse();
+    found
+}
+
+/// The scratch that statements of several kernels touch.
+fn shared(module: &Module, items: &[Item], stages: &[Stage], carried: &BTreeSet<BufferId>) -> Vec<BufferId> {
+    let mut seen: BTreeMap<BufferId, BTreeSet<Stage>> = BTreeMap::new();
+    let mut written: BTreeSet<BufferId> = BTreeSet::new();
+    for (item, stage) in items.iter().zip(stages) {
+        for buffer in item.effects.touches() {
+            seen.entry(buffer).or_default().insert(*stage);
+        }
+        written.extend(&item.effects.writes);
+    }
+    let scratch = |buffer: &BufferId| module.buffers[buffer.index()].role == BufferRole::Scratch;
+    seen.into_iter()
+        .filter(|(buffer, stages)| stages.len() > 1 && scratch(buffer) && written.contains(buffer))
+        .map(|(buffer, _)| buffer)
+        .filter(|buffer| !carried.contains(buffer))
+        .collect()
+}
+
+fn kept(items: &[Item], stages: &[Stage], carried: &BTreeSet<BufferId>) -> Vec<BufferId> {
+    let outputs = items.iter().zip(stages).filter(|(_, stage)| **stage == Stage::Outputs);
+    let read: BTreeSet<BufferId> = outputs.flat_map(|(item, _)| item.effects.reads.clone()).collect();
+    read.intersection(carried).copied().collect()
+}
+
+/// The grid params whose axes are of tiles.
+fn tile_params(module: &Module, kernel: &Kernel) -> BTreeSet<ParamId> {
+    let is_tile = |param: &ParamId| matches!(module.params[param.index()].role, ParamRole::Tile(_));
+    let of_tiles = kernel.grid.iter().filter(|axis| mentions(&axis.extent).params.iter().any(is_tile));
+    of_tiles.map(|axis| axis.param).collect()
+}
+
+/// What an integer is made of.
+fn mentions(x: &Int) -> Effects {
+    Effects::of(&Stmt::For {
+        var: VarId(0),
+        from: x.clone(),
+        to: x.clone(),
+        step: x.clone(),
+        body: Vec::new(),
+    })
+}
