@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use chunkwise_compiler::Form;
+use chunkwise_compiler::{Form, Schedule};
 use chunkwise_runtime::{Backend, backend::cores};
 use clap::Args;
 
@@ -17,6 +17,9 @@ pub struct Shared {
     /// recurrent, chunked, parallel or auto
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = form)]
     form: Vec<Wanted<Form>>,
+    /// fused, split or auto: the chunked form as one kernel or as three
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = schedule)]
+    schedule: Vec<Wanted<Schedule>>,
     /// Tokens in a chunk
     #[arg(long, value_name = "C", value_delimiter = ',', value_parser = positive)]
     chunk: Vec<usize>,
@@ -83,6 +86,11 @@ impl Shared {
         listed(&self.form)
     }
 
+    /// The schedules asked for; none where it is left open.
+    pub fn schedules(&self) -> Vec<Schedule> {
+        listed(&self.schedule)
+    }
+
     pub fn chunks(&self) -> &[usize] {
         &self.chunk
     }
@@ -94,6 +102,10 @@ impl Shared {
 
     pub fn form(&self) -> Result<Option<Form>, Failure> {
         single("--form", &self.form).map(|one| one.and_then(Wanted::this))
+    }
+
+    pub fn schedule(&self) -> Result<Option<Schedule>, Failure> {
+        single("--schedule", &self.schedule).map(|one| one.and_then(Wanted::this))
     }
 
     pub fn chunk(&self) -> Result<Option<usize>, Failure> {
@@ -142,6 +154,11 @@ fn backend(text: &str) -> Result<Wanted<Backend>, String> {
 
 fn form(text: &str) -> Result<Wanted<Form>, String> {
     let names = Form::ALL.map(|form| (form.name(), form));
+    wanted(text, &names)
+}
+
+fn schedule(text: &str) -> Result<Wanted<Schedule>, String> {
+    let names = Schedule::ALL.map(|schedule| (schedule.name(), schedule));
     wanted(text, &names)
 }
 

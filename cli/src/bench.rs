@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use chunkwise_compiler::{
-    Form,
+    Form, Schedule,
     bind::{Sizes, carries_state, output_shape, state_shape, tensor_shape},
     kernel::flops,
 };
 use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
     Backend, Engine, Plan, Request, Tensors,
-    choose::{CHUNK, exists},
+    choose::{self, CHUNK, exists},
     draw::{self, Gates},
     execute,
 };
@@ -87,8 +87,21 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if shared.json {
         return Ok(());
     }
-    let header =
-        ["variant", "backend", "form", "C", "T", "sizes", "median ms", "p20", "p80", "GF/s", "GB/s", "compile ms"];
+    let header = [
+        "variant",
+        "backend",
+        "form",
+        "schedule",
+        "C",
+        "T",
+        "sizes",
+        "median ms",
+        "p20",
+        "p80",
+        "GF/s",
+        "GB/s",
+        "compile ms",
+    ];
     print::line(&print::table(&header, &rows))
 }
 
@@ -103,8 +116,12 @@ fn plans(variant: &Variant, arguments: &Arguments) -> Result<Vec<(Plan, usize)>,
     for backend in backends(variant, shared)? {
         let lengths = tokens(variant, backend, arguments);
         for form in forms(variant, backend, &asked) {
-            for &chunk in if form == Form::Chunked { chunks(shared) } else { vec![1] }.iter() {
-                plans.extend(lengths.iter().map(|&tokens| (Plan { backend, form, chunk }, tokens)));
+            for chunk in if form == Form::Chunked { chunks(shared) } else { vec![1] } {
+                for &tokens in &lengths {
+                    let plan = Plan { backend, form, schedule: Schedule::Fused, chunk };
+                    let schedules = schedules(variant, (plan, tokens), arguments)?;
+                    plans.extend(schedules.into_iter().map(|schedule| (Plan { schedule, ..plan }, tokens)));
+                }
             }
         }
     }
@@ -138,6 +155,23 @@ fn forms(variant: &Variant, backend: Backend, asked: &[Form]) -> Vec<Form> {
     let present: Vec<Form> = Form::ALL.into_iter().filter(|&form| exists(variant, form).is_ok()).collect();
     let usual: Vec<Form> = present.iter().copied().filter(|&form| form != Form::Parallel).collect();
     if usual.is_empty() { present } else { usual }
+}
+
+/// The schedules asked for, of a form that may have several; else the one that the price says.
+fn schedules(
+    variant: &Variant,
+    (plan, tokens): (Plan, usize),
+    arguments: &Arguments,
+) -> Result<Vec<Schedule>, Failure> {
+    let asked = arguments.shared.schedules();
+    if plan.form != Form::Chunked || plan.backend == Backend::Reference {
+        return Ok(vec![Schedule::Fused]);
+    }
+    if !asked.is_empty() {
+        return Ok(asked);
+    }
+    let sizes = sizes(variant, tokens, arguments)?;
+    Ok(vec![choose::schedule(variant, &sizes, plan, arguments.shared.threads()).0])
 }
 
 fn chunks(shared: &Shared) -> Vec<usize> {
@@ -217,7 +251,7 @@ fn count(variant: &Variant, sizes: &Sizes, plan: Plan, tokens: usize) -> u64 {
         let place = variant.axes.iter().position(|axis| axis.name == name);
         place.and_then(|place| sizes.get(chunkwise_dsl::shape::AxisId(place as u32))).unwrap_or(0)
     };
-    chunkwise_compiler::compile(variant, sizes, form, chunkwise_compiler::Tiles::Whole)
+    chunkwise_compiler::compile(variant, sizes, (form, plan.schedule), chunkwise_compiler::Tiles::Whole)
         .map_or(0, |module| flops(&module, &size_of, chunk))
 }
 
@@ -271,6 +305,7 @@ fn as_json(variant: &Variant, entry: &Entry, threads: usize) -> String {
     let heads = variant.head.and_then(|head| entry.sizes.get(head)).unwrap_or(1);
     json!({
         "variant": variant.name, "backend": entry.plan.backend.name(), "form": entry.plan.form.name(),
+        "schedule": entry.plan.schedule.name(),
         "chunk": effective_chunk(entry.plan, entry.tokens), "batch": size_named(variant, &entry.sizes, "B"),
         "tokens": entry.tokens, "heads": heads, "dims": dims, "threads": threads,
         "median_ms": entry.quantile(0.5), "p20_ms": entry.quantile(0.2), "p80_ms": entry.quantile(0.8),
@@ -289,6 +324,7 @@ fn cells(variant: &Variant, entry: &Entry) -> Vec<String> {
         variant.name.clone(),
         entry.plan.backend.name().into(),
         if entry.plan.backend == Backend::Reference { "-".into() } else { entry.plan.form.name().into() },
+        if entry.plan.form == Form::Chunked { entry.plan.schedule.name().into() } else { "-".into() },
         effective_chunk(entry.plan, entry.tokens).to_string(),
         entry.tokens.to_string(),
         sizes.join(" "),

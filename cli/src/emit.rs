@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use chunkwise_compiler::{
-    Form, Unsupported,
+    Form, Schedule, Unsupported,
     kernel::Module,
     stage::{self, Stage},
 };
@@ -70,15 +70,16 @@ fn of_variant(
         Some(form) => form,
         None => default_form(variant),
     };
+    let schedule = shared.schedule()?.unwrap_or(Schedule::Fused);
     if !matches!(stage, Stage::Code | Stage::Asm) {
-        return stage::print(stage, variant, &sizes, form).map_err(unsupported);
+        return stage::print(stage, variant, &sizes, (form, schedule)).map_err(unsupported);
     }
     backend.devices().map_err(|why| execute::Failure::Unusable(backend, why))?;
     if backend == Backend::Reference {
         return Err(Failure::wrong("the reference interprets the typed program and has no code: see --stage typed"));
     }
-    let module =
-        chunkwise_compiler::compile(variant, &sizes, form, chunkwise_compiler::Tiles::Whole).map_err(unsupported)?;
+    let module = chunkwise_compiler::compile(variant, &sizes, (form, schedule), chunkwise_compiler::Tiles::Whole)
+        .map_err(unsupported)?;
     code(stage, &module)
 }
 

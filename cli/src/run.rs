@@ -31,7 +31,13 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let shared = &arguments.shared;
-    let wish = Wish { backend: shared.backend()?, form: shared.form()?, chunk: shared.chunk()? };
+    let wish = Wish {
+        backend: shared.backend()?,
+        form: shared.form()?,
+        schedule: shared.schedule()?,
+        chunk: shared.chunk()?,
+        threads: Some(shared.threads()),
+    };
     let variant = program::load_one(&arguments.which, shared)?;
     let inputs = inputs::load(&variant, &arguments.inputs, &shared.dims).map_err(Failure::Wrong)?;
     let mut engine = Engine::new();

@@ -6,7 +6,7 @@ mod compare;
 
 use std::{path::PathBuf, sync::Mutex};
 
-use chunkwise_compiler::{Form, report};
+use chunkwise_compiler::{Form, Schedule, report};
 use chunkwise_dsl::typed::{FormCheck, Variant};
 use chunkwise_runtime::{
     Backend, Engine, Outputs, Plan, Request,
@@ -182,22 +182,25 @@ fn targets(
         if backend == Backend::Reference {
             continue;
         }
-        for &form in &forms {
+        for (form, schedule) in layouts(&forms, &shared.schedules()) {
             let chunks = if form == Form::Chunked { chunks(variant, shared) } else { vec![1] };
-            let plan = |chunk: usize| Plan { backend, form, chunk };
+            let plan = |chunk: usize| Plan { backend, form, schedule, chunk };
             let first = cases.first().zip(chunks.first());
             let prepared = first.map(|(case, &chunk)| engine.prepare(variant, &case.sizes, plan(chunk)));
-            if let Some(Err(failure)) = prepared {
-                let refusal = format!("{} has no {} form on {}: {failure}", variant.name, form.name(), backend.name());
-                refusals.push(refusal);
-                continue;
+            match prepared {
+                // A form that has one schedule is there, whichever others were listed beside it.
+                Some(Err(_)) if schedule == Schedule::Split && shared.schedules() != [Schedule::Split] => {}
+                Some(Err(failure)) => {
+                    let what = layout_name(&plan(1));
+                    refusals.push(format!("{} has no {what} form on {}: {failure}", variant.name, backend.name()));
+                }
+                _ => targets.extend(chunks.into_iter().map(|chunk| Target { plan: plan(chunk) })),
             }
-            targets.extend(chunks.into_iter().map(|chunk| Target { plan: plan(chunk) }));
         }
     }
     // The reference is compared with itself only where it was asked for or is all there is.
     if backends.contains(&Backend::Reference) && (targets.is_empty() || !shared.backends().is_empty()) {
-        let plan = Plan { backend: Backend::Reference, form: Form::Recurrent, chunk: 1 };
+        let plan = Plan { backend: Backend::Reference, form: Form::Recurrent, schedule: Schedule::Fused, chunk: 1 };
         targets.insert(0, Target { plan });
     }
     if targets.is_empty() && refusals.is_empty() {
@@ -210,6 +213,20 @@ fn targets(
     }
     refusals.iter().for_each(|refusal| print::note(&format!("note: {refusal}")));
     Ok(targets)
+}
+
+/// The forms in the schedules asked for; in all that a form may have, where none is.
+fn layouts(forms: &[Form], asked: &[Schedule]) -> Vec<(Form, Schedule)> {
+    let schedules = if asked.is_empty() { Schedule::ALL.to_vec() } else { asked.to_vec() };
+    let all = forms.iter().flat_map(|&form| schedules.iter().map(move |&schedule| (form, schedule)));
+    all.filter(|(form, schedule)| *form == Form::Chunked || *schedule == Schedule::Fused).collect()
+}
+
+fn layout_name(plan: &Plan) -> String {
+    match plan.schedule {
+        Schedule::Fused => plan.form.name().to_string(),
+        Schedule::Split => format!("{} {}", plan.form.name(), plan.schedule.name()),
+    }
 }
 
 fn present_forms(variant: &Variant) -> Vec<Form> {
@@ -236,7 +253,7 @@ fn chunks(variant: &Variant, shared: &Shared) -> Vec<usize> {
 
 /// The table's columns: (name, width).
 const COLUMNS: [(&str, usize); 8] =
-    [("form", 9), ("C", 4), ("backend", 9), ("T", 5), ("worst error", 11), ("bound", 6), ("", 4), ("where", 0)];
+    [("form", 13), ("C", 4), ("backend", 9), ("T", 5), ("worst error", 11), ("bound", 6), ("", 4), ("where", 0)];
 
 /// How lines are printed: a variant at a time, as each is done.
 struct Table {
@@ -297,9 +314,9 @@ fn worst_of_each(rows: Vec<Row>) -> Vec<Row> {
 fn cells(row: &Row) -> [String; 8] {
     let plan = row.target.plan;
     let chunk = if plan.form == Form::Chunked { plan.chunk.to_string() } else { "-".into() };
-    let form = if plan.backend == Backend::Reference { "-" } else { plan.form.name() };
+    let form = if plan.backend == Backend::Reference { "-".into() } else { layout_name(&plan) };
     [
-        form.into(),
+        form,
         chunk,
         plan.backend.name().into(),
         row.tokens.to_string(),
@@ -313,7 +330,7 @@ fn cells(row: &Row) -> [String; 8] {
 fn as_json(variant: &Variant, row: &Row) -> String {
     let plan = row.target.plan;
     json!({
-        "variant": variant.name, "form": plan.form.name(), "backend": plan.backend.name(),
+        "variant": variant.name, "form": plan.form.name(), "schedule": plan.schedule.name(), "backend": plan.backend.name(),
         "chunk": (plan.form == Form::Chunked).then_some(plan.chunk), "tokens": row.tokens,
         // JSON has no infinity: an error without a number is null, and not ok.
         "error": row.worst.error.is_finite().then_some(row.worst.error), "bound": row.bound, "ok": row.holds(),

@@ -44,13 +44,18 @@ impl Stage {
 ///
 /// # Errors
 /// A form that the variant lacks, and the stages that are not printed here.
-pub fn print(stage: Stage, variant: &Variant, sizes: &Sizes, form: Form) -> Result<String, Unsupported> {
+pub fn print(
+    stage: Stage,
+    variant: &Variant,
+    sizes: &Sizes,
+    (form, schedule): (Form, Schedule),
+) -> Result<String, Unsupported> {
     match stage {
         Stage::Typed => Ok(chunkwise_dsl::print_typed::typed(variant)),
         Stage::Ir => ir(variant),
         Stage::Form => chosen(variant, form),
         Stage::Plan => Ok(plan::text(variant, &form::planned(variant, form)?)),
-        Stage::Kernel => Ok(crate::compile(variant, sizes, (form, Schedule::Fused), Tiles::Whole)?.to_string()),
+        Stage::Kernel => Ok(crate::compile(variant, sizes, (form, schedule), Tiles::Whole)?.to_string()),
         Stage::Ast | Stage::Code | Stage::Asm => Err(Unsupported::new(
             format!("the stage {}", stage.name()),
             "it is printed by its own maker",

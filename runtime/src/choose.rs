@@ -1,11 +1,15 @@
 //! `auto`: which back end, form and chunk length a run takes, and why. The choice always works: where nothing compiles,
 //! it is the reference.
 
-use chunkwise_compiler::{Form, Tiles, bind::Sizes, kernel, report};
+use chunkwise_compiler::{
+    Form, Schedule, Tiles,
+    bind::{Sizes, batch_axes},
+    kernel, report,
+};
 use chunkwise_dsl::typed::Variant;
 
 use crate::{
-    backend::Backend,
+    backend::{Backend, cores},
     execute::{Engine, Failure, Plan, chunk_length},
 };
 
@@ -26,7 +30,10 @@ const ONE_CHUNK: usize = 128;
 pub struct Wish {
     pub backend: Option<Backend>,
     pub form: Option<Form>,
+    pub schedule: Option<Schedule>,
     pub chunk: Option<usize>,
+    /// Threads that the run will have; all cores if none are given.
+    pub threads: Option<usize>,
 }
 
 /// What is taken, and why.
@@ -82,6 +89,7 @@ fn reference(wish: Wish, reasons: Vec<String>) -> Choice {
     let plan = Plan {
         backend: Backend::Reference,
         form: wish.form.unwrap_or(Form::Recurrent),
+        schedule: Schedule::Fused,
         chunk: wish.chunk.unwrap_or(CHUNK),
     };
     Choice { plan, reasons, fell_back: false }
@@ -101,15 +109,17 @@ fn compiled(
     let mut candidates = priced(variant, sizes, wish, tokens);
     if candidates.is_empty() {
         let chunk = wish.chunk.unwrap_or(CHUNK);
-        let forms = wish.form.map_or(Form::ALL.to_vec(), |form| vec![form]);
+        let forms = wished_forms(wish);
         candidates = forms.into_iter().map(|form| Candidate { form, chunk, nanoseconds: f64::NAN }).collect();
     }
     let mut reasons = Vec::new();
     let mut refusal = None;
     for candidate in &candidates {
-        let plan = Plan { backend, form: candidate.form, chunk: candidate.chunk };
+        let plan = Plan { backend, form: candidate.form, schedule: Schedule::Fused, chunk: candidate.chunk };
+        let (plan, why) = scheduled(engine, variant, sizes, (plan, wish));
         match engine.prepare(variant, sizes, plan) {
             Ok(()) => {
+                reasons.extend(why);
                 reasons.insert(0, format!("{} runs the {}", backend.name(), candidate.name()));
                 if candidates.len() > 1 {
                     let prices: Vec<String> = candidates.iter().map(Candidate::price).collect();
@@ -124,6 +134,15 @@ fn compiled(
         }
     }
     Err(refusal.unwrap_or_else(|| Failure::Failed("no form was tried".into())))
+}
+
+/// The forms to choose from: only the chunked one can be split.
+fn wished_forms(wish: Wish) -> Vec<Form> {
+    match (wish.form, wish.schedule) {
+        (Some(form), _) => vec![form],
+        (None, Some(Schedule::Split)) => vec![Form::Chunked],
+        (None, _) => Form::ALL.to_vec(),
+    }
 }
 
 /// A form at a chunk length, and what its kernels cost a token and head.
@@ -146,15 +165,110 @@ impl Candidate {
     }
 }
 
+/// The plan with its schedule, and a sentence on why. Where nobody asks for a schedule, one that does not compile is
+/// not taken.
+fn scheduled(
+    engine: &mut Engine,
+    variant: &Variant,
+    sizes: &Sizes,
+    (plan, wish): (Plan, Wish),
+) -> (Plan, Option<String>) {
+    if let Some(schedule) = wish.schedule {
+        return (Plan { schedule, ..plan }, None);
+    }
+    if plan.form != Form::Chunked {
+        return (plan, None);
+    }
+    let (schedule, why) = schedule(variant, sizes, plan, wish.threads.unwrap_or_else(cores));
+    match engine.prepare(variant, sizes, Plan { schedule, ..plan }) {
+        Ok(()) => (Plan { schedule, ..plan }, Some(why)),
+        Err(failure) => (plan, Some(format!("fused: split does not compile: {failure}"))),
+    }
+}
+
+/// Work items that a GPU runs at a time, as a round number: enough to keep a small one busy.
+const GPU_ITEMS: usize = 256;
+
+/// What a further kernel costs, in nanoseconds: waking the threads, or a launch.
+const LAUNCH: f64 = 5_000.0;
+
+/// Three kernels must be faster than one by this factor: their price leaves out what they hand on through memory.
+const MARGIN: f64 = 1.15;
+
+/// The schedule of a chunked plan by the work there is, and why: three kernels where work items are fewer than what
+/// can run at a time, chunks are several, and the price is lower.
+pub fn schedule(variant: &Variant, sizes: &Sizes, plan: Plan, threads: usize) -> (Schedule, String) {
+    let fused = |why: String| (Schedule::Fused, format!("fused: {why}"));
+    let workers = if plan.backend == Backend::Wgpu { GPU_ITEMS } else { threads.max(1) };
+    let items: usize = batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
+    let tokens = variant.token.map_or(0, |axis| sizes.get(axis).unwrap_or(0));
+    if items >= workers {
+        return fused(format!("{items} batch elements are work for {workers}"));
+    }
+    if tokens <= plan.chunk {
+        return fused("there is one chunk".into());
+    }
+    let price = |schedule| {
+        let module = chunkwise_compiler::compile(variant, sizes, (Form::Chunked, schedule), Tiles::Split);
+        module.map(|module| elapsed(variant, sizes, &module, (plan.chunk, tokens, workers)))
+    };
+    match (price(Schedule::Fused), price(Schedule::Split)) {
+        (Ok(one), Ok(three)) => {
+            let prices = format!("{:.0} us as one kernel, {:.0} us as three, on {workers}", one / 1e3, three / 1e3);
+            match three * MARGIN < one {
+                true => (Schedule::Split, format!("split: by price {prices}")),
+                false => fused(format!("by price {prices}")),
+            }
+        }
+        (_, Err(refusal)) => fused(refusal.to_string()),
+        (Err(_), Ok(_)) => fused("one kernel has no price".into()),
+    }
+}
+
+/// The price of a run's kernels, one after another, on so many workers. What one work item costs is counted on few
+/// tokens: all cost per token is alike.
+fn elapsed(
+    variant: &Variant,
+    sizes: &Sizes,
+    module: &kernel::Module,
+    (chunk, tokens, workers): (usize, usize, usize),
+) -> f64 {
+    let counted = tokens.min(PRICED.max(2 * chunk));
+    let items: usize = batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
+    let tiles = workers.div_ceil(items.max(1));
+    let few = kernel::work(module, &*with_tokens(variant, sizes, counted), chunk, tiles);
+    let many = kernel::items(module, &*with_tokens(variant, sizes, tokens), chunk, tiles);
+    let growth = tokens as f64 / counted.max(1) as f64;
+    let of = |(work, items): (&kernel::Work, f64)| {
+        let total = work.items * work.nanoseconds * growth;
+        LAUNCH + total / items.max(1.0) * (items / workers as f64).ceil()
+    };
+    few.iter().zip(many).map(of).sum()
+}
+
+/// The sizes by name, of so many tokens.
+fn with_tokens<'a>(variant: &'a Variant, sizes: &'a Sizes, tokens: usize) -> Box<dyn Fn(&str) -> usize + 'a> {
+    Box::new(move |name| {
+        let place = variant.axes.iter().position(|axis| axis.name == name);
+        match place {
+            Some(place) if variant.token.is_some_and(|token| token.0 as usize == place) => tokens,
+            Some(place) => sizes.get(chunkwise_dsl::shape::AxisId(place as u32)).unwrap_or(1),
+            None => 1,
+        }
+    })
+}
+
 /// Every form that is asked for and exists, the cheapest first.
 fn priced(variant: &Variant, sizes: &Sizes, wish: Wish, tokens: usize) -> Vec<Candidate> {
-    let forms = wish.form.map_or(Form::ALL.to_vec(), |form| vec![form]);
+    let forms = wished_forms(wish);
     let mut candidates = Vec::new();
     for form in forms {
         if form == Form::Parallel && wish.form.is_none() && tokens > ONE_CHUNK {
             continue;
         }
-        let Ok(module) = chunkwise_compiler::compile(variant, sizes, form, Tiles::Whole) else { continue };
+        let Ok(module) = chunkwise_compiler::compile(variant, sizes, (form, Schedule::Fused), Tiles::Whole) else {
+            continue;
+        };
         let chunks = match (form, wish.chunk) {
             (Form::Chunked, None) => CHUNKS.to_vec(),
             (_, chunk) => vec![chunk.unwrap_or(CHUNK)],
@@ -175,14 +289,6 @@ fn price(
     (form, chunk, tokens): (Form, usize, usize),
 ) -> f64 {
     let counted = if form == Form::Parallel { tokens } else { tokens.min(PRICED) };
-    let size_of = |name: &str| {
-        let place = variant.axes.iter().position(|axis| axis.name == name);
-        match place {
-            Some(place) if variant.token.is_some_and(|token| token.0 as usize == place) => counted,
-            Some(place) => sizes.get(chunkwise_dsl::shape::AxisId(place as u32)).unwrap_or(1),
-            None => 1,
-        }
-    };
     let length = chunk_length(form, chunk, counted);
-    kernel::nanoseconds(module, &size_of, length) / counted.max(1) as f64
+    kernel::nanoseconds(module, &*with_tokens(variant, sizes, counted), length) / counted.max(1) as f64
 }

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, time::Duration, time::Instant};
 
 use chunkwise_compiler::{
-    Form, Tiles, Unsupported,
+    Form, Schedule, Tiles, Unsupported,
     bind::{Sizes, carries_state},
     reference,
 };
@@ -23,6 +23,8 @@ pub struct Plan {
     pub backend: Backend,
     /// The reference ignores it.
     pub form: Form,
+    /// How the chunked form is laid out in kernels; the others are fused.
+    pub schedule: Schedule,
     /// Tokens in a chunk of the chunked form, >= 1.
     pub chunk: usize,
 }
@@ -98,6 +100,7 @@ struct Key {
     variant: u64,
     backend: Backend,
     form: Form,
+    schedule: Schedule,
     /// Too few batch elements for all cores: value tiles are wanted.
     tiled: bool,
     /// Of every axis that is a constant of the kernel.
@@ -106,11 +109,11 @@ struct Key {
 
 impl Key {
     fn new(variant: &Variant, sizes: &Sizes, plan: Plan) -> Self {
-        let Plan { backend, form, .. } = plan;
+        let Plan { backend, form, schedule, .. } = plan;
         let constants = constant_axes(variant).map(|axis| sizes.get(axis).unwrap_or(0)).collect();
         let batch = chunkwise_compiler::bind::batch_axes(variant);
         let items: usize = batch.iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
-        Self { variant: variant.fingerprint, backend, form, tiled: items < cores(), constants }
+        Self { variant: variant.fingerprint, backend, form, schedule, tiled: items < cores(), constants }
     }
 }
 
@@ -155,7 +158,7 @@ impl Engine {
         let key = Key::new(variant, sizes, plan);
         let tiles = if key.tiled { Tiles::Split } else { Tiles::Whole };
         let entry = self.compiled.entry(key).or_insert_with(|| {
-            let module = chunkwise_compiler::compile(variant, sizes, plan.form, tiles)?;
+            let module = chunkwise_compiler::compile(variant, sizes, (plan.form, plan.schedule), tiles)?;
             Compiled::new(plan.backend, &module)
         });
         entry.as_ref().map_err(Failure::clone)

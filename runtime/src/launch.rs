@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chunkwise_compiler::kernel::{BufferRole, Elem, Module, ParamRole, interp};
+use chunkwise_compiler::kernel::{self, BufferRole, Elem, Module, ParamRole, interp};
 
 /// An input tensor, whole, row-major.
 #[derive(Debug, Clone, Copy)]
@@ -96,9 +96,7 @@ pub(crate) fn fit(module: &Module, launch: &Launch<'_>) -> Result<Fit, RunError>
         ParamRole::Chunk => Ok(launch.chunk),
         ParamRole::Tile(axis) => {
             let size = launch.sizes.get(axis).copied().ok_or_else(|| RunError::MissingSize(axis.clone()))?;
-            // The most tiles of one length, but no more than were asked for.
-            let tiles = (1..=launch.tiles.clamp(1, size.max(1))).rev().find(|n| size % n == 0).unwrap_or(1);
-            Ok((size / tiles).max(1))
+            Ok((size / kernel::tiles(size, launch.tiles)).max(1))
         }
         ParamRole::Grid => Ok(0),
     };

@@ -7,6 +7,7 @@
 //! # args: W = 64
 //! # dims: K = 3, V = 5
 //! # form: chunked
+//! # schedule: split
 //! ```
 
 use std::{
@@ -26,6 +27,8 @@ pub struct Case {
     pub dims: Vec<(String, usize)>,
     /// The form of the stages that have one; the recurrent one if none is named.
     pub form: String,
+    /// Of the chunked form; fused if none is named.
+    pub schedule: String,
 }
 
 impl Case {
@@ -75,6 +78,7 @@ fn read(topic: &Path, path: &Path) -> io::Result<Case> {
         args: settings(&entries("args")).ok_or_else(|| wrong("args are written `NAME = N`"))?,
         dims: settings(&entries("dims")).ok_or_else(|| wrong("dims are written `NAME = N`"))?,
         form: entries("form").first().unwrap_or(&"recurrent").to_string(),
+        schedule: entries("schedule").first().unwrap_or(&"fused").to_string(),
         text,
     })
 }

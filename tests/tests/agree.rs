@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
 use chunkwise_compiler::{
-    Form,
+    Form, Schedule,
     bind::{Sizes, bind_dims, carries_state, output_dims},
     reference::Results,
     report,
@@ -71,7 +71,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(variant: &'a Variant, backend: Backend, form: Form) -> Self {
-        Self { variant, engine: Engine::new(), plan: Plan { backend, form, chunk: CHUNK } }
+        Self { variant, engine: Engine::new(), plan: Plan { backend, form, schedule: Schedule::Fused, chunk: CHUNK } }
     }
 
     fn run(&mut self, sizes: &Sizes, inputs: &Tensors, initial: &Tensors) -> Result<Outputs, Failed> {

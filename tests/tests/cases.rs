@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use chunkwise_compiler::{
-    Form,
+    Form, Schedule,
     bind::bind_dims,
     explain, report,
     stage::{self, Stage},
@@ -78,8 +78,10 @@ fn staged(case: &Case, stage: &str, variant: &Variant) -> Result<String, Failed>
     let stage =
         Stage::ALL.into_iter().find(|known| known.name() == stage).ok_or(format!("no stage is called {stage}"))?;
     let form = Form::ALL.into_iter().find(|known| known.name() == case.form).ok_or("no form is called so")?;
+    let schedule =
+        Schedule::ALL.into_iter().find(|known| known.name() == case.schedule).ok_or("no schedule is called so")?;
     let sizes = bind_dims(variant, &case.dims).map_err(|errors| format!("{errors:?}"))?;
-    Ok(stage::print(stage, variant, &sizes, form)?)
+    Ok(stage::print(stage, variant, &sizes, (form, schedule))?)
 }
 
 /// The structure class of every state's transition, the forms that exist, and why the others do not.

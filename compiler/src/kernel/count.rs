@@ -11,26 +11,52 @@ const POINTS: i64 = 48;
 
 /// The useful floating-point operations of one run: a multiply-add is 2; of a triangle only its half counts.
 pub fn flops(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> u64 {
-    let params = params(module, size_of, chunk);
+    let params = params(module, size_of, (chunk, 1));
     module.kernels.iter().map(|kernel| of_kernel(kernel, params.clone(), POINTS, &operations)).sum::<f64>() as u64
 }
 
 /// What one work item of every kernel costs on one CPU core, in nanoseconds: the product of its counts and of rates
 /// measured on the generated code with AVX-512 (`benches/RESULTS.md`). Good for comparing kernels, not for predicting a time.
 pub fn nanoseconds(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> f64 {
-    let params = params(module, size_of, chunk);
-    let item = |kernel: &Kernel| {
-        let points: f64 = Place { params: params.clone(), vars: Vec::new() }
-            .product(&kernel.grid.iter().map(|axis| axis.extent.clone()).collect::<Vec<Int>>());
-        of_kernel(kernel, params.clone(), 1, &price) / points.max(1.0)
-    };
-    module.kernels.iter().map(item).sum()
+    work(module, size_of, chunk, 1).iter().map(|work| work.nanoseconds).sum()
 }
 
-/// The params of a run in which a work item takes all columns.
-fn params(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> Vec<i64> {
+/// The work of one kernel of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Work {
+    /// Work items.
+    pub items: f64,
+    /// What one of them costs, as `nanoseconds` counts.
+    pub nanoseconds: f64,
+}
+
+/// The work of every kernel, with so many value tiles where the module takes any.
+pub fn work(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize, tiles: usize) -> Vec<Work> {
+    let params = params(module, size_of, (chunk, tiles));
+    let items = items(module, size_of, chunk, tiles);
+    let of = |(kernel, items): (&Kernel, f64)| Work {
+        items,
+        nanoseconds: of_kernel(kernel, params.clone(), 1, &price) / items.max(1.0),
+    };
+    module.kernels.iter().zip(items).map(of).collect()
+}
+
+/// The work items of every kernel, with so many value tiles where the module takes any.
+pub fn items(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize, tiles: usize) -> Vec<f64> {
+    let place = Place { params: params(module, size_of, (chunk, tiles)), vars: Vec::new() };
+    let of = |kernel: &Kernel| kernel.grid.iter().map(|axis| place.extent(&axis.extent)).product();
+    module.kernels.iter().map(of).collect()
+}
+
+/// Tiles of one length that an axis is cut into where so many are wanted: the most that divide it.
+pub fn tiles(size: i64, wanted: i64) -> i64 {
+    (1..=wanted.clamp(1, size.max(1))).rev().find(|n| size % n == 0).unwrap_or(1)
+}
+
+fn params(module: &Module, size_of: &dyn Fn(&str) -> usize, (chunk, wanted): (usize, usize)) -> Vec<i64> {
     let value = |param: &Param| match &param.role {
-        ParamRole::Size(axis) | ParamRole::Tile(axis) => size_of(axis) as i64,
+        ParamRole::Size(axis) => size_of(axis) as i64,
+        ParamRole::Tile(axis) => size_of(axis) as i64 / tiles(size_of(axis) as i64, wanted as i64),
         ParamRole::Chunk => chunk as i64,
         ParamRole::Grid => 0,
     };

@@ -32,7 +32,7 @@ mod split;
 
 pub use check::check;
 pub use chunkwise_dsl::typed::Function;
-pub use count::{flops, nanoseconds};
+pub use count::{Work, flops, items, nanoseconds, tiles, work};
 pub use int::Int;
 pub use print::Counts;
 <<<<<<< HEAD

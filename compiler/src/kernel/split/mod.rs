@@ -19,7 +19,9 @@ mod visit;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Access, Buffer, BufferId, BufferRole, Elem, GridAxis, Int, Kernel, Map, Module, Param, ParamId, ParamRole};
+use super::{
+    Access, Buffer, BufferId, BufferRole, Elem, GridAxis, Int, Kernel, Map, Module, Param, ParamId, ParamRole,
+};
 use super::{Stmt, Value, VarId};
 use stages::{Item, Stage, stages, tiled};
 use visit::{Effects, Moved, Rebuild};
@@ -153,7 +155,12 @@ impl<'m> Split<'m> {
             let Buffer { name, size, .. } = &self.module.buffers[buffer.index()];
             let size = size.clone() * self.slots(true);
             copies.insert(*buffer, BufferId(module.buffers.len() as u32));
-            module.buffers.push(Buffer { name: format!("{name}.start"), role: BufferRole::Shared, elem: Elem::F32, size });
+            module.buffers.push(Buffer {
+                name: format!("{name}.start"),
+                role: BufferRole::Shared,
+                elem: Elem::F32,
+                size,
+            });
         }
         let mut next = 0;
         for stage in [Stage::Local, Stage::States, Stage::Outputs] {
@@ -307,9 +314,8 @@ fn carried(
     if carried.iter().any(|buffer| role(buffer) != BufferRole::Scratch) {
         return Err("what chunks carry is not private to a work item");
     }
-    let left = |buffer: &BufferId| {
-        role(buffer) == BufferRole::Scratch && within.contains(buffer) && !carried.contains(buffer)
-    };
+    let left =
+        |buffer: &BufferId| role(buffer) == BufferRole::Scratch && within.contains(buffer) && !carried.contains(buffer);
     if post.iter().any(|effects| effects.reads.iter().any(left)) {
         return Err("what follows the loop needs more of its last chunk than the carried values");
     }
@@ -326,11 +332,7 @@ fn is_ordered(module: &Module, var: VarId, effects: &Effects) -> bool {
 }
 
 /// The statements before the loop that a kernel needs beside those of the loop that are its own.
-fn repeated<'e>(
-    pre: &[Effects],
-    own: impl Iterator<Item = &'e Effects>,
-    carried: &BTreeSet<BufferId>,
-) -> Vec<usize> {
+fn repeated<'e>(pre: &[Effects], own: impl Iterator<Item = &'e Effects>, carried: &BTreeSet<BufferId>) -> Vec<usize> {
     let mut needed: BTreeSet<BufferId> = own.flat_map(|effects| effects.reads.difference(carried).copied()).collect();
     let mut found = Vec::new();
     for (place, effects) in pre.iter().enumerate().rev() {
@@ -376,11 +378,5 @@ fn tile_params(module: &Module, kernel: &Kernel) -> BTreeSet<ParamId> {
 
 /// What an integer is made of.
 fn mentions(x: &Int) -> Effects {
-    Effects::of(&Stmt::For {
-        var: VarId(0),
-        from: x.clone(),
-        to: x.clone(),
-        step: x.clone(),
-        body: Vec::new(),
-    })
+    Effects::of(&Stmt::For { var: VarId(0), from: x.clone(), to: x.clone(), step: x.clone(), body: Vec::new() })
 }

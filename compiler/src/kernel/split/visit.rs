@@ -117,7 +117,9 @@ impl Effects {
             Int::Const(_) => {}
             Int::Param(id) => self.params.extend([*id]),
             Int::Var(id) => self.vars.extend([*id]),
-            Int::Add(a, b) | Int::Sub(a, b) | Int::Mul(a, b) | Int::Div(a, b) | Int::Mod(a, b) => self.ints([&**a, &**b]),
+            Int::Add(a, b) | Int::Sub(a, b) | Int::Mul(a, b) | Int::Div(a, b) | Int::Mod(a, b) => {
+                self.ints([&**a, &**b])
+            }
             Int::Min(a, b) | Int::Max(a, b) => self.ints([&**a, &**b]),
         }
     }
