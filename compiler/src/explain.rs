@@ -28,7 +28,7 @@ use egg::{Id, Language};
 use crate::{
     Unsupported,
     egraph::{self, Derived, Proofs},
-    form::Form,
+    form::{Form, Schedule},
     ir::{
         Atom, Feat, Frame, Term, Ty,
         eval::{Dims, IllTyped, Instance, Value},
@@ -109,7 +109,7 @@ type PerState = (StateId, Result<Derived, String>);
 fn derivations(variant: &Variant, form: Form) -> Result<Vec<PerState>, Unsupported> {
     if form != Form::Recurrent {
         let derived = plan::derive(variant, Proofs::On)?;
-        plan::plan(variant, &derived, form)?;
+        plan::plan(variant, &derived, (form, Schedule::Fused))?;
         return Ok(derived.into_iter().map(|derived| (derived.system.state, Ok(derived))).collect());
     }
     let dependence = Dependence::new(variant);

@@ -107,9 +107,10 @@ pub fn report(variant: &Variant) -> (Vec<StateReport>, Vec<FormReport>) {
             let missing = match form {
                 _ if variant.states.is_empty() => (form != Form::Parallel).then(|| stateless(variant, form)),
                 Form::Recurrent => None,
-                Form::Chunked | Form::Parallel => derived
-                    .as_ref()
-                    .map_or_else(|refusal| Some(refusal.clone()), |d| plan::plan(variant, d, form).err()),
+                Form::Chunked | Form::Parallel => derived.as_ref().map_or_else(
+                    |refusal| Some(refusal.clone()),
+                    |d| plan::plan(variant, d, (form, Schedule::Fused)).err(),
+                ),
             };
             FormReport { form, missing }
         })
@@ -136,17 +137,22 @@ pub fn compile(
         return Err(stateless(variant, form));
     }
     match form {
-        Form::Recurrent => match planned(variant, form) {
+        Form::Recurrent => match planned(variant, form, schedule) {
             Ok(plan) if !keeps_a_window(variant) => kernel::lower::form::lower(variant, sizes, &plan, tiles),
             // Any update steps token by token as it is written, affine or not.
             _ => kernel::lower::recurrent::raw(variant, sizes, tiles),
         },
-        Form::Chunked | Form::Parallel => kernel::lower::form::lower(variant, sizes, &planned(variant, form)?, tiles),
+        Form::Chunked | Form::Parallel => {
+            kernel::lower::form::lower(variant, sizes, &planned(variant, form, schedule)?, tiles)
+        }
     }
 }
 
 /// The chunked form in three kernels.
 fn split(variant: &Variant, sizes: &Sizes, form: Form, tiles: Tiles) -> Result<Module, Unsupported> {
+    if variant.states.is_empty() {
+        return Err(stateless(variant, form));
+    }
     let refused = |reason: &str| {
         let feature = format!("the split schedule of `{}`", variant.name);
         Unsupported::new(feature, reason, "use --schedule fused").at(variant.span)
@@ -154,13 +160,13 @@ fn split(variant: &Variant, sizes: &Sizes, form: Form, tiles: Tiles) -> Result<M
     if form != Form::Chunked {
         return Err(refused("only the chunked form is taken apart into kernels"));
     }
-    let fused = compile(variant, sizes, (form, Schedule::Fused), tiles)?;
-    kernel::split(&fused).map_err(refused)
+    let one = kernel::lower::form::lower(variant, sizes, &planned(variant, form, Schedule::Split)?, tiles)?;
+    kernel::split(&one).map_err(refused)
 }
 
 /// What extraction chose for a form.
-pub fn planned(variant: &Variant, form: Form) -> Result<Plan, Unsupported> {
-    plan::plan(variant, &plan::derive(variant, Proofs::Off)?, form)
+pub fn planned(variant: &Variant, form: Form, schedule: Schedule) -> Result<Plan, Unsupported> {
+    plan::plan(variant, &plan::derive(variant, Proofs::Off)?, (form, schedule))
 }
 
 fn keeps_a_window(variant: &Variant) -> bool {

@@ -53,8 +53,8 @@ pub fn print(
     match stage {
         Stage::Typed => Ok(chunkwise_dsl::print_typed::typed(variant)),
         Stage::Ir => ir(variant),
-        Stage::Form => chosen(variant, form),
-        Stage::Plan => Ok(plan::text(variant, &form::planned(variant, form)?)),
+        Stage::Form => chosen(variant, (form, schedule)),
+        Stage::Plan => Ok(plan::text(variant, &form::planned(variant, form, schedule)?)),
         Stage::Kernel => Ok(crate::compile(variant, sizes, (form, schedule), Tiles::Whole)?.to_string()),
         Stage::Ast | Stage::Code | Stage::Asm => Err(Unsupported::new(
             format!("the stage {}", stage.name()),
@@ -83,11 +83,11 @@ fn ir(variant: &Variant) -> Result<String, Unsupported> {
 }
 
 /// The terms that extraction chose, shared sub-terms named.
-fn chosen(variant: &Variant, form: Form) -> Result<String, Unsupported> {
+fn chosen(variant: &Variant, (form, schedule): (Form, Schedule)) -> Result<String, Unsupported> {
     let mut text = String::new();
     for derived in plan::derive(variant, Proofs::Off)? {
         let name = &variant.states[derived.system.state.index()].name;
-        if let Some(term) = derived.extract(form) {
+        if let Some(term) = derived.extract(form, schedule) {
             text.push_str(&format!("state {name}\n{}", form_text::print(&term)));
         }
     }

@@ -83,6 +83,7 @@ fn all_nodes_of_every_class_have_one_value() {
         for instance in instances(&derived) {
             nodes += audit(&format!("{name}, phase 1"), &derived.raw.graph, &instance);
             nodes += audit(&format!("{name}, phase 2"), &derived.forms.graph, &instance);
+            nodes += audit(&format!("{name}, phase 4"), &derived.distributed(), &instance);
         }
     }
     println!("{nodes} nodes evaluated");
@@ -96,8 +97,9 @@ fn every_form_is_the_loop_over_tokens() {
             let normal = instance.term(&derived.forms.term).expect("the normal form has a value");
             let off = normal.deviation(&reference);
             assert!(off.is_some_and(|off| off <= BOUND), "{name}: the normal form is off by {off:?}");
-            for form in [Form::Recurrent, Form::Chunked, Form::Parallel] {
-                let term = derived.extract(form).unwrap_or_else(|| panic!("{name}: no {form:?} form"));
+            let fused = [Form::Recurrent, Form::Chunked, Form::Parallel].map(|form| (form, Schedule::Fused));
+            for (form, schedule) in fused.into_iter().chain([(Form::Chunked, Schedule::Split)]) {
+                let term = derived.extract(form, schedule).unwrap_or_else(|| panic!("{name}: no {form:?} form"));
                 let value = instance.term(&term).unwrap_or_else(|error| panic!("{name}, {form:?}: {error}"));
                 let off = value.deviation(&reference);
                 assert!(off.is_some_and(|off| off <= BOUND), "{name}: the {form:?} form is off by {off:?}: {term}");

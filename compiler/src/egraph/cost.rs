@@ -84,6 +84,15 @@ pub fn of_form(graph: &Graph, term: &Term, form: Form) -> f64 {
     }
 }
 
+/// What a node costs beside where chunks run apart: a solve of what depends on the state at a chunk's start holds the next
+/// chunk up.
+pub fn of_waiting(graph: &Graph, term: &Term) -> f64 {
+    match term {
+        Term::Solve([_, x]) | Term::SolveColumns([_, _, x]) if graph[*x].data.dep => 1e4,
+        _ => 0.0,
+    }
+}
+
 fn chunked_only(term: &Term) -> bool {
     matches!(
         term,

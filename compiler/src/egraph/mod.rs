@@ -12,7 +12,7 @@ use std::time::Duration;
 use egg::{Id, RecExpr, Runner, SimpleScheduler};
 
 use crate::{
-    form::Form,
+    form::{Form, Schedule},
     ir::{
         Term,
         facts::{Graph, Known},
@@ -76,9 +76,22 @@ impl Derived {
     }
 
     /// The roots in one form: every read of the system, then the final state.
-    pub fn extract(&self, form: Form) -> Option<RecExpr<Term>> {
+    pub fn extract(&self, form: Form, schedule: Schedule) -> Option<RecExpr<Term>> {
         let cost = |graph: &Graph, term: &Term| cost::of_form(graph, term, form);
-        extract::extract(&self.forms.graph, self.forms.root, &cost)
+        match schedule {
+            Schedule::Fused => extract::extract(&self.forms.graph, self.forms.root, &cost),
+            Schedule::Split => {
+                let graph = self.distributed();
+                let cost = |graph: &Graph, term: &Term| cost(graph, term) + cost::of_waiting(graph, term);
+                extract::extract(&graph, self.forms.root, &cost)
+            }
+        }
+    }
+
+    /// The forms, and those whose solves wait for no other chunk. A graph of its own: what the further rules add is of
+    /// no use to the forms in one kernel.
+    fn distributed(&self) -> Graph {
+        run(self.forms.graph.clone(), Phase::Distribute)
     }
 }
 

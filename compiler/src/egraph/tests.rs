@@ -121,10 +121,33 @@ fn every_class_has_a_normal_form_and_all_forms() {
         let nodes = (derived.raw.graph.total_number_of_nodes(), derived.forms.graph.total_number_of_nodes());
         assert!(nodes.0 + nodes.1 < 3000, "{name}: {nodes:?} e-nodes");
         for form in [Form::Recurrent, Form::Chunked, Form::Parallel] {
-            let term = derived.extract(form);
+            let term = derived.extract(form, Schedule::Fused);
             assert!(term.is_some(), "{name}: no {form:?} form");
         }
+        let distributed = derived.distributed().total_number_of_nodes();
+        assert!(distributed < 3000, "{name}: {distributed} e-nodes");
     }
+}
+
+/// Whether a node of a term depends on the state at a chunk's start.
+fn waits(term: &RecExpr<Term>, id: egg::Id) -> bool {
+    matches!(term[id], Term::Boundary(_)) || term[id].children().iter().any(|child| waits(term, *child))
+}
+
+#[test]
+fn solves_of_chunks_that_run_apart_wait_for_no_other() {
+    let mut solves = 0;
+    for (name, update, reads) in recurrences() {
+        let derived = derive(system(&update, &reads), Proofs::Off).unwrap_or_else(|_| panic!("{name}: no normal form"));
+        let term = derived.extract(Form::Chunked, Schedule::Split).unwrap_or_else(|| panic!("{name}: no form"));
+        for node in term.as_ref() {
+            if let Term::Solve([_, x]) = node {
+                solves += 1;
+                assert!(!waits(&term, *x), "{name}: {term}");
+            }
+        }
+    }
+    assert!(solves > 10, "{solves} solves");
 }
 
 #[test]

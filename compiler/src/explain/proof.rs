@@ -7,7 +7,7 @@ use egg::{Id, Language, RecExpr};
 use super::arena::{Arena, Rewriting};
 use crate::{
     egraph::{Derived, Stage, cost, extract},
-    form::Form,
+    form::{Form, Schedule},
     ir::{Term, facts::Graph, form::roots},
     rules::Phase,
 };
@@ -46,7 +46,7 @@ pub fn prove(derived: &mut Derived, form: Form) -> Option<Proof> {
     }
     let mut reached = derived.forms.term.clone();
     if form != Form::Recurrent {
-        reached = derived.extract(form)?;
+        reached = derived.extract(form, Schedule::Fused)?;
         follow(&mut derived.forms, &reached, Phase::Derive, &mut arena, &mut steps)?;
     }
     let (raw, form) = (arena.add_term(&derived.raw.term), arena.add_term(&reached));

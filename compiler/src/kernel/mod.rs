@@ -35,11 +35,8 @@ pub use chunkwise_dsl::typed::Function;
 pub use count::{Work, flops, items, nanoseconds, tiles, work};
 pub use int::Int;
 pub use print::Counts;
-<<<<<<< HEAD
 pub use sequential::sequential;
-=======
 pub use split::split;
->>>>>>> d525e61 (kernel: Split a chunked kernel into three over shared buffers)
 
 /// What one artifact holds: kernels that run one after another over shared buffers.
 #[derive(Debug, Clone, PartialEq)]

@@ -26,7 +26,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 pub use print::{dot, text};
 
 use crate::{
-    Form, Unsupported,
+    Form, Schedule, Unsupported,
     egraph::{self, Derived, Proofs},
     ir::{
         self, Leaf, Term,
@@ -106,7 +106,7 @@ fn derived(variant: &Variant, system: System, proofs: Proofs) -> Result<Derived,
 }
 
 /// The plan of a chunked or parallel form.
-pub fn plan(variant: &Variant, derived: &[Derived], form: Form) -> Result<Plan, Unsupported> {
+pub fn plan(variant: &Variant, derived: &[Derived], (form, schedule): (Form, Schedule)) -> Result<Plan, Unsupported> {
     let mut building = Building { graph: DiGraph::new(), known: HashMap::new() };
     let mut states = Vec::new();
     // Under a window a chunk is a parallel form of its own, of itself and the tokens that it sees.
@@ -116,7 +116,7 @@ pub fn plan(variant: &Variant, derived: &[Derived], form: Form) -> Result<Plan, 
         if form == Form::Recurrent && derived.reads_whole() {
             return Err(stepped_as_written(variant, derived.system.state));
         }
-        let term = derived.extract(extracted).ok_or_else(|| {
+        let term = derived.extract(extracted, schedule).ok_or_else(|| {
             let name = &variant.states[derived.system.state.index()].name;
             Unsupported::new(
                 format!("the {} form of state `{name}`", form.name()),

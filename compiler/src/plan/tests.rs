@@ -22,7 +22,7 @@ fn program(update: &str) -> Program {
 fn normal_and_form(update: &str) -> (String, String) {
     let program = program(update);
     let derived = derive(&program.variants[0], Proofs::Off).expect("a derivation");
-    let chunked = derived[0].extract(Form::Chunked).expect("a chunked form");
+    let chunked = derived[0].extract(Form::Chunked, Schedule::Fused).expect("a chunked form");
     (derived[0].normal.print(), form::print(&chunked))
 }
 
@@ -67,10 +67,10 @@ fn a_state_read_as_a_whole_has_a_chunked_form() {
     let program = chunkwise_dsl::compile(&Source::new("f.attn", text), &[]).expect("the program checks");
     let derived = derive(&program.variants[0], Proofs::Off).expect("a derivation");
     for form in [Form::Chunked, Form::Parallel] {
-        let term = derived[0].extract(form).expect("a form");
+        let term = derived[0].extract(form, Schedule::Fused).expect("a form");
         assert_eq!(term.as_ref().iter().filter(|node| matches!(node, Term::All(_))).count(), 1);
     }
-    assert!(plan(&program.variants[0], &derived, Form::Chunked).is_ok());
+    assert!(plan(&program.variants[0], &derived, (Form::Chunked, Schedule::Fused)).is_ok());
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn equal_values_of_two_states_are_one_node() {
     let program = chunkwise_dsl::compile(&Source::new("f.attn", text), &[]).expect("the program checks");
     let variant = &program.variants[0];
     let derived = derive(variant, Proofs::Off).expect("a derivation");
-    let plan = plan(variant, &derived, Form::Chunked).expect("a plan");
+    let plan = plan(variant, &derived, (Form::Chunked, Schedule::Fused)).expect("a plan");
     let count = |wanted: fn(&Term) -> bool| {
         plan.graph.node_weights().filter(|node| matches!(&node.op, Op::Term(term) if wanted(term))).count()
     };

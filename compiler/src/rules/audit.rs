@@ -129,7 +129,7 @@ fn shapes(rule: &Rule, phase: Phase, var: Var) -> Vec<Shape> {
         }
     }
     let mut found = found.unwrap_or_else(|| vec![S, K, V, Mat]);
-    if phase == Phase::Derive {
+    if phase != Phase::Normalise {
         found = found.into_iter().flat_map(stacked).collect();
     }
     for condition in rule.conditions.iter().filter(|condition| condition.var == var) {
@@ -417,7 +417,7 @@ fn audit(rule: &Rule, phase: Phase) -> usize {
 fn every_rule_holds_on_every_admissible_typing() {
     let (mut rules_seen, mut typings) = (0, 0);
     let mut unused = Vec::new();
-    for phase in [Phase::Normalise, Phase::Derive] {
+    for phase in Phase::ALL {
         for rule in rules(phase) {
             let count = audit(&rule, phase);
             if count == 0 {

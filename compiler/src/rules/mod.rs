@@ -9,6 +9,7 @@
 //! | 1 | affine, transition | the recurrence as one affine scan: its normal form |
 //! | 2 | structure, scan, chunk | feedback, reads of diagonal scans, solves, chunks |
 //! | 3 | realise | masks and products whose factors lie in [-1, 1] |
+//! | 4 | solve | solves that wait for no other chunk, where chunks run apart |
 //!
 //! Conditions: `scalar x`, `rowwise d` (scalar or K-vector), `along-k d`, `along-v c`, `free B` (no state), `noread B`,
 //! `is H`, `strict P`, `start s` (an initial state), `matrix x`, `nonzero x`, `decays d` (every entry in [-1, 1]),
@@ -22,6 +23,7 @@ mod affine;
 mod chunk;
 mod realise;
 mod scan;
+mod solve;
 mod structure;
 mod transition;
 
@@ -41,6 +43,12 @@ pub enum Phase {
     Normalise,
     /// Normal form to the recurrent, chunked and parallel forms.
     Derive,
+    /// The chunked form to one whose solves do not depend on the state at a chunk's start.
+    Distribute,
+}
+
+impl Phase {
+    pub const ALL: [Phase; 3] = [Phase::Normalise, Phase::Derive, Phase::Distribute];
 }
 
 /// One row of a table.
@@ -114,13 +122,14 @@ pub fn rules(phase: Phase) -> Vec<Rule> {
     let tables: &[&'static str] = match phase {
         Phase::Normalise => &[affine::TABLE, transition::TABLE],
         Phase::Derive => &[structure::TABLE, scan::TABLE, chunk::TABLE, realise::TABLE],
+        Phase::Distribute => &[solve::TABLE],
     };
     tables.iter().flat_map(|table| parse(table)).collect()
 }
 
 /// The rule of a name, whatever its phase.
 pub fn by_name(name: &str) -> Option<Rule> {
-    [Phase::Normalise, Phase::Derive].into_iter().flat_map(rules).find(|rule| rule.name == name)
+    Phase::ALL.into_iter().flat_map(rules).find(|rule| rule.name == name)
 }
 
 /// The principle that a rule belongs to, in words.
@@ -130,12 +139,13 @@ pub fn principle(name: &str) -> &'static str {
     let feedback = |rule: Rule| {
         if rule.lhs.contains("(mm ") || rule.lhs.contains("(rd ") { "the triangular system" } else { "feedback" }
     };
-    let tables: [(&'static str, &'static str); 5] = [
+    let tables: [(&'static str, &'static str); 6] = [
         (affine::TABLE, "affine extraction"),
         (transition::TABLE, "the transition's structure"),
         (scan::TABLE, "reads of a diagonal scan"),
         (chunk::TABLE, "chunks and their boundaries"),
         (realise::TABLE, "realisation"),
+        (solve::TABLE, "the triangular system"),
     ];
     let found = tables.into_iter().find(|(table, _)| holds(table).is_some()).map(|(_, says)| says);
     found.or(holds(structure::TABLE).map(feedback)).unwrap_or("other")
@@ -145,9 +155,11 @@ pub fn principle(name: &str) -> &'static str {
 pub fn rewrites(phase: Phase) -> &'static [Rewrite<Term, Known>] {
     static NORMALISE: LazyLock<Vec<Rewrite<Term, Known>>> = LazyLock::new(|| made(Phase::Normalise));
     static DERIVE: LazyLock<Vec<Rewrite<Term, Known>>> = LazyLock::new(|| made(Phase::Derive));
+    static DISTRIBUTE: LazyLock<Vec<Rewrite<Term, Known>>> = LazyLock::new(|| made(Phase::Distribute));
     match phase {
         Phase::Normalise => &NORMALISE,
         Phase::Derive => &DERIVE,
+        Phase::Distribute => &DISTRIBUTE,
     }
 }
 
@@ -312,7 +324,7 @@ mod tests {
 
     #[test]
     fn every_rule_parses_and_names_are_unique() {
-        let all: Vec<Rule> = [Phase::Normalise, Phase::Derive].into_iter().flat_map(rules).collect();
+        let all: Vec<Rule> = Phase::ALL.into_iter().flat_map(rules).collect();
         let mut names: Vec<&str> = all.iter().map(|rule| rule.name).collect();
         names.sort_unstable();
         names.dedup();

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::kernel::{
-    Access, BufferId, Int, Map, ParamId, Position, Product, Reduce, Scan, Solve, Stmt, Value, VarId,
-};
+use crate::kernel::{Access, BufferId, Int, Map, ParamId, Position, Product, Reduce, Scan, Solve, Stmt, Value, VarId};
 
 /// The buffers that a statement touches, whole, whatever the extents of its loops.
 #[derive(Debug, Clone, Default)]

@@ -159,7 +159,7 @@ impl Emission<'_, '_> {
                 Some(Term::DecayFromStart(_) | Term::DecayFromStartBefore(_) | Term::DecayToEnd(_)) => {
                     self.decayed(node, at)?
                 }
-                _ if node == index => return self.unfused(dst, index, place),
+                _ if node == index && !self.is_kept(node) => return self.unfused(dst, index, place),
                 _ => self.fused(node, at, wide)?,
             };
             sum = Some(match sum {
@@ -195,6 +195,13 @@ impl Emission<'_, '_> {
             Some(Term::Mul(_)) => self.reads_start(self.operand(index, 0)) || self.reads_start(self.operand(index, 1)),
             _ => false,
         }
+    }
+
+    /// Whether `stream` makes the node's tile without filling another one.
+    fn is_kept(&self, index: NodeIndex) -> bool {
+        let term = self.term(index);
+        matches!(self.node(index).op, Op::Leaf(..))
+            || matches!(term, Some(Term::Stack(_) | Term::Solve(_) | Term::SolveColumns(_)))
     }
 
     fn is_product(&self, index: NodeIndex) -> bool {

@@ -1,6 +1,8 @@
 //! Every form of every transition class, run by the kernel interpreter in f64, against the reference: what differs here is
 //! algebra, not rounding.
 
+use chunkwise_dsl::typed::Variant;
+
 use crate::{Form, Schedule, Tiles};
 
 use super::super::tests::{agree_at, variant};
@@ -108,4 +110,47 @@ fn locality() {
         "local block(3); state S : [K,V] = 0; update S[t] = diag(d[t]) * S[t-1] + k[t] * (w[t]' * S[t-1]) + k[t] * v[t]'; \
          output o[t] = S[t-1]' * q[t];",
     );
+}
+
+/// The examples that have a chunked form, by name, at small sizes.
+fn examples() -> Vec<(String, Variant)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<(String, Variant)> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "attn"))
+        .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(path).unwrap()))
+        .map(|(name, text)| (name, variant(&text)))
+        .collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found
+}
+
+#[test]
+fn every_example_in_every_schedule() {
+    let mut split = 0;
+    for (name, variant) in examples() {
+        for schedule in Schedule::ALL {
+            for tiles in [Tiles::Whole, Tiles::Split] {
+                for (tokens, chunk) in [(0, 4), (1, 4), (13, 5), (40, 16)] {
+                    let own = [("B", 1), ("H", 2), ("K", 4), ("V", 6), ("T", tokens)];
+                    let has = |name: &str| variant.axes.iter().any(|axis| axis.name == name);
+                    let mut dims: Vec<(&str, usize)> = own.into_iter().filter(|(name, _)| has(name)).collect();
+                    let others = variant.axes.iter().filter(|axis| axis.value.is_none());
+                    let missing = others.filter(|axis| own.iter().all(|(name, _)| *name != axis.name));
+                    dims.extend(missing.map(|axis| (axis.name.as_str(), 3)));
+                    let owned: Vec<(String, usize)> = dims.iter().map(|(name, n)| (name.to_string(), *n)).collect();
+                    let Ok(sizes) = crate::bind::bind_dims(&variant, &owned) else { continue };
+                    if crate::compile(&variant, &sizes, (Form::Chunked, schedule), tiles).is_err() {
+                        continue;
+                    }
+                    split += usize::from(schedule == Schedule::Split);
+                    println!("{name} {dims:?} {tiles:?}");
+                    agree_at(&variant, &dims, chunk, &|variant, sizes| {
+                        crate::compile(variant, sizes, (Form::Chunked, schedule), tiles)
+                    });
+                }
+            }
+        }
+    }
+    assert!(split >= 100, "{split} runs of split examples");
 }
