@@ -29,7 +29,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let variant = program::load_one(&arguments.which, &arguments.shared)?;
     let form = arguments.shared.form()?.unwrap_or_else(|| chosen(&variant));
     if arguments.dot {
-        let plan = chunkwise_compiler::form::planned(&variant, form).map_err(refused)?;
+        let plan =
+            chunkwise_compiler::form::planned(&variant, form, chunkwise_compiler::Schedule::Fused).map_err(refused)?;
         return print::line(chunkwise_compiler::plan::dot(&variant, &plan).trim_end());
     }
     let told = chunkwise_compiler::explain(&variant, form, arguments.check).map_err(refused)?;
