@@ -1,0 +1,38 @@
+//! Products and forward substitutions: calls of routines.
+
+use cranelift_codegen::ir::types::I64;
+use cranelift_codegen::ir::{InstBuilder, Value};
+
+use crate::kernel::{Product, Solve};
+
+use super::Routine;
+use super::kernel::{Emitter, TRUSTED};
+
+impl Emitter<'_> {
+    pub(super) fn product(&mut self, product: &Product) {
+        let [c, a, b] = [&product.dst, &product.a, &product.b].map(|x| self.first(x));
+        let strides = [&product.dst.strides[0], &product.a.strides[0], &product.a.strides[1], &product.b.strides[0]];
+        let [ldc, am, ak, ldb] = strides.map(|x| self.int(x));
+        let [m, n, k] = [&product.m, &product.n, &product.k].map(|x| self.extent(x).value);
+        let add = self.constant(i64::from(product.accumulate));
+        self.call(Routine::Product(product.shape), &[c, ldc, a, am, ak, b, ldb, m, n, k, add]);
+    }
+
+    pub(super) fn solve(&mut self, solve: &Solve) {
+        let mut words: Vec<Value> = Vec::new();
+        for x in &solve.x {
+            words.extend([self.first(x), self.int(&x.strides[0])]);
+        }
+        for p in &solve.p {
+            words.extend([self.first(p), self.int(&p.strides[0]), self.int(&p.strides[1])]);
+        }
+        let slot = self.slot(words.len() as u32 * 8);
+        let table = self.b.ins().stack_addr(I64, slot, 0);
+        for (i, word) in (0..).zip(words) {
+            self.b.ins().store(TRUSTED, word, table, i * 8);
+        }
+        let [n, columns] = [&solve.n, &solve.columns].map(|x| self.extent(x).value);
+        let systems = self.constant(solve.x.len() as i64);
+        self.call(Routine::Solve, &[systems, n, columns, table]);
+    }
+}
