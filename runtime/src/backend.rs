@@ -61,7 +61,14 @@ impl Backend {
                 reason: "this chunkwise was built without the cargo feature `llvm`".into(),
                 way_out: "get LLVM 22 (apt-get install llvm-22-dev) and run cargo build --features llvm".into(),
             }),
-            Backend::Cranelift | Backend::Wgpu => Err(Unusable {
+            #[cfg(feature = "cranelift")]
+            Backend::Cranelift => Ok(vec![Device { features: vec![crate::cpu::simd::instruction_set().into()], ..cpu() }]),
+            #[cfg(not(feature = "cranelift"))]
+            Backend::Cranelift => Err(Unusable {
+                reason: "this chunkwise was built without the cargo feature `cranelift`".into(),
+                way_out: "run cargo build with its default features".into(),
+            }),
+            Backend::Wgpu => Err(Unusable {
                 reason: format!("this chunkwise has no {} code generator", self.name()),
                 way_out: "use llvm or reference".into(),
             }),

@@ -24,30 +24,32 @@ use crate::{
 pub struct Compiled(Code);
 
 enum Code {
-    #[cfg(feature = "llvm")]
-    Llvm(crate::cpu::Loaded),
+    #[cfg(any(feature = "cranelift", feature = "llvm"))]
+    Cpu(crate::cpu::Loaded),
 }
 
 impl Code {
     fn new(backend: Backend, module: &Module) -> Result<Self, Failure> {
         match backend {
+            #[cfg(feature = "cranelift")]
+            Backend::Cranelift => crate::cpu::cranelift::load(module).map(Code::Cpu).map_err(failed),
             #[cfg(feature = "llvm")]
             Backend::Llvm => {
                 let code = chunkwise_compiler::codegen::llvm::emit(module, &crate::cpu::host());
                 let code = code.map_err(|error| Failure::Failed(error.to_string()))?;
-                crate::cpu::Loaded::new(module, &code).map(Code::Llvm).map_err(failed)
+                crate::cpu::llvm::load(module, &code).map(Code::Cpu).map_err(failed)
             }
             _ => Err(Failure::Failed(format!("{} has no code generator for kernel `{}`", backend.name(), module.name))),
         }
     }
 
     /// Runs once; time in the kernels alone.
-    #[cfg_attr(not(feature = "llvm"), allow(unused_variables, reason = "there is nothing to run"))]
+    #[cfg_attr(not(any(feature = "cranelift", feature = "llvm")), allow(unused_variables, reason = "there is nothing to run"))]
     fn run(&self, launch: Launch<'_>, threads: usize) -> Result<Duration, RunError> {
         let clock = Instant::now();
         match *self {
-            #[cfg(feature = "llvm")]
-            Code::Llvm(ref loaded) => loaded.run(launch, threads).map(|()| clock.elapsed()),
+            #[cfg(any(feature = "cranelift", feature = "llvm"))]
+            Code::Cpu(ref loaded) => loaded.run(launch, threads).map(|()| clock.elapsed()),
         }
     }
 }

@@ -1,12 +1,15 @@
-//! Compiled modules on the processor. The only room of this crate with `unsafe`: loading code, calling it, and lending
-//! closures to the threads of the pool.
+//! Compiled modules on the processor. The only room of this crate with `unsafe`: loading code, calling it, lending closures
+//! to the threads of the pool, and the micro-kernels that generated code calls.
 
+#[cfg(feature = "cranelift")]
+pub mod cranelift;
 #[cfg(feature = "llvm")]
 pub mod llvm;
+mod loaded;
 #[cfg(feature = "cranelift")]
 pub mod simd;
-#[cfg(feature = "llvm")]
 mod threads;
 
 #[cfg(feature = "llvm")]
-pub use llvm::{Loaded, host};
+pub use llvm::host;
+pub use loaded::Loaded;

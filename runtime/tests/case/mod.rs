@@ -7,13 +7,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use chunkwise_compiler::codegen::llvm::emit;
 use chunkwise_compiler::kernel::*;
 use chunkwise_runtime::cpu::Loaded;
 use chunkwise_runtime::{Input, Launch, interpret};
 
-/// A module's code for every target, by width.
-type Compiled = Vec<(u32, Rc<Loaded>)>;
+/// A module's code for every target, by name.
+type Compiled = Vec<(String, Rc<Loaded>)>;
 
 thread_local! {
     /// Modules compiled so far: sizes are params, so that most cases share theirs.
@@ -25,11 +24,7 @@ pub fn compiled(module: &Module) -> Compiled {
     if let Some(known) = COMPILED.with_borrow(|all| all.get(&key).cloned()) {
         return known;
     }
-    let load = |target| {
-        let code = emit(module, &target).expect("a checked module compiles");
-        (target.width, Rc::new(Loaded::new(module, &code).expect("its code loads")))
-    };
-    let all: Vec<_> = targets::all().into_iter().map(load).collect();
+    let all: Vec<_> = targets::load(module).into_iter().map(|(target, loaded)| (target, Rc::new(loaded))).collect();
     COMPILED.with_borrow_mut(|known| known.insert(key, all.clone()));
     all
 }
@@ -109,12 +104,12 @@ impl Case {
     pub fn agree(&self, what: &str, bound: f32) {
         let mut want = self.start.clone();
         interpret(&self.module, &mut self.launch(&mut want)).expect(what);
-        for (width, loaded) in compiled(&self.module) {
+        for (target, loaded) in compiled(&self.module) {
             let mut got = self.start.clone();
             loaded.run(self.launch(&mut got), 1).expect(what);
             for (i, (g, w)) in got.iter().zip(&want).enumerate() {
                 let near = w.is_nan() || g == w || (g - w).abs() <= bound * w.abs().max(1.0);
-                assert!(near, "{what}, width {width}: element {i} is {g}, not {w}");
+                assert!(near, "{what}, {target}: element {i} is {g}, not {w}");
             }
         }
     }

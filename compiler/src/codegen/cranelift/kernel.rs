@@ -87,7 +87,7 @@ fn has_bounds(stmt: &Stmt) -> bool {
         Stmt::If { then, otherwise, .. } => then.iter().chain(otherwise).any(has_bounds),
         Stmt::Map(map) => bounded(&map.value),
         Stmt::Reduce(reduce) => bounded(&reduce.value),
-        Stmt::Product(_) | Stmt::Solve(_) => false,
+        Stmt::Scan(_) | Stmt::Product(_) | Stmt::Solve(_) => false,
     }
 }
 
@@ -137,6 +137,7 @@ impl<'e> Emitter<'e> {
                 }
                 Stmt::Map(map) => self.map(map),
                 Stmt::Reduce(reduce) => self.reduce(reduce),
+                Stmt::Scan(_) => unreachable!("`kernel::sequential` leaves no scan"),
                 Stmt::Product(product) => self.product(product),
                 Stmt::Solve(solve) => self.solve(solve),
             }

@@ -13,8 +13,11 @@ impl Emitter<'_> {
     pub(super) fn map(&mut self, map: &Map) {
         self.hoist(&map.value);
         self.reach(&map.dst);
-        // The last axis that is more than one element long.
-        let lane = map.axes.iter().rposition(|n| *n != Int::Const(1));
+        // The last axis that is more than one element long; a diagonal bounds the last one of all.
+        let lane = match &map.below {
+            Some(_) => Some(map.axes.len() - 1),
+            None => map.axes.iter().rposition(|n| *n != Int::Const(1)),
+        };
         let Some(lane) = lane else {
             let row = Row { index: &vec![None; map.axes.len()], lane: None };
             let x = self.single(&map.value, &row);
@@ -27,7 +30,9 @@ impl Emitter<'_> {
             && fits_lanes(&map.value, lane)
             && (dense > 0 || strided == 0 || map.axes.len() > 1)
             && extent.known.is_none_or(|n| n >= 4);
+        let diagonal = map.below.as_ref().map(|d| self.int(&(d.clone() + 1i64)));
         self.rows(&map.axes, Some(lane), &mut |this, index| {
+            let extent = diagonal.map_or(extent, |d| this.below(extent, d, index[lane - 1]));
             this.some(extent, &[], |this| {
                 this.strips(&map.value, (lane, extent), &[], |this, lane, _| {
                     let row = Row { index, lane: Some(lane) };
@@ -41,6 +46,12 @@ impl Emitter<'_> {
                 })
             });
         });
+    }
+
+    /// The part of a row below a diagonal.
+    fn below(&mut self, extent: Extent, diagonal: Value, row: Option<Value>) -> Extent {
+        let end = row.map_or(diagonal, |row| self.b.ins().iadd(row, diagonal));
+        Extent { value: self.b.ins().smin(extent.value, end), known: None }
     }
 
     /// Writes `body(index)` over every axis but `lane`, whose index is none.

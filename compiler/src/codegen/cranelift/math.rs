@@ -2,7 +2,7 @@
 
 use chunkwise_dsl::typed::Function;
 use cranelift_codegen::ir::condcodes::FloatCC;
-use cranelift_codegen::ir::types::{F32, F32X4, F64};
+use cranelift_codegen::ir::types::{F32, F32X4};
 use cranelift_codegen::ir::{Endianness, InstBuilder, MemFlagsData, Value};
 use cranelift_frontend::FunctionBuilder;
 
@@ -29,21 +29,6 @@ pub(super) fn call(b: &mut FunctionBuilder<'_>, function: Function, args: &[Valu
         (Clamp, [x, low, high]) => {
             let above = b.ins().fmax(*x, *low);
             b.ins().fmin(above, *high)
-        }
-        (Mod, [x, y]) => {
-            let [x, y] = [*x, *y].map(|x| b.ins().fpromote(F64, x));
-            let quotient = b.ins().fdiv(x, y);
-            let quotient = b.ins().floor(quotient);
-            let whole = b.ins().fmul(quotient, y);
-            let rest = b.ins().fsub(x, whole);
-            b.ins().fdemote(F32, rest)
-        }
-        // In f64, so that exact quotients stay exact.
-        (FloorDiv, [x, y]) => {
-            let [x, y] = [*x, *y].map(|x| b.ins().fpromote(F64, x));
-            let quotient = b.ins().fdiv(x, y);
-            let quotient = b.ins().floor(quotient);
-            b.ins().fdemote(F32, quotient)
         }
         (Neg, _) => b.ins().fneg(x),
         (Sqrt, _) => b.ins().sqrt(x),

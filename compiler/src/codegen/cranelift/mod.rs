@@ -31,7 +31,7 @@ use cranelift_codegen::{Context, ir::AbiParam, ir::types::I64};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::{FuncId, Linkage, Module as Target};
 
-use crate::kernel::Module;
+use crate::kernel::{Module, sequential};
 
 pub use routine::Routine;
 
@@ -109,6 +109,7 @@ type Done<'d> = dyn FnMut(FuncId, &mut Context, &mut dyn Target) -> Result<(), C
 /// Builds the CLIF of every kernel in turn and hands it to `done`.
 fn build(module: &Module, target: &mut dyn Target, done: &mut Done<'_>) -> Result<(), CodegenError> {
     crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
+    let module = &sequential(module);
     let mut memory = FunctionBuilderContext::new();
     for (number, kernel) in module.kernels.iter().enumerate() {
         let mut context = target.make_context();

@@ -9,7 +9,7 @@ use crate::kernel::Triangle;
 /// ```text
 /// product_*(c, ldc, a, am, ak, b, ldb, m, n, k, add)      c[m,n] (+)= sum over k of a[m,k] b[k,n]; add is 0 or 1
 /// solve(systems, n, columns, table)                       `kernel::Solve`
-/// vector_f(dst, a, n), vector_pow(dst, a, b, n)           dst[i] = f(a[i]) for i < n; dst may be a or b
+/// vector_NAME(dst, a, n), vector_NAME(dst, a, b, n)       dst[i] = f(a[i]) for i < n; dst may be a or b
 /// ```
 ///
 /// The table of a solve holds, for each of r systems, the address and the row stride of x; then for each of the r by r
@@ -30,7 +30,8 @@ impl Routine {
             Routine::Product(Triangle::LowerLeft { strict: true }) => "product_strictly_lower".to_owned(),
             Routine::Product(Triangle::LowerOut) => "product_lower_out".to_owned(),
             Routine::Solve => "solve".to_owned(),
-            Routine::Vector(function) => format!("vector_{function:?}").to_lowercase(),
+            Routine::Vector(Function::Pow) => "vector_pow".to_owned(),
+            Routine::Vector(function) => format!("vector_{}", function.name()),
         }
     }
 
@@ -49,6 +50,6 @@ pub(super) fn is_called(function: Function) -> bool {
     use Function::*;
     matches!(
         function,
-        Exp | Ln | Elu | Silu | Gelu | Sigmoid | LogSigmoid | Softplus | Tanh | Sin | Cos | Pow
+        Exp | Ln | Elu | Silu | Gelu | Sigmoid | LogSigmoid | Softplus | Tanh | Sin | Cos | Pow | Mod | FloorDiv
     )
 }

@@ -255,7 +255,6 @@ pub(super) fn fits_lanes(value: &Tree, axis: usize) -> bool {
     match value {
         Tree::Bounded { position, .. } => position.strides[axis] == Int::Const(0),
         Tree::Load(_) | Tree::Const(_) | Tree::Int(_) | Tree::Axis(_) => true,
-        Tree::Call(Function::Mod | Function::FloorDiv, _) => !varies(value, axis),
         Tree::Call(_, args) => args.iter().all(|x| fits_lanes(x, axis)),
         Tree::Select(cond, then, otherwise) => [cond, then, otherwise].into_iter().all(|x| fits_lanes(x, axis)),
     }
