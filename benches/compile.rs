@@ -1,22 +1,39 @@
 //! How long it takes from source to a kernel that can be called: gated DeltaNet, chunked, K = V = 128. Prints the median
-//! of each part: what the language and the e-graph cost, then lowering, then LLVM.
+//! of each part: what the language and the e-graph cost, then lowering, then each code generator that is built in.
 //!
 //! `cargo bench -p chunkwise --features llvm --bench compile`
 
 use std::{error::Error, time::Instant};
 
-use chunkwise_compiler::{Form, Schedule, Tiles, bind::bind_dims, codegen::llvm, form, kernel};
+use chunkwise_compiler::{Form, Schedule, Tiles, bind::bind_dims, form, kernel};
 use chunkwise_dsl::source::Source;
-use chunkwise_runtime::cpu::{self, Loaded};
 
 const RUNS: usize = 15;
-const PARTS: [&str; 4] = ["parse, derive and extract", "lower to kernels", "LLVM", "load"];
 
-fn main() -> Result<(), Box<dyn Error>> {
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+/// A code generator: from a module to code that can be called, which is dropped at once.
+type Generator = (&'static str, fn(&kernel::Module) -> Fallible<()>);
+
+const GENERATORS: &[Generator] = &[
+    #[cfg(feature = "cranelift")]
+    ("Cranelift", |module| {
+        chunkwise_runtime::cpu::cranelift::load(module)?;
+        Ok(())
+    }),
+    #[cfg(feature = "llvm")]
+    ("LLVM", |module| {
+        let code = chunkwise_compiler::codegen::llvm::emit(module, &chunkwise_runtime::cpu::host())?;
+        chunkwise_runtime::cpu::llvm::load(module, &code)?;
+        Ok(())
+    }),
+];
+
+fn main() -> Fallible<()> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/gated_deltanet.attn");
     let text = std::fs::read_to_string(path)?;
-    let target = cpu::host();
-    let mut runs = Vec::new();
+    let mut front = Vec::new();
+    let mut back = vec![Vec::new(); GENERATORS.len()];
     for _ in 0..RUNS {
         let mut marks = vec![Instant::now()];
         let program =
@@ -28,19 +45,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         let sizes = bind_dims(variant, &dims).map_err(|errors| format!("{errors:?}"))?;
         let module = kernel::lower::form::lower(variant, &sizes, &plan, Tiles::Whole)?;
         marks.push(Instant::now());
-        let code = llvm::emit(&module, &target)?;
-        marks.push(Instant::now());
-        let loaded = Loaded::new(&module, &code)?;
-        marks.push(Instant::now());
-        drop(loaded);
-        runs.push(marks.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3).collect::<Vec<f64>>());
+        front.push([0, 1].map(|part| milliseconds(marks[part + 1] - marks[part])));
+        for ((_, load), times) in GENERATORS.iter().zip(&mut back) {
+            let start = Instant::now();
+            load(&module)?;
+            times.push(milliseconds(start.elapsed()));
+        }
     }
     println!("gated_deltanet, chunked, K = V = 128: median of {RUNS} runs in ms");
-    for (place, part) in PARTS.iter().enumerate() {
-        println!("  {part:<26} {:8.2}", median(runs.iter().map(|run| run[place])));
+    let [derive, lower] = [0, 1].map(|part| median(front.iter().map(|times| times[part])));
+    println!("  {:<40} {derive:8.2}", "parse, derive and extract");
+    println!("  {:<40} {lower:8.2}", "lower to kernels");
+    for ((name, _), times) in GENERATORS.iter().zip(&back) {
+        let sums = front.iter().zip(times).map(|(front, back)| front.iter().sum::<f64>() + back);
+        println!("  {:<40} {:8.2}", format!("{name}: generate and load"), median(times.iter().copied()));
+        println!("  {:<40} {:8.2}", format!("{name}: from source to kernel"), median(sums));
+        println!("  {:<40} {:8.2}", format!("{name}: the first of the process"), times[0]);
     }
-    println!("  {:<26} {:8.2}", "from source to kernel", median(runs.iter().map(|run| run.iter().sum())));
     Ok(())
+}
+
+fn milliseconds(time: std::time::Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

@@ -1,7 +1,7 @@
 //! From a variant's text to numbers, one step at a time: parse, check, bind the sizes, choose a plan, run.
 //!
-//! `cargo run --release -p chunkwise --features llvm --example compile_and_run`; without `--features llvm` the reference
-//! interpreter runs it.
+//! `cargo run --release -p chunkwise --features llvm --example compile_and_run`; without `--features llvm` Cranelift
+//! compiles it.
 
 use std::error::Error;
 

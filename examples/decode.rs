@@ -1,8 +1,8 @@
 //! Prefill, then decode: a prompt in one call, then one token a call, each starting from the state that the one before
 //! left. The outputs are those of a single call over all the tokens.
 //!
-//! `cargo run --release -p chunkwise --features llvm --example decode`; without `--features llvm` the reference
-//! interpreter runs it.
+//! `cargo run --release -p chunkwise --features llvm --example decode`; without `--features llvm` Cranelift
+//! compiles it.
 
 use std::{error::Error, fs, ops::Range};
 

@@ -39,7 +39,7 @@ fn stage_named(text: &str) -> Result<Stage, String> {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let shared = &arguments.shared;
-    let backend = shared.backend()?.unwrap_or(Backend::Llvm);
+    let backend = shared.backend()?.unwrap_or_else(default_backend);
     let form = shared.form()?;
     let variant = program::load_one(&arguments.which, shared)?;
     let text = match arguments.stage {
@@ -80,7 +80,12 @@ fn of_variant(
     }
     let module = chunkwise_compiler::compile(variant, &sizes, (form, schedule), chunkwise_compiler::Tiles::Whole)
         .map_err(unsupported)?;
-    code(stage, &module)
+    code(stage, &module, backend)
+}
+
+/// The one that `auto` takes.
+fn default_backend() -> Backend {
+    [Backend::Llvm, Backend::Cranelift].into_iter().find(|backend| backend.usable()).unwrap_or(Backend::Llvm)
 }
 
 /// The first form that exists, chunks first.
@@ -89,22 +94,34 @@ fn default_form(variant: &Variant) -> Form {
     order.into_iter().find(|&form| exists(variant, form).is_ok()).unwrap_or(Form::Recurrent)
 }
 
-#[cfg(feature = "llvm")]
-fn code(stage: Stage, module: &Module) -> Result<String, Failure> {
-    use chunkwise_compiler::codegen::llvm;
-    let host = chunkwise_runtime::cpu::host();
-    let text = match stage {
-        Stage::Asm => llvm::assembly(module, &host),
-        _ => llvm::emit(module, &host).map(|code| code.ir),
-    };
-    text.map_err(|error| Failure::Failed(error.to_string()))
+/// A code generator's text, a row each.
+fn code(stage: Stage, module: &Module, backend: Backend) -> Result<String, Failure> {
+    match backend {
+        #[cfg(feature = "cranelift")]
+        Backend::Cranelift => {
+            use chunkwise_compiler::codegen::cranelift::Text;
+            let what = if stage == Stage::Asm { Text::Assembly } else { Text::Code };
+            chunkwise_runtime::cpu::cranelift::print(module, what).map_err(failed)
+        }
+        #[cfg(feature = "llvm")]
+        Backend::Llvm => {
+            use chunkwise_compiler::codegen::llvm;
+            let host = chunkwise_runtime::cpu::host();
+            match stage {
+                Stage::Asm => llvm::assembly(module, &host).map_err(failed),
+                _ => llvm::emit(module, &host).map(|code| code.ir).map_err(failed),
+            }
+        }
+        _ => {
+            let what = format!("kernel `{}` at stage {}", module.name, stage.name());
+            Err(Failure::Failed(format!("{what}: {} has no text of it", backend.name())))
+        }
+    }
 }
 
-/// Only LLVM generates code, and a back end that is not built in is refused before this.
-#[cfg(not(feature = "llvm"))]
-fn code(stage: Stage, module: &Module) -> Result<String, Failure> {
-    let what = format!("kernel `{}` at stage {}", module.name, stage.name());
-    Err(Failure::Failed(format!("{what}: this chunkwise was built without a code generator")))
+#[cfg(any(feature = "cranelift", feature = "llvm"))]
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::Failed(error.to_string())
 }
 
 fn unsupported(refusal: Unsupported) -> Failure {

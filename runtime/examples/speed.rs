@@ -20,7 +20,7 @@ mod llvm {
 
     use chunkwise_compiler::codegen::llvm::emit;
     use chunkwise_compiler::kernel::*;
-    use chunkwise_runtime::cpu::{Loaded, host};
+    use chunkwise_runtime::cpu::{host, llvm::load};
     use chunkwise_runtime::{Input, Launch};
 
     const REPEATS: i64 = 2000;
@@ -48,7 +48,7 @@ mod llvm {
             ],
             kernels: vec![Kernel { name: "only".into(), grid: vec![], body }],
         };
-        let loaded = Loaded::new(&module, &emit(&module, &host())?)?;
+        let loaded = load(&module, &emit(&module, &host())?)?;
         // Small enough that sums and substitutions stay finite.
         let data: Vec<f32> = (0..sizes[0].max(sizes[1])).map(|i| ((i * 7 % 13) as f32 - 6.0) / 8000.0).collect();
         let mut z = vec![0.5f32; sizes[2] as usize];
@@ -224,7 +224,7 @@ mod llvm {
             let start = Instant::now();
             let code = emit(&module, &host())?;
             let emitted = start.elapsed();
-            let _loaded = Loaded::new(&module, &code)?;
+            let _loaded = load(&module, &code)?;
             println!(
                 "{round}: 60 statements, {} KB of IR: {emitted:?}, loaded after {:?}",
                 code.ir.len() / 1024,

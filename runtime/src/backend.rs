@@ -62,7 +62,9 @@ impl Backend {
                 way_out: "get LLVM 22 (apt-get install llvm-22-dev) and run cargo build --features llvm".into(),
             }),
             #[cfg(feature = "cranelift")]
-            Backend::Cranelift => Ok(vec![Device { features: vec![crate::cpu::simd::instruction_set().into()], ..cpu() }]),
+            Backend::Cranelift => {
+                Ok(vec![Device { features: vec![crate::cpu::simd::instruction_set().into()], ..cpu() }])
+            }
             #[cfg(not(feature = "cranelift"))]
             Backend::Cranelift => Err(Unusable {
                 reason: "this chunkwise was built without the cargo feature `cranelift`".into(),

@@ -19,6 +19,9 @@ pub const CHUNK: usize = 64;
 /// Chunk lengths that `auto` prices.
 const CHUNKS: [usize; 4] = [16, 32, 64, 128];
 
+/// The back ends that `auto` takes, the fastest first.
+const COMPILED: [Backend; 2] = [Backend::Llvm, Backend::Cranelift];
+
 /// Forms are priced on at most this many tokens; all cost per token is alike beyond it.
 const PRICED: usize = 256;
 
@@ -60,12 +63,23 @@ pub fn choose(engine: &mut Engine, variant: &Variant, sizes: &Sizes, wish: Wish)
                 exists(variant, form)?;
             }
             let mut refusals = Vec::new();
-            for backend in [Backend::Llvm] {
+            for backend in COMPILED {
                 match compiled(engine, variant, sizes, (backend, wish)) {
-                    Ok(choice) => return Ok(choice),
+                    Ok(mut choice) => {
+                        if refusals.is_empty() {
+                            refusals.push(format!("{} comes first where it is built in", backend.name()));
+                        }
+                        choice.reasons.splice(1..1, refusals);
+                        return Ok(choice);
+                    }
                     // A form that was asked for must be there; without states the reference serves the only one.
                     Err(Failure::Unsupported(refusal)) if wish.form.is_some() && !variant.states.is_empty() => {
                         return Err(Failure::Unsupported(refusal));
+                    }
+                    // What has no kernel has none on any of them.
+                    Err(Failure::Unsupported(refusal)) => {
+                        refusals.push(format!("no back end compiles it: {}", Failure::Unsupported(refusal)));
+                        break;
                     }
                     Err(failure) => refusals.push(format!("not {}: {failure}", backend.name())),
                 }

@@ -44,7 +44,10 @@ impl Code {
     }
 
     /// Runs once; time in the kernels alone.
-    #[cfg_attr(not(any(feature = "cranelift", feature = "llvm")), allow(unused_variables, reason = "there is nothing to run"))]
+    #[cfg_attr(
+        not(any(feature = "cranelift", feature = "llvm")),
+        allow(unused_variables, reason = "there is nothing to run")
+    )]
     fn run(&self, launch: Launch<'_>, threads: usize) -> Result<Duration, RunError> {
         let clock = Instant::now();
         match *self {
@@ -134,7 +137,7 @@ fn floats_mut(tensors: &mut [(String, Tensor)]) -> BTreeMap<&str, &mut [f32]> {
         .collect()
 }
 
-#[cfg(all(test, feature = "llvm"))]
+#[cfg(all(test, any(feature = "cranelift", feature = "llvm")))]
 mod tests {
     use chunkwise_compiler::{
         bind::bind_dims,
@@ -188,7 +191,8 @@ mod tests {
         let sizes = bind_dims(variant, &[("B".into(), 2), ("T".into(), 3)]).unwrap();
         let inputs = Tensors::from([("x".to_string(), Tensor::f32(vec![2, 3], vec![1., 2., 3., 4., 5., 6.]))]);
         let given = Tensors::from([("c".to_string(), Tensor::f32(vec![2], vec![0., 100.]))]);
-        let compiled = Compiled::new(Backend::Llvm, &running_sum()).unwrap();
+        let backend = if cfg!(feature = "llvm") { Backend::Llvm } else { Backend::Cranelift };
+        let compiled = Compiled::new(backend, &running_sum()).unwrap();
         let run = |initial: &Tensors| {
             compiled.run(Request { variant, sizes: &sizes, inputs: &inputs, initial, threads: 2 }, 1).unwrap()
         };

@@ -168,4 +168,3 @@ pub(super) fn unroll(len: Extent, most: i64) -> i64 {
     let fits = |n: i64| len.known.is_some_and(|len| len >= 4 && len / 4 % n == 0);
     [4, 2].into_iter().find(|n| *n <= most && fits(*n)).unwrap_or(1)
 }
-

@@ -64,9 +64,9 @@ pub(super) struct Place {
 impl Emitter<'_> {
     /// Computes the first element's address and the strides, before the statement's loops.
     pub(super) fn reach(&mut self, access: &Access) {
-        access.strides.iter().for_each(|stride| {
+        for stride in access.strides.iter().filter(|stride| !matches!(stride, Int::Const(_))) {
             self.int(stride);
-        });
+        }
         if self.places.contains_key(access) {
             return;
         }

@@ -64,9 +64,7 @@ impl Emitter<'_> {
     fn along(&mut self, reduce: &Reduce) {
         let (inner, axis) = (self.extent(&reduce.inner), reduce.axes.len());
         let (dense, strided) = steps(&reduce.value, axis);
-        let wide = fits_lanes(&reduce.value, axis)
-            && (dense > 0 || strided == 0)
-            && inner.known.is_none_or(|n| n >= 4);
+        let wide = fits_lanes(&reduce.value, axis) && (dense > 0 || strided == 0) && inner.known.is_none_or(|n| n >= 4);
         self.rows(&reduce.axes, None, &mut |this, index| {
             let to = this.place(&reduce.dst, &Row { index, lane: None });
             let empty = this.b.ins().f32const(reduce.op.empty() as f32);

@@ -18,7 +18,12 @@ pub(super) enum Node {
     Same(Value, Option<Value>),
     Load(Place),
     /// A load bounded by a position that differs along the row.
-    Guarded { place: Place, position: Value, stride: Value, length: Value },
+    Guarded {
+        place: Place,
+        position: Value,
+        stride: Value,
+        length: Value,
+    },
     /// The position along the row, of its first element.
     Position(Value),
     Call(Function, Vec<Node>),
@@ -126,9 +131,7 @@ impl Emitter<'_> {
                 (_, None) => self.b.ins().splat(F32X4, *one),
             },
             Node::Load(place) => self.load(place, at),
-            Node::Guarded { place, position, stride, length } => {
-                self.guarded(place, (*position, *stride, *length), at)
-            }
+            Node::Guarded { place, position, stride, length } => self.guarded(place, (*position, *stride, *length), at),
             Node::Position(first) => self.position(*first, at),
             Node::Call(function, _) if function.is_condition() => {
                 let holds = self.truth(node, at);
