@@ -11,11 +11,37 @@
 //! launch, because a dimension holds no more workgroups or the spill memory no more items, come in further launches with
 //! another `Word::First`.
 //!
+//! Files by what they do: `fold` (params that are compiled in), `range` (bounds of integers), `touch` (what statements
+//! read and write), `memory`, `barrier`, `binding`; then what they write: `text`, `shader` (entry, loops, integers),
+//! `value`, `map` (scans too), `reduce`, `product`, `solve`, `math`, `dialect`.
+//!
 //! Shaders hold no infinities, which WGSL may assume away: maxima start at the lowest finite number, and an infinite
 //! constant is the largest finite one. Not here: running what comes out.
 
+mod barrier;
+mod binding;
+mod dialect;
+mod fold;
+mod map;
+mod math;
+mod memory;
+mod product;
+mod range;
+mod reduce;
+mod shader;
+mod solve;
+#[cfg(test)]
+mod tests;
+mod text;
+mod touch;
+mod value;
+
 use crate::Unsupported;
-use crate::kernel::{BufferId, Module, Param, ParamId};
+use crate::kernel::{self, BufferId, Int, Kernel, Module, Param, ParamId, Stmt};
+
+use binding::Table;
+use range::Ranges;
+use shader::Frame;
 
 /// What of an adapter decides how kernels are written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -97,8 +123,10 @@ pub struct Code {
     pub bindings: Vec<Binding>,
     /// The uniform of `Contents::Params`: i32 words, padded with zeros to a multiple of 4.
     pub words: Vec<Word>,
-    /// f32 elements of the spill binding that each work item of a launch needs; 0 where there is no such binding.
+    /// f32 elements of the spill binding that each work item of a launch needs, beside those of `late`.
     pub spill: u64,
+    /// Scratch buffers whose sizes are known when a shader runs: their sizes come on top of `spill`.
+    pub late: Vec<BufferId>,
 }
 
 /// The shader of one kernel.
@@ -132,7 +160,8 @@ pub enum Contents {
     /// Buffers of the module one after another, each anywhere in the binding: `Word::Offset` says where. A buffer alone
     /// in its binding has no such word and starts at element 0.
     Buffers(Vec<BufferId>),
-    /// `Code::spill` elements for every work item of a launch. What it holds before does not matter.
+    /// `Code::spill` elements and those of `Code::late` for every work item of a launch. What it holds before does not
+    /// matter. There is no such binding where there are neither.
     Spill,
 }
 
@@ -168,17 +197,74 @@ pub enum Word {
 
 /// Shaders of a checked module.
 ///
-/// `fixed` gives the value of every param that is compiled in: all that sizes of scratch depend on (the chunk length,
-/// tiles), and any other; the rest are read from the uniform when a shader runs.
+/// `fixed` gives the value of every param that is compiled in; the rest are read from the uniform when a shader runs. The
+/// chunk length and the tiles should be: only scratch of a known size can lie in workgroup memory.
 ///
 /// # Errors
-/// A module that `kernel::check` refuses, more buffers than bindings can hold, scratch whose size is not fixed or that
-/// 2^31 elements do not hold, f16 without the adapter's support.
+/// A module that `kernel::check` refuses, more buffers than bindings can hold, scratch that a binding or 2^31 elements do
+/// not hold, f16 without the adapter's support.
 pub fn emit(module: &Module, fixed: &dyn Fn(&Param) -> Option<i64>, options: &Options) -> Result<Code, Unsupported> {
-    let _ = (fixed, options);
-    Err(Unsupported::new(
-        format!("`{}` on the wgpu back end", module.name),
-        "no shaders are written yet",
-        "run it with --backend auto",
-    ))
+    kernel::check(module).map_err(|errors| refuse(module, &errors.join("; "), "report this as a bug"))?;
+    if options.precision == Precision::F16 && !options.limits.f16 {
+        return Err(refuse(module, "f16 is asked for and this adapter's shaders have none", "use --precision f32"));
+    }
+    let folded = fold::fold(module, fixed);
+    let mut placed = Vec::new();
+    for kernel in &folded.kernels {
+        let ranges = Ranges::new(&folded, kernel);
+        let invocations = invocations(kernel, &ranges, &options.limits);
+        let partials = shader::partials(kernel, &ranges, invocations);
+        let capacity = u64::from(options.limits.workgroup_memory / 4);
+        let memory = memory::place(&folded, kernel, &ranges, (partials, capacity))?;
+        placed.push((ranges, memory, invocations));
+    }
+    let spill = placed.iter().map(|(_, memory, _)| memory.spill).max().unwrap_or(0);
+    if spill * 4 > options.limits.binding_bytes {
+        let reason = format!(
+            "a work item's scratch takes {} bytes beside the {} of workgroup memory, and a binding holds {}",
+            spill * 4,
+            options.limits.workgroup_memory,
+            options.limits.binding_bytes
+        );
+        return Err(refuse(module, &reason, "choose a smaller chunk with --chunk"));
+    }
+    let (late, more) = memory::late(&folded);
+    let known = |id: ParamId| fixed(&module.params[id.index()]).is_some();
+    let table = Table::new(&folded, &known, options, spill > 0 || !late.is_empty())?;
+    let frame = Frame { module: &folded, options, table: &table, spill: (spill, more) };
+    let shaders = placed
+        .iter()
+        .enumerate()
+        .map(|(i, (ranges, memory, invocations))| shader::shader(&frame, i, ranges, memory, *invocations));
+    let shaders = shaders.collect::<Result<_, _>>()?;
+    let late = late.into_iter().map(|(id, _)| id).collect();
+    Ok(Code { shaders, bindings: table.bindings, words: table.words, spill, late })
+}
+
+fn refuse(module: &Module, reason: &str, way_out: &str) -> Unsupported {
+    Unsupported::new(format!("`{}` on the wgpu back end", module.name), reason, way_out)
+}
+
+/// Invocations of a kernel's workgroups: a power of two, fewer where no statement has work for many.
+fn invocations(kernel: &Kernel, ranges: &Ranges, limits: &Limits) -> u32 {
+    let wanted = work(&kernel.body, ranges).clamp(64, 256).next_power_of_two();
+    let most = limits.invocations.max(1);
+    let most = if most.is_power_of_two() { most } else { most.next_power_of_two() / 2 };
+    most.min(wanted as u32)
+}
+
+/// How many invocations the widest statement keeps busy.
+fn work(body: &[Stmt], ranges: &Ranges) -> u64 {
+    let most = |x: &Int| ranges.most(x).unwrap_or(1 << 12).clamp(0, 1 << 12) as u64;
+    let all = |axes: &[Int]| axes.iter().map(most).fold(1u64, u64::saturating_mul);
+    let of = |stmt: &Stmt| match stmt {
+        Stmt::For { body, .. } => work(body, ranges),
+        Stmt::If { then, otherwise, .. } => work(then, ranges).max(work(otherwise, ranges)),
+        Stmt::Map(x) => all(&x.axes),
+        Stmt::Reduce(x) => all(&x.axes) * most(&x.inner) / 8,
+        Stmt::Scan(x) => all(&x.axes),
+        Stmt::Product(x) => most(&x.m) * most(&x.n) * most(&x.k) / 16,
+        Stmt::Solve(x) => most(&x.columns),
+    };
+    body.iter().map(of).max().unwrap_or(0)
 }
