@@ -306,3 +306,29 @@ fn price(
     let length = chunk_length(form, chunk, counted);
     kernel::nanoseconds(module, &*with_tokens(variant, sizes, counted), length) / counted.max(1) as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use chunkwise_compiler::bind::bind_dims;
+    use chunkwise_dsl::{compile, source::Source};
+
+    use super::*;
+
+    #[test]
+    fn chunks_run_apart_where_there_is_little_else_to_do() {
+        let text = "variant f { axes B, T, H, K, V; input q, k : [B,T,H,K], v : [B,T,H,V]; state S : [K,V] = 0; \
+                    update S additive(k, v); output o[t] = S[t]' * q[t]; }";
+        let program = compile(&Source::new("f.attn", text), &[]).unwrap();
+        let variant = &program.variants[0];
+        let of = |heads: usize, tokens: usize, backend: Backend| {
+            let dims = [("B", 1), ("H", heads), ("T", tokens), ("K", 64), ("V", 64)];
+            let sizes = bind_dims(variant, &dims.map(|(name, n)| (name.to_string(), n))).unwrap();
+            let plan = Plan { backend, form: Form::Chunked, schedule: Schedule::Fused, chunk: 64 };
+            schedule(variant, &sizes, plan, 2).0
+        };
+        assert_eq!(of(1, 16384, Backend::Wgpu), Schedule::Split);
+        assert_eq!(of(1, 64, Backend::Wgpu), Schedule::Fused);
+        assert_eq!(of(512, 16384, Backend::Wgpu), Schedule::Fused);
+        assert_eq!(of(8, 16384, Backend::Llvm), Schedule::Fused);
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! pre; for v in 0..T step C { body }; post
-//!   ->  kernel local    grid x chunks   what no chunk before has a part in
+//!   ->  kernel before   grid            what of pre grows with the tokens and chunks need
+//!       kernel local    grid x chunks   what no chunk before has a part in
 //!       kernel states   grid            pre; for every chunk { keep the carried values; what they need next }; post
 //!       kernel outputs  grid x chunks   the rest, from the carried values kept
 //! ```
@@ -14,7 +15,10 @@
 //! A buffer that the statements before the loop fill and those of the loop change is carried. Scratch that nothing fills
 //! before the loop holds nothing at its start, so no chunk can need what the one before it left there.
 
+mod before;
 mod stages;
+#[cfg(test)]
+mod tests;
 mod visit;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,10 +27,11 @@ use super::{
     Access, Buffer, BufferId, BufferRole, Elem, GridAxis, Int, Kernel, Map, Module, Param, ParamId, ParamRole,
 };
 use super::{Stmt, Value, VarId};
+use before::Before;
 use stages::{Item, Stage, stages, tiled};
 use visit::{Effects, Moved, Rebuild};
 
-/// The three kernels; one that would hold nothing is left out.
+/// The kernels; one that would hold nothing is left out.
 ///
 /// # Errors
 /// Why the module cannot be taken apart.
@@ -72,6 +77,16 @@ impl<'m> Parts<'m> {
     }
 }
 
+/// What a shared buffer has slots of, beside one a grid point.
+#[derive(Debug, Clone, Copy)]
+struct Slots {
+    of_chunk: bool,
+    of_tile: bool,
+}
+
+/// The slots of what the states' kernel keeps for the outputs.
+const KEPT: Slots = Slots { of_chunk: true, of_tile: true };
+
 /// Where everything goes.
 struct Split<'m> {
     module: &'m Module,
@@ -80,8 +95,8 @@ struct Split<'m> {
     pre: BTreeMap<Stage, Vec<(usize, bool)>>,
     /// The stage of every statement of the loop, and whether it differs between tiles.
     body: Vec<(Stage, bool)>,
-    /// Buffers that several kernels touch, and whether they have a slot a tile.
-    shared: BTreeMap<BufferId, bool>,
+    /// Buffers that several kernels touch.
+    shared: BTreeMap<BufferId, Slots>,
     /// Carried buffers whose values at a chunk's start the outputs read.
     kept: Vec<BufferId>,
 }
@@ -99,23 +114,11 @@ impl<'m> Split<'m> {
         if stages.iter().all(|stage| *stage == Stage::States) {
             return Err("all of it waits for the chunk before");
         }
-        let repeated = |stage: Stage| {
-            let of_stage = items.iter().zip(&stages).filter(|(_, at)| **at == stage).map(|(item, _)| &item.effects);
-            repeated(&pre, of_stage, &carried)
-        };
-        let (local, outputs) = (repeated(Stage::Local), repeated(Stage::Outputs));
-        for &place in local.iter().chain(&outputs) {
-            if !pre[place].reads.is_disjoint(&carried) {
-                return Err("what is computed before the loop needs the initial state");
-            }
-            if mentions(parts.to).params.iter().any(|param| pre[place].extents.contains(param)) {
-                return Err("what is computed before the loop grows with the tokens");
-            }
-        }
-        let all: Vec<(&Effects, Stage)> = local
-            .iter()
-            .map(|&place| (&pre[place], Stage::Local))
-            .chain(outputs.iter().map(|&place| (&pre[place], Stage::Outputs)))
+        let before = Before::of(module, (parts, &pre), (&items, &stages), &carried)?;
+        // The kernel of the states is of one tile as a whole.
+        let repeated = before.repeated.iter().filter(|(stage, _)| **stage != Stage::States);
+        let all: Vec<(&Effects, Stage)> = repeated
+            .flat_map(|(stage, places)| places.iter().map(|&place| (&before.effects[place], *stage)))
             .chain(items.iter().zip(&stages).map(|(item, stage)| (&item.effects, *stage)))
             .collect();
         let tiles = tile_params(module, parts.kernel);
@@ -123,21 +126,17 @@ impl<'m> Split<'m> {
             true => (vec![false; all.len()], BTreeSet::new()),
             false => tiled(&all, &|effects| tiles.iter().any(|param| effects.params.contains(param))),
         };
-        let shared = shared(module, &items, &stages, &carried);
-        let kept = kept(&items, &stages, &carried);
+        let slots = |buffer: BufferId, of_chunk| (buffer, Slots { of_chunk, of_tile: of_tiles.contains(&buffer) });
+        let handed = shared(module, &items, &stages, &carried).into_iter().map(|buffer| slots(buffer, true));
+        let shared = handed.chain(before.handed.iter().map(|&buffer| slots(buffer, false))).collect();
         let mut own = own.into_iter();
-        let mut with_own = |places: Vec<usize>| places.into_iter().zip(own.by_ref()).collect::<Vec<_>>();
-        let mut pre = BTreeMap::from([(Stage::Local, with_own(local))]);
-        pre.insert(Stage::Outputs, with_own(outputs));
-        pre.insert(Stage::States, (0..parts.pre.len()).map(|place| (place, false)).collect());
-        Ok(Self {
-            module,
-            parts,
-            pre,
-            body: stages.into_iter().zip(own).collect(),
-            shared: shared.into_iter().map(|buffer| (buffer, of_tiles.contains(&buffer))).collect(),
-            kept,
-        })
+        let mut with_own = |(stage, places): (Stage, Vec<usize>)| {
+            let own = |place| (place, stage != Stage::States && own.next().unwrap_or(false));
+            (stage, places.into_iter().map(own).collect())
+        };
+        let pre = before.repeated.into_iter().map(&mut with_own).collect();
+        let kept = kept(&items, &stages, &carried);
+        Ok(Self { module, parts, pre, body: stages.into_iter().zip(own).collect(), shared, kept })
     }
 
     fn module(&self) -> Module {
@@ -145,15 +144,15 @@ impl<'m> Split<'m> {
         let name = "block".to_string();
         module.params.push(Param { name, role: ParamRole::Grid });
         let block = ParamId(module.params.len() as u32 - 1);
-        for (buffer, of_tile) in &self.shared {
+        for (buffer, slots) in &self.shared {
             let buffer = &mut module.buffers[buffer.index()];
             buffer.role = BufferRole::Shared;
-            buffer.size = buffer.size.clone() * self.slots(*of_tile);
+            buffer.size = buffer.size.clone() * self.count(*slots);
         }
         let mut copies = HashMap::new();
         for buffer in &self.kept {
             let Buffer { name, size, .. } = &self.module.buffers[buffer.index()];
-            let size = size.clone() * self.slots(true);
+            let size = size.clone() * self.count(KEPT);
             copies.insert(*buffer, BufferId(module.buffers.len() as u32));
             module.buffers.push(Buffer {
                 name: format!("{name}.start"),
@@ -163,8 +162,9 @@ impl<'m> Split<'m> {
             });
         }
         let mut next = 0;
-        for stage in [Stage::Local, Stage::States, Stage::Outputs] {
-            if self.body.iter().any(|(at, _)| *at == stage) || stage == Stage::States {
+        for stage in [Stage::Before, Stage::Local, Stage::States, Stage::Outputs] {
+            let within = self.body.iter().any(|(at, _)| *at == stage);
+            if within || stage == Stage::States || stage == Stage::Before && !self.pre[&stage].is_empty() {
                 let kernel = match stage {
                     Stage::States => self.states(&copies, &mut next),
                     _ => self.apart(stage, block, &copies, &mut next),
@@ -188,14 +188,16 @@ impl<'m> Split<'m> {
         axes.filter(|axis| tiles.contains(&axis.param) == of_tiles).cloned().collect()
     }
 
-    fn slots(&self, of_tile: bool) -> Int {
-        let tiles = if of_tile { self.axes(true) } else { Vec::new() };
+    /// How many slots there are.
+    fn count(&self, slots: Slots) -> Int {
+        let tiles = if slots.of_tile { self.axes(true) } else { Vec::new() };
         let extents = self.axes(false).into_iter().chain(tiles).map(|axis| axis.extent);
-        extents.fold(self.chunks(), |product, extent| product * extent)
+        let chunks = if slots.of_chunk { self.chunks() } else { Int::from(1i64) };
+        extents.fold(chunks, |product, extent| product * extent)
     }
 
-    /// The slot of a work item's grid point, of the chunk at `chunk` and, where there is one a tile, of its tile.
-    fn slot(&self, chunk: &Int, tiles: &HashMap<ParamId, Int>, of_tile: bool) -> Int {
+    /// The slot of a work item's grid point, of the chunk at `chunk` and of its tile, where there is one of each.
+    fn slot(&self, slots: Slots, chunk: &Int, tiles: &HashMap<ParamId, Int>) -> Int {
         let join = |slot: Option<Int>, place: Int, extent: Int| match slot {
             None => Some(place),
             Some(slot) => Some(slot * extent + place),
@@ -204,21 +206,24 @@ impl<'m> Split<'m> {
         for axis in self.axes(false) {
             slot = join(slot, Int::Param(axis.param), axis.extent);
         }
-        slot = join(slot, chunk.clone(), self.chunks());
-        for axis in self.axes(true).into_iter().filter(|_| of_tile) {
+        if slots.of_chunk {
+            slot = join(slot, chunk.clone(), self.chunks());
+        }
+        for axis in self.axes(true).into_iter().filter(|_| slots.of_tile) {
             let place = tiles.get(&axis.param).cloned().unwrap_or(Int::Param(axis.param));
             slot = join(slot, place, axis.extent);
         }
         slot.unwrap_or(Int::from(0i64))
     }
 
-    /// Where shared buffers lie in a kernel.
-    fn moved(&self, chunk: &Int, tiles: &HashMap<ParamId, Int>) -> HashMap<BufferId, Moved> {
-        let place = |(&buffer, &of_tile): (&BufferId, &bool)| {
+    /// Where shared buffers lie in a kernel: outside the loop over chunks only those that are not of one.
+    fn moved(&self, chunk: Option<&Int>, tiles: &HashMap<ParamId, Int>) -> HashMap<BufferId, Moved> {
+        let place = |(&buffer, &slots): (&BufferId, &Slots)| {
             let size = self.module.buffers[buffer.index()].size.clone();
-            (buffer, Moved { buffer, offset: self.slot(chunk, tiles, of_tile) * size })
+            let chunk = if slots.of_chunk { chunk?.clone() } else { Int::from(0i64) };
+            Some((buffer, Moved { buffer, offset: self.slot(slots, &chunk, tiles) * size }))
         };
-        self.shared.iter().map(place).collect()
+        self.shared.iter().filter_map(place).collect()
     }
 
     /// Where the carried values at a chunk's start lie for the outputs.
@@ -230,7 +235,7 @@ impl<'m> Split<'m> {
     ) -> HashMap<BufferId, Moved> {
         let place = |(from, to): (&BufferId, &BufferId)| {
             let size = self.module.buffers[from.index()].size.clone();
-            (*from, Moved { buffer: *to, offset: self.slot(chunk, tiles, true) * size })
+            (*from, Moved { buffer: *to, offset: self.slot(KEPT, chunk, tiles) * size })
         };
         copies.iter().map(place).collect()
     }
@@ -238,15 +243,18 @@ impl<'m> Split<'m> {
     /// The kernel that steps through the chunks.
     fn states(&self, copies: &HashMap<BufferId, BufferId>, next: &mut u32) -> Kernel {
         let mut rebuild = Rebuild { vars: HashMap::new(), params: HashMap::new(), buffers: HashMap::new(), next };
-        let mut kernel = rebuild.block(self.parts.pre);
+        let none = HashMap::new();
+        rebuild.buffers = self.moved(None, &none);
+        let mut kernel: Vec<Stmt> =
+            self.pre[&Stage::States].iter().map(|(place, _)| rebuild.stmt(&self.parts.pre[*place])).collect();
         let var = rebuild.fresh();
-        let (chunk, none) = (Int::Var(var), HashMap::new());
+        let chunk = Int::Var(var);
         rebuild.vars.insert(self.parts.var, chunk.clone() * self.parts.step.clone());
-        rebuild.buffers = self.moved(&chunk, &none);
+        rebuild.buffers = self.moved(Some(&chunk), &none);
         let mut body = Vec::new();
         for buffer in &self.kept {
             let size = self.module.buffers[buffer.index()].size.clone();
-            let offset = self.slot(&chunk, &none, true) * size.clone();
+            let offset = self.slot(KEPT, &chunk, &none) * size.clone();
             let dst = Access::new(copies[buffer], offset, [Int::from(1i64)]);
             let value = Value::Load(Access::new(*buffer, 0i64, [Int::from(1i64)]));
             body.push(Stmt::Map(Map::new(vec![size], dst, value)));
@@ -257,25 +265,28 @@ impl<'m> Split<'m> {
             }
         }
         kernel.push(Stmt::For { var, from: Int::from(0i64), to: self.chunks(), step: Int::from(1i64), body });
-        rebuild.buffers.clear();
+        rebuild.buffers = self.moved(None, &none);
         kernel.extend(rebuild.block(self.parts.post));
-        Kernel { name: "states".to_string(), grid: self.parts.kernel.grid.clone(), body: kernel }
+        Kernel { name: Stage::States.name().to_string(), grid: self.parts.kernel.grid.clone(), body: kernel }
     }
 
-    /// A kernel of which every work item takes one chunk.
+    /// A kernel that does not step through chunks: every work item takes one, or has none to take.
     fn apart(&self, stage: Stage, block: ParamId, copies: &HashMap<BufferId, BufferId>, next: &mut u32) -> Kernel {
-        let chunk = Int::Param(block);
+        let chunk = (stage != Stage::Before).then_some(Int::Param(block));
         let mut rebuild = Rebuild { vars: HashMap::new(), params: HashMap::new(), buffers: HashMap::new(), next };
-        rebuild.vars.insert(self.parts.var, chunk.clone() * self.parts.step.clone());
-        rebuild.buffers = self.moved(&chunk, &HashMap::new());
-        rebuild.buffers.extend(self.start(&chunk, &HashMap::new(), copies));
+        rebuild.vars.extend(chunk.iter().map(|chunk| (self.parts.var, chunk.clone() * self.parts.step.clone())));
+        let places = |tiles: &HashMap<ParamId, Int>| {
+            let mut places = self.moved(chunk.as_ref(), tiles);
+            places.extend(chunk.iter().flat_map(|chunk| self.start(chunk, tiles, copies)));
+            places
+        };
+        rebuild.buffers = places(&HashMap::new());
         let mut body: Vec<Stmt> = self.statements(stage, false).map(|stmt| rebuild.stmt(stmt)).collect();
         let tiles = self.axes(true);
         if self.statements(stage, true).next().is_some() {
             let vars: Vec<VarId> = tiles.iter().map(|_| rebuild.fresh()).collect();
             rebuild.params = tiles.iter().zip(&vars).map(|(axis, var)| (axis.param, Int::Var(*var))).collect();
-            rebuild.buffers = self.moved(&chunk, &rebuild.params);
-            rebuild.buffers.extend(self.start(&chunk, &rebuild.params, copies));
+            rebuild.buffers = places(&rebuild.params);
             let inner: Vec<Stmt> = self.statements(stage, true).map(|stmt| rebuild.stmt(stmt)).collect();
             body.extend(tiles.iter().zip(vars).rev().fold(inner, |body, (axis, var)| {
                 let (from, step) = (Int::from(0i64), Int::from(1i64));
@@ -283,17 +294,16 @@ impl<'m> Split<'m> {
             }));
         }
         let mut grid = self.axes(false);
-        grid.push(GridAxis { param: block, extent: self.chunks() });
-        let name = if stage == Stage::Local { "local" } else { "outputs" };
-        Kernel { name: name.to_string(), grid, body }
+        grid.extend(chunk.map(|_| GridAxis { param: block, extent: self.chunks() }));
+        Kernel { name: stage.name().to_string(), grid, body }
     }
 
-    /// The statements of a kernel that runs every chunk apart, of tiles or of none.
+    /// The statements of a kernel that does not step through chunks, of tiles or of none.
     fn statements(&self, stage: Stage, of_tile: bool) -> impl Iterator<Item = &'m Stmt> + '_ {
-        let (pre, body) = (self.parts.pre, self.parts.body);
+        let pre = self.parts.pre;
         let before = self.pre[&stage].iter().filter(move |(_, own)| *own == of_tile).map(|(place, _)| &pre[*place]);
-        let within = self.body.iter().zip(body).filter(move |((at, own), _)| *at == stage && *own == of_tile);
-        before.chain(within.map(|(_, stmt)| stmt))
+        let body = self.parts.body.iter().zip(&self.body);
+        before.chain(body.filter(move |(_, (at, own))| *at == stage && *own == of_tile).map(|(stmt, _)| stmt))
     }
 }
 
@@ -329,20 +339,6 @@ fn is_ordered(module: &Module, var: VarId, effects: &Effects) -> bool {
         BufferRole::Output => !effects.vars.contains(&var),
         BufferRole::Input | BufferRole::StateIn | BufferRole::Scratch => false,
     })
-}
-
-/// The statements before the loop that a kernel needs beside those of the loop that are its own.
-fn repeated<'e>(pre: &[Effects], own: impl Iterator<Item = &'e Effects>, carried: &BTreeSet<BufferId>) -> Vec<usize> {
-    let mut needed: BTreeSet<BufferId> = own.flat_map(|effects| effects.reads.difference(carried).copied()).collect();
-    let mut found = Vec::new();
-    for (place, effects) in pre.iter().enumerate().rev() {
-        if !effects.writes.is_disjoint(&needed) {
-            needed.extend(&effects.reads);
-            found.push(place);
-        }
-    }
-    found.reverse();
-    found
 }
 
 /// The scratch that statements of several kernels touch.

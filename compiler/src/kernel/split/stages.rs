@@ -22,9 +22,23 @@ use super::visit::Effects;
 /// The kernels, in the order they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Stage {
+    /// Of no statement of the loop.
+    Before,
     Local,
     States,
     Outputs,
+}
+
+impl Stage {
+    /// The name of the kernel.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Before => "before",
+            Stage::Local => "local",
+            Stage::States => "states",
+            Stage::Outputs => "outputs",
+        }
+    }
 }
 
 /// One statement of the loop, as far as staging goes.
