@@ -162,11 +162,19 @@ fn arithmetic_agrees() {
 #[test]
 fn powers_agree() {
     let (x, y) = (ramp(0.01, 40.0), ramp(-9.0, 9.0));
-    agree(Function::Pow, None, [&x, &y, &y], 3e-7, 1e-37);
+    agree(Function::Pow, None, [&x, &y, &y], 1e-7, 1.5e-45);
     let signed = ramp(-8.0, 8.0);
     for exponent in [0.0, 1.0, 2.0, 3.0, 7.0, -1.0, -2.0] {
         agree(Function::Pow, Some(exponent), [&signed, &y, &y], 8e-7, 1e-37);
     }
+    let bases = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 1e-40, -1e-40, 3e38, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+    let exponents = [0.0, -0.0, 1.0, -1.0, 2.0, -3.0, 0.3, -0.7, 1e9, -1e30, 16_777_217.0, f32::INFINITY];
+    let exponents = exponents.into_iter().chain([f32::NEG_INFINITY, f32::NAN]);
+    let (x, y): (Vec<f32>, Vec<f32>) = exponents.flat_map(|y| bases.map(|x| (x, y))).unzip();
+    agree(Function::Pow, None, [&x, &y, &y], 1e-7, 1.5e-45);
+    let (x, y) = (ramp(1e-30, 1e-3), ramp(-3.0, 3.0));
+    agree(Function::Pow, None, [&x, &y, &y], 1e-7, 1.5e-45);
+    let (x, y) = (ramp(0.01, 40.0), ramp(-9.0, 9.0));
     agree(Function::Pow, Some(0.5), [&x, &y, &y], 3e-7, 0.0);
     agree(Function::Pow, Some(1.5), [&x, &y, &y], 3e-7, 1e-44);
     agree(Function::Pow, Some(-0.5), [&x[..20_000], &y[..20_000], &y[..20_000]], 3e-7, 0.0);

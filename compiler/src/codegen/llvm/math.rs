@@ -7,7 +7,7 @@
 use chunkwise_dsl::typed::Function;
 
 use super::text::{Text, constant as k, whole};
-use super::{Routine, Target};
+use super::{Routine, Target, power};
 
 const MAGIC: f64 = 12_582_912.0;
 
@@ -107,7 +107,7 @@ pub(super) fn define(function: Function, lanes: u32, target: &Target) -> (String
         Gelu => gelu(&mut t, x, target),
         Sin => wave(&mut t, x, 0),
         Cos => wave(&mut t, x, 1),
-        Pow => t.intrinsic("pow", &[x, y]),
+        Pow => power::power(&mut t, x, y),
         Mod => remainder(&mut t, x, y),
         FloorDiv => quotient(&mut t, x, y),
         // `call` writes all others in place.

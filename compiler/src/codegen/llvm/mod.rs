@@ -8,12 +8,13 @@
 //! ```
 //!
 //! Files by what they write: `text` (a function body), `kernel` (kernels, loops, integers), `value`, `map`, `reduce`,
-//! `product`, `math`, `object` (parsing, passes, machine code). Not here: loading or running what comes out.
+//! `product`, `math` and `power`, `object` (parsing, passes, machine code). Not here: loading or running what comes out.
 
 mod kernel;
 mod map;
 mod math;
 mod object;
+mod power;
 mod product;
 mod reduce;
 mod text;
