@@ -1,4 +1,4 @@
-//! `chunkwise emit`: the text of what the compiler made at a stage.
+//! `chunkwise emit`: what the compiler made at a stage, as text; the stage `object` is a file to link (`object`).
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use clap::Args;
 use crate::{
     arguments::{OneVariant, Shared},
     failure::Failure,
-    print, program,
+    object, print, program,
     sizes::Wish,
 };
 
@@ -22,12 +22,14 @@ use crate::{
 pub struct Arguments {
     #[command(flatten)]
     which: OneVariant,
-    /// ast, typed, ir, form, plan, kernel, code or asm
+    /// ast, typed, ir, form, plan, kernel, code, asm or object
     #[arg(long, default_value = "code", value_parser = stage_named)]
     stage: Stage,
     /// Where the text goes; stdout if not given
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    object: object::Flags,
     #[command(flatten)]
     shared: Shared,
 }
@@ -39,6 +41,10 @@ fn stage_named(text: &str) -> Result<Stage, String> {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let shared = &arguments.shared;
+    if arguments.stage == Stage::Object {
+        return object::run(&arguments.which, arguments.output.as_deref(), &arguments.object, shared);
+    }
+    arguments.object.refuse()?;
     let backend = shared.backend()?.unwrap_or_else(default_backend);
     let form = shared.form()?;
     let variant = program::load_one(&arguments.which, shared)?;
@@ -124,6 +130,6 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(error.to_string())
 }
 
-fn unsupported(refusal: Unsupported) -> Failure {
+pub fn unsupported(refusal: Unsupported) -> Failure {
     execute::Failure::Unsupported(refusal).into()
 }

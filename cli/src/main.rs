@@ -10,6 +10,7 @@ mod check;
 mod emit;
 mod explain;
 mod failure;
+mod object;
 mod print;
 mod program;
 mod run;

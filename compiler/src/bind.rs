@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use chunkwise_dsl::shape::{AxisId, Size};
-use chunkwise_dsl::typed::{AxisKind, OrderKind, Output, OutputDim, State, Tensor, TensorRole, Variant};
+use chunkwise_dsl::typed::{
+    AxisKind, ExprId, ExprKind, Function, OrderKind, Output, OutputDim, State, Tensor, TensorRole, Variant,
+};
 
 /// A size beyond this is refused, so that products of three stay far from overflow.
 const LARGEST: i64 = 1 << 31;
@@ -115,6 +117,26 @@ pub fn output_shape(variant: &Variant, output: &Output, sizes: &Sizes) -> Vec<us
         OutputDim::Own(at) => own[*at],
     };
     output_dims(variant, output).iter().map(size).collect()
+}
+
+/// The value of a scalar without tensors: `0`, `-1`, `1 / K`.
+pub fn constant(variant: &Variant, sizes: &Sizes, id: ExprId) -> Option<f64> {
+    match &variant.expr(id).kind {
+        ExprKind::Number(number) => Some(*number),
+        ExprKind::Size(size) => Some(sizes.number(size) as f64),
+        ExprKind::Map { function, args } => {
+            let args: Option<Vec<f64>> = args.iter().map(|&arg| constant(variant, sizes, arg)).collect();
+            match (function, args?.as_slice()) {
+                (Function::Neg, [x]) => Some(-x),
+                (Function::Add, [x, y]) => Some(x + y),
+                (Function::Sub, [x, y]) => Some(x - y),
+                (Function::Mul, [x, y]) => Some(x * y),
+                (Function::Div, [x, y]) => Some(x / y),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
 }
 
 /// Binds every axis from the shapes of the tensors (and initial states) and the `--dim` values.

@@ -10,7 +10,8 @@
 //!   codegen          a target's code
 //! ```
 //!
-//! `form` is this way as one call, `stage` prints the stops on it, `explain` tells the derivation. Beside it stand the
+//! `form` is this way as one call, `stage` prints the stops on it, `explain` tells the derivation, `interface` says what a
+//! C program calls. Beside it stand the
 //! oracles: `reference` evaluates programs and shares nothing with this way, `ir::eval` terms, `kernel::interp` kernels. `bind` says what size every axis has. No variant is known by its name.
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod codegen;
 pub mod egraph;
 pub mod explain;
 pub mod form;
+pub mod interface;
 pub mod ir;
 pub mod kernel;
 pub mod plan;

@@ -15,11 +15,22 @@ pub enum Stage {
     Kernel,
     Code,
     Asm,
+    /// Binary: a relocatable object.
+    Object,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 8] =
-        [Stage::Ast, Stage::Typed, Stage::Ir, Stage::Form, Stage::Plan, Stage::Kernel, Stage::Code, Stage::Asm];
+    pub const ALL: [Stage; 9] = [
+        Stage::Ast,
+        Stage::Typed,
+        Stage::Ir,
+        Stage::Form,
+        Stage::Plan,
+        Stage::Kernel,
+        Stage::Code,
+        Stage::Asm,
+        Stage::Object,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -31,6 +42,7 @@ impl Stage {
             Stage::Kernel => "kernel",
             Stage::Code => "code",
             Stage::Asm => "asm",
+            Stage::Object => "object",
         }
     }
 
@@ -56,7 +68,7 @@ pub fn print(
         Stage::Form => chosen(variant, (form, schedule)),
         Stage::Plan => Ok(plan::text(variant, &form::planned(variant, form, schedule)?)),
         Stage::Kernel => Ok(crate::compile(variant, sizes, (form, schedule), Tiles::Whole)?.to_string()),
-        Stage::Ast | Stage::Code | Stage::Asm => Err(Unsupported::new(
+        Stage::Ast | Stage::Code | Stage::Asm | Stage::Object => Err(Unsupported::new(
             format!("the stage {}", stage.name()),
             "it is printed by its own maker",
             "print it with `chunkwise emit`",

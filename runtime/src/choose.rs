@@ -90,6 +90,20 @@ pub fn choose(engine: &mut Engine, variant: &Variant, sizes: &Sizes, wish: Wish)
     }
 }
 
+/// The form and chunk length that `auto` takes for long sequences. Where nothing is priced it is what was asked for, or
+/// the first form that exists, chunks first.
+pub fn for_any_length(variant: &Variant, sizes: &Sizes, wish: Wish) -> (Form, usize) {
+    let cheapest = priced(variant, sizes, wish, PRICED).into_iter().next();
+    cheapest.map_or_else(
+        || {
+            let order = [Form::Chunked, Form::Recurrent, Form::Parallel];
+            let first = || order.into_iter().find(|&form| exists(variant, form).is_ok());
+            (wish.form.or_else(first).unwrap_or(Form::Recurrent), wish.chunk.unwrap_or(CHUNK))
+        },
+        |candidate| (candidate.form, candidate.chunk),
+    )
+}
+
 /// The form, if the variant has it.
 pub fn exists(variant: &Variant, form: Form) -> Result<(), Failure> {
     let (_, forms) = report(variant);

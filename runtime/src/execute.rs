@@ -168,13 +168,19 @@ impl Engine {
 /// Tokens whose values the recurrent form computes before it steps through them.
 const BLOCK: usize = 32;
 
+/// The most tokens in a chunk; None for all of them.
+pub fn longest_chunk(form: Form, chunk: usize) -> Option<usize> {
+    match form {
+        Form::Recurrent => Some(BLOCK),
+        Form::Chunked => Some(chunk),
+        Form::Parallel => None,
+    }
+}
+
 /// Tokens in a chunk: all of them in the parallel form; a chunk longer than the sequence is as long as it.
 pub(crate) fn chunk_length(form: Form, chunk: usize, tokens: usize) -> usize {
-    match form {
-        Form::Recurrent => BLOCK.min(tokens.max(1)),
-        Form::Chunked => chunk.min(tokens.max(1)),
-        Form::Parallel => tokens.max(1),
-    }
+    let tokens = tokens.max(1);
+    longest_chunk(form, chunk).map_or(tokens, |longest| longest.min(tokens))
 }
 
 /// The reference's results in f64: what `verify` compares with.

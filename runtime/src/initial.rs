@@ -1,9 +1,9 @@
 //! Initial states: those given, and for the others the value that the variant declares, spread over all batch elements.
 
-use chunkwise_compiler::bind::{Sizes, batch_axes, state_shape};
+use chunkwise_compiler::bind::{Sizes, batch_axes, constant, state_shape};
 use chunkwise_dsl::{
     shape::{AxisId, Size},
-    typed::{BatchDim, ExprId, ExprKind, Function, State, TensorId, Variant},
+    typed::{BatchDim, ExprKind, State, TensorId, Variant},
 };
 
 use crate::tensor::{Data, Tensor, Tensors};
@@ -83,24 +83,4 @@ fn unravel(mut place: usize, shape: &[usize]) -> Vec<usize> {
         place /= n;
     }
     index
-}
-
-/// The value of a scalar without tensors: `0`, `-1`, `1 / K`.
-fn constant(variant: &Variant, sizes: &Sizes, id: ExprId) -> Option<f64> {
-    match &variant.expr(id).kind {
-        ExprKind::Number(number) => Some(*number),
-        ExprKind::Size(size) => Some(sizes.number(size) as f64),
-        ExprKind::Map { function, args } => {
-            let args: Option<Vec<f64>> = args.iter().map(|&arg| constant(variant, sizes, arg)).collect();
-            match (function, args?.as_slice()) {
-                (Function::Neg, [x]) => Some(-x),
-                (Function::Add, [x, y]) => Some(x + y),
-                (Function::Sub, [x, y]) => Some(x - y),
-                (Function::Mul, [x, y]) => Some(x * y),
-                (Function::Div, [x, y]) => Some(x / y),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
 }

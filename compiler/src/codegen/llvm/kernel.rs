@@ -16,8 +16,8 @@ pub(super) struct Emitter<'m> {
     vars: Vec<(u32, String)>,
 }
 
-/// The text of a kernel's two functions, and the routines it calls.
-pub(super) fn define(module: &Module, number: usize, kernel: &Kernel, target: &Target) -> (String, BTreeSet<Routine>) {
+/// The text of a kernel's function `body.N`, and the routines it calls.
+pub(super) fn body(module: &Module, number: usize, kernel: &Kernel, target: &Target) -> (String, BTreeSet<Routine>) {
     let mut emitter = Emitter { module, target, t: Text::new(target.width), vars: Vec::new() };
     emitter.block(&kernel.body);
     emitter.t.run("ret void");
@@ -25,18 +25,17 @@ pub(super) fn define(module: &Module, number: usize, kernel: &Kernel, target: &T
     let buffers = (0..module.buffers.len()).map(|i| format!("ptr noalias %b{i}"));
     let params = (0..module.params.len()).map(|i| format!("i64 %p{i}"));
     let head: Vec<String> = buffers.chain(params).collect();
-    let mut text = format!(
+    let text = format!(
         "; {}\ndefine internal void @body.{number}({}) noinline #0 {{\n{}}}\n\n",
         kernel.name.replace(['\n', '\r'], " "),
         head.join(", "),
         emitter.t.finish()
     );
-    text += &entry(module, number);
     (text, needs)
 }
 
 /// The function that unpacks the argument block.
-fn entry(module: &Module, number: usize) -> String {
+pub(super) fn entry(module: &Module, number: usize) -> String {
     let mut t = Text::new(1);
     let mut args = Vec::new();
     for slot in 0..module.buffers.len() + module.params.len() {
@@ -106,8 +105,14 @@ impl Emitter<'_> {
                 let (a, b) = (self.int(a), self.int(b));
                 self.t.mul(&a, &b)
             }
-            Int::Div(a, b) => self.divide(a, b, true),
-            Int::Mod(a, b) => self.divide(a, b, false),
+            Int::Div(a, b) => {
+                let (a, b) = (self.int(a), self.int(b));
+                divide(&mut self.t, (&a, &b), Part::Quotient)
+            }
+            Int::Mod(a, b) => {
+                let (a, b) = (self.int(a), self.int(b));
+                divide(&mut self.t, (&a, &b), Part::Remainder)
+            }
             Int::Min(a, b) => {
                 let (a, b) = (self.int(a), self.int(b));
                 self.t.smaller(&a, &b)
@@ -117,28 +122,6 @@ impl Emitter<'_> {
                 self.t.larger(&a, &b)
             }
         }
-    }
-
-    /// The quotient or remainder whose remainder is never negative; by 0 it is 0, as `Int::eval` has it.
-    fn divide(&mut self, a: &Int, b: &Int, quotient: bool) -> String {
-        let (a, b) = (self.int(a), self.int(b));
-        let t = &mut self.t;
-        let zero = t.set(format_args!("icmp eq i64 {b}, 0"));
-        let safe = t.set(format_args!("select i1 {zero}, i64 1, i64 {b}"));
-        let remainder = t.set(format_args!("srem i64 {a}, {safe}"));
-        let negative = t.set(format_args!("icmp slt i64 {remainder}, 0"));
-        let backward = t.set(format_args!("icmp slt i64 {safe}, 0"));
-        let result = if quotient {
-            let rounded = t.set(format_args!("sdiv i64 {a}, {safe}"));
-            let unit = t.set(format_args!("select i1 {backward}, i64 -1, i64 1"));
-            let off = t.set(format_args!("select i1 {negative}, i64 {unit}, i64 0"));
-            t.sub(&rounded, &off)
-        } else {
-            let size = t.set(format_args!("call i64 @llvm.abs.i64(i64 {safe}, i1 false)"));
-            let off = t.set(format_args!("select i1 {negative}, i64 {size}, i64 0"));
-            t.add(&remainder, &off)
-        };
-        t.set(format_args!("select i1 {zero}, i64 0, i64 {result}"))
     }
 
     /// Extents as operands, never negative.
@@ -151,4 +134,34 @@ impl Emitter<'_> {
             }
         }
     }
+}
+
+/// What of a division is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Quotient,
+    Remainder,
+}
+
+/// The quotient or remainder of i64 operands whose remainder is never negative; by 0 it is 0, as `Int::eval` has it.
+pub(super) fn divide(t: &mut Text, (a, b): (&str, &str), part: Part) -> String {
+    let zero = t.set(format_args!("icmp eq i64 {b}, 0"));
+    let safe = t.set(format_args!("select i1 {zero}, i64 1, i64 {b}"));
+    let remainder = t.set(format_args!("srem i64 {a}, {safe}"));
+    let negative = t.set(format_args!("icmp slt i64 {remainder}, 0"));
+    let backward = t.set(format_args!("icmp slt i64 {safe}, 0"));
+    let result = match part {
+        Part::Quotient => {
+            let rounded = t.set(format_args!("sdiv i64 {a}, {safe}"));
+            let unit = t.set(format_args!("select i1 {backward}, i64 -1, i64 1"));
+            let off = t.set(format_args!("select i1 {negative}, i64 {unit}, i64 0"));
+            t.sub(&rounded, &off)
+        }
+        Part::Remainder => {
+            let size = t.set(format_args!("call i64 @llvm.abs.i64(i64 {safe}, i1 false)"));
+            let off = t.set(format_args!("select i1 {negative}, i64 {size}, i64 0"));
+            t.add(&remainder, &off)
+        }
+    };
+    t.set(format_args!("select i1 {zero}, i64 0, i64 {result}"))
 }

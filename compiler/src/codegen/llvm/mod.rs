@@ -8,9 +8,10 @@
 //! ```
 //!
 //! Files by what they write: `text` (a function body), `kernel` (kernels, loops, integers), `value`, `map`, `reduce`,
-//! `product`, `math` and `power`, `object` (parsing, passes, machine code). Not here: loading or running what comes out.
+//! `product`, `math` and `power`, `library` (the functions that a C program calls), `object` (parsing, passes, machine code). Not here: loading or running what comes out.
 
 mod kernel;
+mod library;
 mod map;
 mod math;
 mod object;
@@ -25,7 +26,8 @@ use std::fmt;
 
 use chunkwise_dsl::typed::Function;
 
-use crate::kernel::{Module, sequential};
+use crate::interface::Interface;
+use crate::kernel::{Kernel, Module, sequential};
 
 /// The machine that code is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +40,29 @@ pub struct Target {
     pub width: u32,
 }
 
+/// Processors that code can be made for besides the host's, of the host's architecture: name, features that are asked
+/// for, lanes.
+#[cfg(target_arch = "x86_64")]
+const NAMED: &[(&str, &str, u32)] = &[
+    ("x86-64-v2", "", 4),
+    ("x86-64-v3", "", 8),
+    ("x86-64-v4", "+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl", 16),
+];
+#[cfg(not(target_arch = "x86_64"))]
+const NAMED: &[(&str, &str, u32)] = &[("generic", "", 4)];
+
 impl Target {
+    /// A processor by its name, if it is one of `names`.
+    pub fn named(name: &str) -> Option<Self> {
+        let (cpu, features, width) = NAMED.iter().find(|(cpu, ..)| *cpu == name)?;
+        Some(Self { cpu: (*cpu).to_owned(), features: (*features).to_owned(), width: *width })
+    }
+
+    /// Levels of the host's architecture, the oldest first.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMED.iter().map(|(name, ..)| *name)
+    }
+
     /// Whether loads and stores under a mask are single instructions.
     fn masks(&self) -> bool {
         self.width >= 8
@@ -57,7 +81,7 @@ pub struct Code {
     pub ir: String,
     /// A relocatable object in the host's format.
     pub object: Vec<u8>,
-    /// The symbol of every kernel: `extern "C" fn(*const u64)`.
+    /// The symbol of every kernel: `extern "C" fn(*const u64)`. None in a library.
     pub symbols: Vec<String>,
 }
 
@@ -83,6 +107,32 @@ pub fn emit(module: &Module, target: &Target) -> Result<Code, CodegenError> {
     let object = object::object(&ir, target)?;
     let symbols = (0..module.kernels.len()).map(|i| format!("kernel.{i}")).collect();
     Ok(Code { ir, object, symbols })
+}
+
+/// Object code that a C program links: it exports the functions of the interface alone, and calls nothing of any library.
+///
+/// # Errors
+/// As `emit`, an interface of another module, or a function that the target has only in a library.
+pub fn library(module: &Module, interface: &Interface, target: &Target) -> Result<Code, CodegenError> {
+    let extras = library::extras(module, interface);
+    for module in extras.iter().map(|extra| extra.module).chain([module]) {
+        crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
+    }
+    let steps = sequential(module);
+    if !library::fits(&steps, interface) {
+        return Err(CodegenError("the interface is of another module".to_owned()));
+    }
+    let mut writer = Writer::new(target);
+    for (number, kernel) in steps.kernels.iter().enumerate() {
+        writer.body(&steps, number, kernel);
+    }
+    for extra in &extras {
+        extra.module.kernels.iter().for_each(|kernel| writer.body(extra.module, extra.number, kernel));
+    }
+    writer.out += &library::define(&steps, interface, &extras);
+    let ir = writer.finish();
+    let object = object::object(&ir, target)?;
+    Ok(Code { ir, object, symbols: Vec::new() })
 }
 
 /// The same as assembly text.
@@ -126,28 +176,52 @@ impl Routine {
 
 /// The whole module as text.
 fn ir(module: &Module, target: &Target) -> String {
-    let mut out = String::from("@zero = internal constant float 0.0\n\n");
-    let mut waiting = BTreeSet::new();
-    for (i, kernel) in module.kernels.iter().enumerate() {
-        let (text, needs) = kernel::define(module, i, kernel, target);
-        out += &text;
-        waiting.extend(needs);
+    let mut writer = Writer::new(target);
+    for (number, kernel) in module.kernels.iter().enumerate() {
+        writer.body(module, number, kernel);
+        writer.out += &kernel::entry(module, number);
     }
-    let mut done = BTreeSet::new();
-    while let Some(routine) = waiting.pop_first() {
-        if done.insert(routine) {
-            let (head, text) = routine.define(target);
-            waiting.extend(text.needs.difference(&done).copied());
-            out += &format!("{head} {{\n{}}}\n\n", text.finish());
+    writer.finish()
+}
+
+/// A module of LLVM IR being written.
+struct Writer<'t> {
+    target: &'t Target,
+    out: String,
+    /// Called, but not written yet.
+    waiting: BTreeSet<Routine>,
+}
+
+impl<'t> Writer<'t> {
+    fn new(target: &'t Target) -> Self {
+        let out = String::from("@zero = internal constant float 0.0\n\n");
+        Self { target, out, waiting: BTreeSet::new() }
+    }
+
+    fn body(&mut self, module: &Module, number: usize, kernel: &Kernel) {
+        let (text, needs) = kernel::body(module, number, kernel, self.target);
+        self.out += &text;
+        self.waiting.extend(needs);
+    }
+
+    /// All that is called, and what every function says of its target: LLVM inlines nothing between functions that differ.
+    fn finish(self) -> String {
+        let Self { target, mut out, mut waiting } = self;
+        let mut done = BTreeSet::new();
+        while let Some(routine) = waiting.pop_first() {
+            if done.insert(routine) {
+                let (head, text) = routine.define(target);
+                waiting.extend(text.needs.difference(&done).copied());
+                out += &format!("{head} {{\n{}}}\n\n", text.finish());
+            }
         }
+        let Target { cpu, features, width } = target;
+        let bits = (width * 32).max(128);
+        out += &format!(
+            "attributes #0 = {{ nounwind \"target-cpu\"=\"{cpu}\" \"target-features\"=\"{features}\" \
+             \"prefer-vector-width\"=\"{bits}\" \"min-legal-vector-width\"=\"{bits}\" }}\n\
+             !0 = distinct !{{!0, !1}}\n!1 = !{{!\"llvm.loop.unroll.disable\"}}\n"
+        );
+        out
     }
-    // Every function says its target: LLVM inlines nothing between functions that differ.
-    let Target { cpu, features, width } = target;
-    let bits = (width * 32).max(128);
-    out += &format!(
-        "attributes #0 = {{ nounwind \"target-cpu\"=\"{cpu}\" \"target-features\"=\"{features}\" \
-         \"prefer-vector-width\"=\"{bits}\" \"min-legal-vector-width\"=\"{bits}\" }}\n\
-         !0 = distinct !{{!0, !1}}\n!1 = !{{!\"llvm.loop.unroll.disable\"}}\n"
-    );
-    out
 }
