@@ -1,11 +1,18 @@
 //! Maps and scans, and how invocations share the elements of a box.
 
-use crate::kernel::{Int, Map, Scan, ScanFrom, Value};
+use crate::kernel::{Access, Int, Map, Scan, ScanFrom, Stmt, Value};
 
-use super::barrier::Touch;
+use super::barrier::{Pending, Touch};
 use super::reduce;
 use super::shader::Emitter;
 use super::touch;
+use super::value::Spot;
+
+/// Steps of a scan that are read ahead.
+const AHEAD: usize = 8;
+
+/// Maps written as one at the most.
+const TOGETHER: usize = 8;
 
 /// Elements numbered from 0, the last axis fastest. Where an extent is known only when the kernel runs but never above a
 /// constant, elements are numbered as if it were that constant, and those outside are skipped: dividing is cheap then.
@@ -24,9 +31,15 @@ impl Elements {
         Self { total, most, widths: Vec::new() }
     }
 
-    /// The same box, of which so many numbers are gone through.
+    /// The same box, of whose numbers as many are gone through as it may have at the most.
     pub(super) fn counted(&self, count: u64) -> Self {
-        Self { total: format!("{count}u"), most: Some(count), widths: self.widths.clone() }
+        let mut widths = self.widths.clone();
+        if let Some((width, below)) = widths.first_mut()
+            && width.parse::<u64>().is_err()
+        {
+            *below = Some(width.clone());
+        }
+        Self { total: format!("{count}u"), most: Some(count), widths }
     }
 }
 
@@ -115,12 +128,38 @@ impl Emitter<'_> {
         self.lets.truncate(known);
     }
 
-    pub(super) fn map(&mut self, map: &Map) {
-        let touches = self.touches(&map.value, Some(&map.axes), (&map.dst, true));
-        let elements = self.elements(&map.axes);
-        let below = map.below.as_ref().map(|d| self.hoist(d));
-        self.prepare(&map.value);
-        let dst = self.spot(&map.dst);
+    /// The first of some statements and the maps after it that may be written as one: an invocation goes from one to the
+    /// next for each of its elements.
+    pub(super) fn together<'s>(&self, body: &'s [Stmt]) -> Vec<&'s Map> {
+        let mut group = Pending::default();
+        let mut found: Vec<&Map> = Vec::new();
+        for stmt in body.iter().take(TOGETHER) {
+            let Stmt::Map(map) = stmt else { break };
+            let alike = found.first().is_none_or(|first| first.axes == map.axes && first.below == map.below);
+            let touches = self.touches(&map.value, Some(&map.axes), &map.dst);
+            if !alike || group.fence(&touches).is_some() {
+                break;
+            }
+            group.add(&touches);
+            found.push(map);
+        }
+        found
+    }
+
+    /// Maps of the same elements, none of which waits for another.
+    pub(super) fn maps(&mut self, maps: &[&Map]) {
+        let Some(first) = maps.first() else { return };
+        let mut touches = Vec::new();
+        for map in maps {
+            touches.extend(self.touches(&map.value, Some(&map.axes), &map.dst));
+        }
+        let elements = self.elements(&first.axes);
+        let below = first.below.as_ref().map(|d| self.hoist(d));
+        let mut spots = Vec::new();
+        for map in maps {
+            self.prepare(&map.value);
+            spots.push(self.spot(&map.dst));
+        }
         self.before(&touches);
         self.each(&elements, 1, |this, number| {
             this.element(&elements, number, |this, index| {
@@ -129,29 +168,32 @@ impl Emitter<'_> {
                     _ => Vec::new(),
                 };
                 this.guarded(&kept, |this| {
-                    let x = this.value(&map.value, index);
-                    this.store(&dst, index, &x);
+                    for (map, dst) in maps.iter().zip(&spots) {
+                        let x = this.value(&map.value, index);
+                        this.store(dst, index, &x);
+                    }
                 });
             });
         });
     }
 
     /// What evaluating a value touches, and writing its result; `axes` where each element is one invocation's own.
-    pub(super) fn touches(
-        &self,
-        value: &Value,
-        axes: Option<&[Int]>,
-        (dst, own): (&crate::kernel::Access, bool),
-    ) -> Vec<Touch> {
+    pub(super) fn touches(&self, value: &Value, axes: Option<&[Int]>, dst: &Access) -> Vec<Touch> {
+        let mut touches = self.reads(value, axes);
+        touches.push(self.touch(dst, true, axes));
+        touches
+    }
+
+    /// What evaluating a value touches.
+    pub(super) fn reads(&self, value: &Value, axes: Option<&[Int]>) -> Vec<Touch> {
         let mut touches = Vec::new();
         touch::loads(value, &mut |access| touches.push(self.touch(access, false, axes)));
-        touches.push(self.touch(dst, true, axes.filter(|_| own)));
         touches
     }
 
     /// One invocation runs along r for each element of the axes.
     pub(super) fn scan(&mut self, scan: &Scan) {
-        let touches = self.touches(&scan.value, None, (&scan.dst, false));
+        let touches = self.touches(&scan.value, None, &scan.dst);
         let elements = self.elements(&scan.axes);
         let inner = self.extent(&scan.inner);
         self.prepare(&scan.value);
@@ -174,16 +216,33 @@ impl Emitter<'_> {
                         format!("{i} + 1")
                     }
                 };
-                whole.push(r.clone());
-                let known = this.lets.len();
-                this.t.open(format_args!("for (var {r} = {first}; {r} < {inner}; {r}++)"));
-                let x = this.value(&scan.value, &whole);
-                let joined = this.join(scan.op, &sum, &x);
-                this.t.line(format_args!("{sum} = {joined};"));
-                this.store(&dst, &whole, &sum);
-                this.t.close();
-                this.lets.truncate(known);
+                this.t.line(format_args!("var {r} = {first};"));
+                for (bound, steps) in [(format!("{r} + {AHEAD} <= {inner}"), AHEAD), (format!("{r} < {inner}"), 1)] {
+                    let known = this.lets.len();
+                    this.t.open(format_args!("for (; {bound}; {r} += {steps})"));
+                    this.run(scan, &dst, (&sum, &r), (&whole, steps));
+                    this.t.close();
+                    this.lets.truncate(known);
+                }
             });
         });
+    }
+
+    /// Some steps of a scan: all values are read before any result is written, which no compiler could do by itself.
+    fn run(&mut self, scan: &Scan, dst: &Spot, (sum, r): (&str, &str), (index, steps): (&[String], usize)) {
+        let at = |step: usize| {
+            let r = if step == 0 { r.to_owned() } else { format!("({r} + {step})") };
+            index.iter().cloned().chain([r]).collect::<Vec<String>>()
+        };
+        let mut values = Vec::new();
+        for step in 0..steps {
+            let x = self.value(&scan.value, &at(step));
+            values.push(self.t.set("x", x));
+        }
+        for (step, x) in values.iter().enumerate() {
+            let joined = self.join(scan.op, sum, x);
+            self.t.line(format_args!("{sum} = {joined};"));
+            self.store(dst, &at(step), sum);
+        }
     }
 }

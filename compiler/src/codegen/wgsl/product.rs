@@ -119,7 +119,7 @@ impl Emitter<'_> {
         let numbered = elements.counted(count);
         self.each(&numbered, slices, |this, number| {
             let slice = this.t.set("i", format_args!("i32({number} / {count}u)"));
-            this.element(elements, &format!("({number} % {count}u)"), |this, index| {
+            this.element(&numbered, &format!("({number} % {count}u)"), |this, index| {
                 let (i, j) = (&index[0], &index[1]);
                 let (sum, r) = (this.t.fresh("s"), this.t.fresh("r"));
                 this.t.line(format_args!("var {sum} = 0.0f;"));
@@ -160,7 +160,8 @@ impl Emitter<'_> {
             let wide = if across.parse::<u64>().is_ok() { format!("{across}u") } else { format!("u32({across})") };
             let i = this.t.set("i", format_args!("{from} + i32({number} / {wide}) * {r}"));
             let j = this.t.set("i", format_args!("i32({number} % {wide})"));
-            let rows = if sum.exact.0 && sum.most.0.is_some_and(|n| (n as u64).is_multiple_of(r)) { None } else { Some(to) };
+            let rows =
+                if sum.exact.0 && sum.most.0.is_some_and(|n| (n as u64).is_multiple_of(r)) { None } else { Some(to) };
             let whole = sum.exact.1 && sum.most.1.is_some_and(|n| (n as u64).is_multiple_of(c));
             let columns = if whole { None } else { Some(&sum.columns) };
             let mut conditions: Vec<String> = rows.iter().map(|to| format!("{i} < {to}")).collect();

@@ -46,10 +46,10 @@ impl Emitter<'_> {
         let inner = self.extent(&reduce.inner);
         self.prepare(&reduce.value);
         let dst = self.spot(&reduce.dst);
+        let mut touches = self.reads(&reduce.value, None);
+        let written = self.touch(&reduce.dst, true, Some(&reduce.axes));
         if slices == 1 {
-            let mut touches = self.touches(&reduce.value, None, (&reduce.dst, false));
-            touches.pop();
-            touches.push(self.touch(&reduce.dst, true, Some(&reduce.axes)));
+            touches.push(written);
             self.before(&touches);
             return self.each(&elements, 1, |this, number| {
                 this.element(&elements, number, |this, index| {
@@ -58,9 +58,6 @@ impl Emitter<'_> {
                 });
             });
         }
-        let mut touches = self.touches(&reduce.value, None, (&reduce.dst, false));
-        let written = self.touch(&reduce.dst, true, Some(&reduce.axes));
-        touches.pop();
         touches.push(self.shared(true));
         self.before(&touches);
         self.each(&elements, slices, |this, number| {

@@ -154,11 +154,17 @@ impl Emitter<'_> {
     }
 
     fn block(&mut self, body: &[Stmt]) {
-        for stmt in body {
+        let mut rest = body;
+        while let [stmt, others @ ..] = rest {
+            rest = others;
             match stmt {
                 Stmt::For { var, from, to, step, body } => self.rounds(*var, [from, to, step], body),
                 Stmt::If { left, right, then, otherwise } => self.branches([left, right], then, otherwise),
-                Stmt::Map(x) => self.map(x),
+                Stmt::Map(_) => {
+                    let maps = self.together(&body[body.len() - rest.len() - 1..]);
+                    rest = rest.get(maps.len().max(1) - 1..).unwrap_or_default();
+                    self.maps(&maps);
+                }
                 Stmt::Reduce(x) => self.reduce(x),
                 Stmt::Scan(x) => self.scan(x),
                 Stmt::Product(x) => self.product(x),

@@ -5,7 +5,7 @@ use chunkwise_dsl::typed::Variant;
 
 use super::{Code, Dialect, Limits, Options, Precision, emit};
 use crate::bind::bind_dims;
-use crate::kernel::{Module, ParamRole};
+use crate::kernel::*;
 use crate::{Form, Schedule, Tiles, compile};
 
 fn options(workgroup_memory: u32, invocations: u32, precision: Precision) -> Options {
@@ -63,17 +63,139 @@ fn module(variant: &Variant, (form, schedule): (Form, Schedule), tiles: Tiles) -
 #[test]
 fn every_form_of_every_example_is_valid() {
     for variant in examples() {
-        let forms = Form::ALL.into_iter().map(|form| (form, Schedule::Fused));
-        for (form, machine) in forms.chain([(Form::Chunked, Schedule::Split)]).zip([0, 2, 1, 2]) {
-            for (tiles, machine) in [(Tiles::Whole, machine), (Tiles::Split, 3 - machine)] {
-                let Some(module) = module(&variant, form, tiles) else { continue };
-                let sizes = |role: &ParamRole| match role {
-                    ParamRole::Chunk => Some(64),
-                    ParamRole::Tile(_) => Some(32),
-                    ParamRole::Size(_) | ParamRole::Grid => None,
-                };
-                valid(&module, &sizes, &machines()[machine]);
-            }
+        let [recurrent, chunked, parallel] = Form::ALL.map(|form| (form, Schedule::Fused));
+        for (form, tiles, machine) in [
+            (recurrent, Tiles::Whole, 0),
+            (chunked, Tiles::Split, 2),
+            (chunked, Tiles::Whole, 1),
+            (parallel, Tiles::Whole, 3),
+            ((Form::Chunked, Schedule::Split), Tiles::Split, 2),
+        ] {
+            let Some(module) = module(&variant, form, tiles) else { continue };
+            let sizes = |role: &ParamRole| match role {
+                ParamRole::Chunk => Some(64),
+                ParamRole::Tile(_) => Some(32),
+                ParamRole::Size(_) | ParamRole::Grid => None,
+            };
+            valid(&module, &sizes, &machines()[machine]);
         }
     }
+}
+
+const X: BufferId = BufferId(0);
+const Z: BufferId = BufferId(1);
+const S: BufferId = BufferId(2);
+const M: Int = Int::Param(ParamId(0));
+const N: Int = Int::Param(ParamId(1));
+const K: Int = Int::Param(ParamId(2));
+
+/// A module of one kernel over input x, output z and scratch s. Sizes are known when it runs.
+fn case(body: Vec<Stmt>) -> Module {
+    let param = |name: &str| Param { name: name.into(), role: ParamRole::Size(name.into()) };
+    let buffer = |name: &str, role, size: Int| Buffer { name: name.into(), role, elem: Elem::F32, size };
+    let whole = || M * N * K;
+    Module {
+        name: "case".into(),
+        params: ["M", "N", "K"].map(param).into(),
+        buffers: vec![
+            buffer("x", BufferRole::Input, whole()),
+            buffer("z", BufferRole::Output, whole()),
+            buffer("s", BufferRole::Scratch, whole()),
+        ],
+        kernels: vec![Kernel { name: "only".into(), grid: vec![], body }],
+    }
+}
+
+fn access(buffer: BufferId, strides: &[Int]) -> Access {
+    Access::new(buffer, 0i64, strides.iter().cloned())
+}
+
+fn one() -> Int {
+    1i64.into()
+}
+
+/// Every kind of statement, some in loops and conditions whose bounds are loop variables.
+fn statements() -> Vec<Stmt> {
+    let load = |strides: &[Int]| Value::Load(access(X, strides));
+    let (m_n, n_one) = ([N, one()], [one()]);
+    let product = |shape, accumulate| {
+        let (a, b, dst) = (access(X, &[K, one()]), access(X, &m_n), access(S, &m_n));
+        Stmt::Product(Product { m: M, n: N, k: K, dst, a, b, accumulate, shape })
+    };
+    let value = Value::Call(Function::Pow, vec![load(&m_n), Value::Axis(1)]);
+    let scan = |from, axes: Vec<Int>| {
+        let strides = if axes.is_empty() { vec![one()] } else { vec![N, Int::Const(-1)] };
+        let (dst, value) = (access(S, &strides), load(&strides));
+        Stmt::Scan(Scan { axes, inner: N, op: ReduceOp::Product, from, dst, value })
+    };
+    let reduce = |op| {
+        let value = Value::Call(Function::Max, vec![load(&m_n), Value::Const(f64::NAN)]);
+        Stmt::Reduce(Reduce { axes: vec![M], inner: N, op, dst: access(Z, &n_one), value })
+    };
+    let tiles = |buffer, n: i64| (0..n).map(move |i| Access::new(buffer, Int::from(i) * M * N, [N, one()]));
+    let solve =
+        |r: i64| Stmt::Solve(Solve { n: M, columns: N, p: tiles(X, r * r).collect(), x: tiles(S, r).collect() });
+    let below = Map { axes: vec![M, N], below: Some(Int::Const(-1)), dst: access(Z, &m_n), value };
+    let v = Int::Var(VarId(0));
+    let inner = vec![
+        Stmt::If {
+            left: v.clone(),
+            right: 3i64.into(),
+            then: vec![reduce(ReduceOp::Max), Stmt::Map(Map::new(vec![M], access(S, &n_one), Value::Int(v)))],
+            otherwise: vec![solve(1)],
+        },
+        product(Triangle::LowerLeft { strict: true }, true),
+    ];
+    vec![
+        Stmt::Map(below),
+        reduce(ReduceOp::Sum),
+        scan(ScanFrom::First, vec![]),
+        scan(ScanFrom::Diagonal, vec![M]),
+        product(Triangle::Full, false),
+        Stmt::For { var: VarId(0), from: 0i64.into(), to: N, step: K, body: inner },
+        product(Triangle::LowerOut, true),
+        solve(3),
+    ]
+}
+
+#[test]
+fn every_statement_is_valid_whether_sizes_are_known_or_not() {
+    let module = case(statements());
+    for known in [None, Some([1, 1, 1]), Some([1, 128, 128]), Some([64, 20, 7]), Some([1000, 1000, 3])] {
+        let sizes = |role: &ParamRole| match role {
+            ParamRole::Size(name) => known.map(|known| known[["M", "N", "K"].iter().position(|x| x == name).unwrap()]),
+            _ => None,
+        };
+        for options in machines() {
+            let code = valid(&module, &sizes, &options);
+            assert_eq!(code.late.is_empty(), known.is_some());
+            assert_eq!(code, valid(&module, &sizes, &options));
+        }
+    }
+}
+
+#[test]
+fn every_function_is_valid() {
+    for row in chunkwise_dsl::function::ROWS {
+        let arg = |i: usize| Value::Load(Access::new(X, i, [one()]));
+        let args: Vec<Value> = (0..row.arity).map(arg).collect();
+        let consts = vec![Value::Const(-0.5); row.arity];
+        let body = [args, consts]
+            .map(|args| Stmt::Map(Map::new(vec![M], access(Z, &[one()]), Value::Call(row.function, args))));
+        valid(&case(body.into()), &|_| None, &machines()[0]);
+    }
+}
+
+#[test]
+fn what_an_adapter_cannot_hold_is_refused_with_the_numbers() {
+    let module = case(statements());
+    let sizes = |_: &Param| Some(1 << 10);
+    let refused = emit(&module, &sizes, &machines()[0]).unwrap_err().to_string();
+    assert!(refused.contains("4294967296") && refused.contains("134217728"), "{refused}");
+    let mut few = machines()[0].clone();
+    few.limits.storage_buffers = 2;
+    let refused = emit(&module, &|_| None, &few).unwrap_err().to_string();
+    assert!(refused.contains("3 storage bindings") && refused.contains("has 2"), "{refused}");
+    let half = Options { precision: Precision::F16, ..few };
+    assert!(emit(&module, &|_| None, &half).unwrap_err().to_string().contains("f16"));
 }
