@@ -220,8 +220,13 @@ const GPU_ITEMS: usize = 256;
 /// What a further kernel costs, in nanoseconds: waking the threads, or a launch.
 const LAUNCH: f64 = 5_000.0;
 
-/// Three kernels must be faster than one by this factor: their price leaves out what they hand on through memory.
-const MARGIN: f64 = 1.15;
+/// Bytes that kernels hand on through memory in a nanosecond, all workers together: on CPUs some lie in caches, some
+/// do not.
+const HANDED_ON: f64 = 10.0;
+const HANDED_ON_BY_GPU: f64 = 300.0;
+
+/// Three kernels must be faster than one by this factor, since a price is no time.
+const MARGIN: f64 = 1.1;
 
 /// The schedule of a chunked plan by the work there is, and why: three kernels where work items are fewer than what
 /// can run at a time, chunks are several, and the price is lower.
@@ -238,7 +243,8 @@ pub fn schedule(variant: &Variant, sizes: &Sizes, plan: Plan, threads: usize) ->
     }
     let price = |schedule| {
         let module = chunkwise_compiler::compile(variant, sizes, (Form::Chunked, schedule), Tiles::Split);
-        module.map(|module| elapsed(variant, sizes, &module, (plan.chunk, tokens, workers)))
+        let handed_on = if plan.backend == Backend::Wgpu { HANDED_ON_BY_GPU } else { HANDED_ON };
+        module.map(|module| elapsed(variant, sizes, &module, (plan.chunk, tokens, workers, handed_on)))
     };
     match (price(Schedule::Fused), price(Schedule::Split)) {
         (Ok(one), Ok(three)) => {
@@ -259,7 +265,7 @@ fn elapsed(
     variant: &Variant,
     sizes: &Sizes,
     module: &kernel::Module,
-    (chunk, tokens, workers): (usize, usize, usize),
+    (chunk, tokens, workers, handed_on): (usize, usize, usize, f64),
 ) -> f64 {
     let counted = tokens.min(PRICED.max(2 * chunk));
     let items: usize = batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
@@ -271,7 +277,9 @@ fn elapsed(
         let total = work.items * work.nanoseconds * growth;
         LAUNCH + total / items.max(1.0) * (items / workers as f64).ceil()
     };
-    few.iter().zip(many).map(of).sum()
+    // Written by one kernel and read by another, four bytes each.
+    let bytes = 8.0 * kernel::handed_on(module, &*with_tokens(variant, sizes, counted), chunk, tiles) * growth;
+    few.iter().zip(many).map(of).sum::<f64>() + bytes / handed_on
 }
 
 /// The sizes by name, of so many tokens.

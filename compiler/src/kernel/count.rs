@@ -2,8 +2,8 @@
 //! nanoseconds, by which `auto` chooses between forms and chunk lengths.
 
 use super::{
-    Function, Int, Kernel, Map, Module, Param, ParamId, ParamRole, Reduce, ReduceOp, ScanFrom, Stmt, Triangle, Value,
-    VarId,
+    BufferRole, Function, Int, Kernel, Map, Module, Param, ParamId, ParamRole, Reduce, ReduceOp, ScanFrom, Stmt,
+    Triangle, Value, VarId,
 };
 
 /// Grid points counted one by one; of larger grids as many, evenly spread, stand for the rest.
@@ -46,6 +46,13 @@ pub fn items(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize, til
     let place = Place { params: params(module, size_of, (chunk, tiles)), vars: Vec::new() };
     let of = |kernel: &Kernel| kernel.grid.iter().map(|axis| place.extent(&axis.extent)).product();
     module.kernels.iter().map(of).collect()
+}
+
+/// Elements that kernels hand on to each other, with so many value tiles where the module takes any.
+pub fn handed_on(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize, tiles: usize) -> f64 {
+    let place = Place { params: params(module, size_of, (chunk, tiles)), vars: Vec::new() };
+    let shared = module.buffers.iter().filter(|buffer| buffer.role == BufferRole::Shared);
+    shared.map(|buffer| place.extent(&buffer.size)).sum()
 }
 
 /// Tiles of one length that an axis is cut into where so many are wanted: the most that divide it.

@@ -32,7 +32,7 @@ mod split;
 
 pub use check::check;
 pub use chunkwise_dsl::typed::Function;
-pub use count::{Work, flops, items, nanoseconds, tiles, work};
+pub use count::{Work, flops, handed_on, items, nanoseconds, tiles, work};
 pub use int::Int;
 pub use print::Counts;
 pub use sequential::sequential;
