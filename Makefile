@@ -45,28 +45,37 @@ bench: setup
 	  $(CHUNKWISE) bench examples/$$name.attn --dim K=128 --dim V=128
 	done
 
-# A C compiler to link with, and LLVM 22 where the features ask for it.
+# A C compiler to link with, LLVM 22 where the features ask for it, and a Vulkan driver: a software one (lavapipe) where
+# there is none. The tests skip the wgpu back end where no driver can be had.
 setup:
 	wanted=()
 	command -v c++ >/dev/null || wanted+=(g++)
 	if [[ "$(FEATURES)" == *llvm* ]]; then
 	  command -v llvm-config-22 >/dev/null || [[ -x /usr/lib/llvm-22/bin/llvm-config ]] || wanted+=(llvm-22-dev)
 	fi
+	vulkan=()
+	if [[ "$$(uname)" == Linux && "$(FEATURES)" != *no-default-features* ]]; then
+	  compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null ||
+	    vulkan+=(mesa-vulkan-drivers)
+	  { ldconfig -p 2>/dev/null || true; } | grep -q 'libvulkan\.so\.1' || vulkan+=(libvulkan1)
+	fi
 	if ! command -v cargo >/dev/null; then
 	  echo "cargo is not on the PATH: install Rust 1.95 or later from https://rustup.rs" >&2
 	  exit 1
 	fi
-	if (( $${#wanted[@]} == 0 )); then exit 0; fi
-	if ! command -v apt-get >/dev/null; then
-	  echo "missing: $${wanted[*]}. There is no apt-get here: install LLVM 22 with its headers so that llvm-config-22 is on the" >&2
-	  echo "PATH, and a C++ compiler; or go without LLVM: make $(MAKECMDGOALS) FEATURES=" >&2
+	if (( $${#wanted[@]} + $${#vulkan[@]} == 0 )); then exit 0; fi
+	as_root=()
+	[[ $$(id -u) == 0 ]] || as_root=(sudo)
+	if ! command -v apt-get >/dev/null || ! command -v "$${as_root[0]:-true}" >/dev/null; then
+	  if (( $${#wanted[@]} == 0 )); then
+	    echo "no $${vulkan[*]} here, and no apt-get or no root to install with: the wgpu back end is left out" >&2
+	    exit 0
+	  fi
+	  echo "missing: $${wanted[*]}. Install them (LLVM 22 with its headers, so that llvm-config-22 is on the PATH, and a C++" >&2
+	  echo "compiler), with apt-get as root where there is one; or go without LLVM: make $(MAKECMDGOALS) FEATURES=" >&2
 	  exit 1
 	fi
-	as_root=()
-	if [[ $$(id -u) != 0 ]]; then
-	  command -v sudo >/dev/null || { echo "missing: $${wanted[*]}. Install them as root, or go without LLVM: make $(MAKECMDGOALS) FEATURES=" >&2; exit 1; }
-	  as_root=(sudo)
-	fi
+	wanted+=("$${vulkan[@]}")
 	echo "== Installing $${wanted[*]}"
 	"$${as_root[@]}" apt-get update -q
 	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${wanted[@]}"

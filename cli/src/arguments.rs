@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use chunkwise_compiler::{Form, Schedule};
-use chunkwise_runtime::{Backend, backend::cores};
+use chunkwise_runtime::{Backend, Engine, Limit, Precision, Settings, backend::cores};
 use clap::Args;
 
 use crate::failure::Failure;
@@ -29,6 +29,8 @@ pub struct Shared {
     /// The value of a variant's parameter
     #[arg(long = "arg", value_name = "NAME=N", value_parser = number)]
     pub args: Vec<(String, f64)>,
+    #[command(flatten)]
+    gpu: Gpu,
     /// Threads; all cores if not given
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -41,6 +43,20 @@ pub struct Shared {
     /// Say more
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// What the wgpu back end is to run on, and how.
+#[derive(Args, Debug, Clone)]
+struct Gpu {
+    /// The GPU: its number or a part of its name in `chunkwise backends`
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    /// What the wgpu back end stores tensors as: f32 or f16
+    #[arg(long, value_name = "PRECISION", default_value = "f32", value_parser = precision)]
+    precision: Precision,
+    /// A limit of the GPU to stay below: workgroup-memory, invocations, groups, storage-buffers or binding
+    #[arg(long = "limit", value_name = "NAME=N", value_parser = limit)]
+    limits: Vec<(Limit, u64)>,
 }
 
 /// The sizes that `verify` and `bench` run on.
@@ -112,6 +128,20 @@ impl Shared {
         single("--chunk", &self.chunk)
     }
 
+    /// An engine whose runs are on the device asked for, as exact as asked for.
+    pub fn engine(&self) -> Engine {
+        Engine::with(self.settings())
+    }
+
+    pub fn settings(&self) -> Settings {
+        let Gpu { device, precision, limits } = &self.gpu;
+        Settings { device: device.clone(), precision: *precision, lowered: limits.clone() }
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.gpu.precision
+    }
+
     pub fn threads(&self) -> usize {
         self.threads.map_or_else(cores, NonZeroUsize::get)
     }
@@ -170,6 +200,20 @@ fn wanted<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<Wanted<T>, String>
     match names.iter().find(|(name, _)| *name == text) {
         Some((_, value)) => Ok(Wanted::This(*value)),
         None => Err(format!("expected one of {}, auto", known.collect::<Vec<_>>().join(", "))),
+    }
+}
+
+fn precision(text: &str) -> Result<Precision, String> {
+    let names = Precision::ALL.map(Precision::name).join(", ");
+    Precision::ALL.into_iter().find(|of| of.name() == text).ok_or_else(|| format!("expected one of {names}"))
+}
+
+fn limit(text: &str) -> Result<(Limit, u64), String> {
+    let (name, value) = pair(text)?;
+    let limit: Limit = name.parse()?;
+    match value.parse::<u64>() {
+        Ok(value) if value >= limit.least() => Ok((limit, value)),
+        _ => Err(format!("`{value}` is no limit of {limit}: expected a whole number of {} or more", limit.least())),
     }
 }
 

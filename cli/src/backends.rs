@@ -1,6 +1,9 @@
 //! `chunkwise backends`: what is usable here, and why the rest is not.
 
-use chunkwise_runtime::Backend;
+use chunkwise_runtime::{
+    Backend,
+    backend::{Device, Unusable},
+};
 use clap::Args;
 use serde_json::json;
 
@@ -11,6 +14,9 @@ pub struct Arguments {
     /// One line of JSON a back end
     #[arg(long)]
     json: bool,
+    /// Only what runs on this GPU: its number or a part of its name
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
     /// Say more
     #[arg(short, long)]
     #[allow(dead_code, reason = "taken by every subcommand; this one has nothing more to say")]
@@ -18,24 +24,49 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    for backend in Backend::ALL {
-        print::line(&if arguments.json { as_json(backend) } else { as_text(backend) })?;
+    let shown = match &arguments.device {
+        None => Backend::ALL.to_vec(),
+        Some(_) => vec![Backend::Wgpu],
+    };
+    for backend in shown {
+        let devices = devices(backend, arguments.device.as_deref());
+        if let (Err(why), Some(_)) = (&devices, &arguments.device) {
+            return Err(chunkwise_runtime::Failure::Unusable(backend, why.clone()).into());
+        }
+        print::line(&if arguments.json { as_json(backend, devices) } else { as_text(backend, devices) })?;
     }
     Ok(())
 }
 
-fn as_text(backend: Backend) -> String {
-    match backend.devices() {
+#[cfg(feature = "wgpu")]
+fn devices(backend: Backend, wanted: Option<&str>) -> Result<Vec<Device>, Unusable> {
+    match wanted {
+        Some(wanted) => chunkwise_runtime::gpu::device(wanted).map(|device| vec![device]),
+        None => backend.devices(),
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn devices(backend: Backend, _: Option<&str>) -> Result<Vec<Device>, Unusable> {
+    backend.devices()
+}
+
+/// A line a device; the first is the one taken where none is asked for.
+fn as_text(backend: Backend, devices: Result<Vec<Device>, Unusable>) -> String {
+    match devices {
         Ok(devices) => {
-            let devices = devices.iter().map(|device| format!("{} ({})", device.name, device.features.join(" ")));
-            format!("{:<10} usable      {}", backend.name(), devices.collect::<Vec<_>>().join("; "))
+            let line = |(place, device): (usize, &Device)| {
+                let (name, usable) = if place == 0 { (backend.name(), "usable") } else { ("", "") };
+                format!("{name:<10} {usable:<11} {} ({})", device.name, device.features.join(" "))
+            };
+            devices.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
         }
         Err(why) => format!("{:<10} not usable  {why}", backend.name()),
     }
 }
 
-fn as_json(backend: Backend) -> String {
-    match backend.devices() {
+fn as_json(backend: Backend, devices: Result<Vec<Device>, Unusable>) -> String {
+    match devices {
         Ok(devices) => {
             let devices: Vec<_> =
                 devices.iter().map(|device| json!({"name": device.name, "features": device.features})).collect();

@@ -217,7 +217,7 @@ fn entry(
     let shared = &arguments.shared;
     let sizes = sizes(variant, tokens, arguments)?;
     let inputs = draw::inputs(variant, &sizes, Gates::Plain, shared.seed);
-    let mut engine = Engine::new();
+    let mut engine = shared.engine();
     let start = Instant::now();
     engine.prepare(variant, &sizes, plan)?;
     let compile = checked + start.elapsed();
@@ -231,14 +231,14 @@ fn entry(
 
 /// Sorted times, after two runs that warm caches and threads up.
 fn timed(engine: &mut Engine, request: Request, plan: Plan) -> Result<Vec<Duration>, Failure> {
-    for _ in 0..if plan.backend == Backend::Reference { 0 } else { 2 } {
+    for _ in 0..if matches!(plan.backend, Backend::Reference | Backend::Wgpu) { 0 } else { 2 } {
         engine.run(request, plan)?;
     }
     let start = Instant::now();
-    let mut runs = Vec::new();
-    while runs.len() < *RUNS.start() || (start.elapsed() < LONG_ENOUGH && runs.len() < *RUNS.end()) {
-        runs.push(engine.run(request, plan)?.kernel_time);
-    }
+    let enough = |times: &[Duration]| {
+        times.len() >= *RUNS.start() && (start.elapsed() >= LONG_ENOUGH || times.len() >= *RUNS.end())
+    };
+    let mut runs = engine.time(request, plan, &enough)?;
     runs.sort();
     Ok(runs)
 }

@@ -8,7 +8,12 @@ use chunkwise_compiler::{
     stage::{self, Stage},
 };
 use chunkwise_dsl::{parse::parse, print::file, typed::Variant};
-use chunkwise_runtime::{Backend, choose::exists, execute, tensor::write_whole};
+use chunkwise_runtime::{
+    Backend, Plan,
+    choose::{CHUNK, exists},
+    execute,
+    tensor::write_whole,
+};
 use clap::Args;
 
 use crate::{
@@ -84,6 +89,9 @@ fn of_variant(
     if backend == Backend::Reference {
         return Err(Failure::wrong("the reference interprets the typed program and has no code: see --stage typed"));
     }
+    if backend == Backend::Wgpu {
+        return shaders(stage, variant, &sizes, ((form, schedule), shared));
+    }
     let module = chunkwise_compiler::compile(variant, &sizes, (form, schedule), chunkwise_compiler::Tiles::Whole)
         .map_err(unsupported)?;
     code(stage, &module, backend)
@@ -92,6 +100,38 @@ fn of_variant(
 /// The one that `auto` takes.
 fn default_backend() -> Backend {
     [Backend::Llvm, Backend::Cranelift].into_iter().find(|backend| backend.usable()).unwrap_or(Backend::Llvm)
+}
+
+/// WGSL for the adapter that would run it: one shader a kernel.
+#[cfg(feature = "wgpu")]
+fn shaders(
+    stage: Stage,
+    variant: &Variant,
+    sizes: &chunkwise_compiler::bind::Sizes,
+    (layout, shared): ((Form, Schedule), &Shared),
+) -> Result<String, Failure> {
+    if stage == Stage::Asm {
+        return Err(Failure::wrong("the wgpu back end leaves machine code to the driver: see --stage code"));
+    }
+    let tokens = variant.token.map_or(1, |axis| sizes.get(axis).unwrap_or(0));
+    let (form, schedule) = layout;
+    let plan = Plan { backend: Backend::Wgpu, form, schedule, chunk: shared.chunk()?.unwrap_or(CHUNK) };
+    let settings = shared.settings();
+    let chunk = execute::compiled_chunk(plan, tokens);
+    let build = chunkwise_runtime::gpu::Build { variant, sizes, layout, chunk, tiles: 1, settings: &settings };
+    let code = build.code()?;
+    Ok(code.shaders.iter().map(|shader| shader.source.trim_end()).collect::<Vec<_>>().join("\n\n"))
+}
+
+/// A back end that is not built in is refused before this.
+#[cfg(not(feature = "wgpu"))]
+fn shaders(
+    _: Stage,
+    variant: &Variant,
+    _: &chunkwise_compiler::bind::Sizes,
+    _: ((Form, Schedule), &Shared),
+) -> Result<String, Failure> {
+    Err(Failure::Failed(format!("{}: this chunkwise was built without the cargo feature `wgpu`", variant.name)))
 }
 
 /// The first form that exists, chunks first.

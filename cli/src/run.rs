@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use chunkwise_runtime::{
-    Engine, Outputs, Request,
+    Backend, Engine, Outputs, Precision, Request, Settings, Tensor,
     choose::{Choice, Wish, choose},
     inputs, tensor,
 };
@@ -40,7 +40,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let variant = program::load_one(&arguments.which, shared)?;
     let inputs = inputs::load(&variant, &arguments.inputs, &shared.dims).map_err(Failure::Wrong)?;
-    let mut engine = Engine::new();
+    let mut engine = shared.engine();
     let choice = choose(&mut engine, &variant, &inputs.sizes, wish)?;
     say(&choice, shared.verbose);
     let request = Request {
@@ -53,8 +53,25 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let outputs = engine.run(request, choice.plan)?;
     if shared.verbose {
         print::note(&format!("ran in {:.3} ms", 1e3 * outputs.kernel_time.as_secs_f64()));
+        if shared.precision() != Precision::F32 && choice.plan.backend == Backend::Wgpu {
+            let exact = Settings { precision: Precision::F32, ..shared.settings() };
+            let exact = Engine::with(exact).run(request, choice.plan)?;
+            let name = shared.precision().name();
+            print::note(&format!("{name} deviates from f32 by {:.1e} at most", deviation(&outputs, &exact)));
+        }
     }
     write(outputs, &arguments.output)
+}
+
+/// The largest max|got - want| / max|want| of all tensors.
+fn deviation(got: &Outputs, want: &Outputs) -> f64 {
+    let of_tensor = |((_, got), (_, want)): (&(String, Tensor), &(String, Tensor))| {
+        let (got, want) = (got.to_f64(), want.to_f64());
+        let largest = want.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+        let worst = got.iter().zip(&want).fold(0.0f64, |worst, (got, want)| worst.max((got - want).abs()));
+        if largest > 0.0 { worst / largest } else { worst }
+    };
+    got.all().zip(want.all()).map(of_tensor).fold(0.0, f64::max)
 }
 
 fn say(choice: &Choice, verbose: bool) {

@@ -104,7 +104,7 @@ fn usable_backends(shared: &Shared) -> Result<Vec<Backend>, Failure> {
 
 fn verify(variant: &Variant, backends: &[Backend], arguments: &Arguments) -> Result<Vec<Row>, Failure> {
     let shared = &arguments.shared;
-    let mut engine = Engine::new();
+    let mut engine = shared.engine();
     let cases = cases::cases(variant, &arguments.shape, shared)?;
     let targets = targets(variant, backends, &mut engine, (&cases, shared))?;
     let bar = print::progress(cases.len() * (targets.len() + 1)).with_message(variant.name.clone());
@@ -112,6 +112,10 @@ fn verify(variant: &Variant, backends: &[Backend], arguments: &Arguments) -> Res
     let mut rows: Vec<Row> = Vec::new();
     for &target in &targets {
         for (case, expected) in cases.iter().zip(&expected) {
+            if case.is_long() && target.plan.backend == Backend::Wgpu && arguments.shape.tokens.is_empty() {
+                bar.inc(1);
+                continue;
+            }
             let got = case.run(&mut engine, variant, (target.plan, shared.threads()));
             let worst = match got {
                 Ok(outputs) => compare::worst(expected, &outputs, case.name),
@@ -124,7 +128,7 @@ fn verify(variant: &Variant, backends: &[Backend], arguments: &Arguments) -> Res
                 Err(failure) => Worst::failed(case.name, failure.to_string()),
             };
             bar.inc(1);
-            let bound = variant.checks.tolerance.unwrap_or(target.plan.backend.bound());
+            let bound = bound(variant, target.plan.backend, shared);
             match rows.iter_mut().find(|row| row.target == target && row.tokens == case.tokens) {
                 Some(row) => row.worst.take(worst),
                 None => rows.push(Row { target, tokens: case.tokens, worst, bound }),
@@ -135,6 +139,12 @@ fn verify(variant: &Variant, backends: &[Backend], arguments: &Arguments) -> Res
     // Stable: targets stay in their order.
     rows.sort_by_key(|row| (targets.iter().position(|target| *target == row.target), row.tokens));
     Ok(rows)
+}
+
+/// The error that a back end may make: as the variant says, and no less than what it stores tensors as brings.
+fn bound(variant: &Variant, backend: Backend, shared: &Shared) -> f64 {
+    let stored = if backend == Backend::Wgpu { shared.precision().bound() } else { 0.0 };
+    variant.checks.tolerance.unwrap_or(backend.bound()).max(stored)
 }
 
 /// The reference's results, a case on each thread.
@@ -188,6 +198,7 @@ fn targets(
             let first = cases.first().zip(chunks.first());
             let prepared = first.map(|(case, &chunk)| engine.prepare(variant, &case.sizes, plan(chunk)));
             match prepared {
+                Some(Err(failure @ execute::Failure::Unusable(..))) => return Err(failure.into()),
                 // A form that has one schedule is there, whichever others were listed beside it.
                 Some(Err(_)) if schedule == Schedule::Split && shared.schedules() != [Schedule::Split] => {}
                 Some(Err(failure)) => {

@@ -70,9 +70,12 @@ impl Backend {
                 reason: "this chunkwise was built without the cargo feature `cranelift`".into(),
                 way_out: "run cargo build with its default features".into(),
             }),
+            #[cfg(feature = "wgpu")]
+            Backend::Wgpu => crate::gpu::devices(),
+            #[cfg(not(feature = "wgpu"))]
             Backend::Wgpu => Err(Unusable {
-                reason: format!("this chunkwise has no {} code generator", self.name()),
-                way_out: "use llvm or reference".into(),
+                reason: "this chunkwise was built without the cargo feature `wgpu`".into(),
+                way_out: "run cargo build with its default features".into(),
             }),
         }
     }

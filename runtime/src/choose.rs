@@ -63,7 +63,9 @@ pub fn choose(engine: &mut Engine, variant: &Variant, sizes: &Sizes, wish: Wish)
                 exists(variant, form)?;
             }
             let mut refusals = Vec::new();
-            for backend in COMPILED {
+            // A GPU is taken only where one is asked for by name.
+            let gpu = engine.settings().device.as_ref().map(|_| Backend::Wgpu);
+            for backend in gpu.into_iter().chain(COMPILED) {
                 match compiled(engine, variant, sizes, (backend, wish)) {
                     Ok(mut choice) => {
                         if refusals.is_empty() {
@@ -76,8 +78,9 @@ pub fn choose(engine: &mut Engine, variant: &Variant, sizes: &Sizes, wish: Wish)
                     Err(Failure::Unsupported(refusal)) if wish.form.is_some() && !variant.states.is_empty() => {
                         return Err(Failure::Unsupported(refusal));
                     }
+                    Err(failure @ Failure::Unusable(Backend::Wgpu, _)) => return Err(failure),
                     // What has no kernel has none on any of them.
-                    Err(Failure::Unsupported(refusal)) => {
+                    Err(Failure::Unsupported(refusal)) if backend != Backend::Wgpu => {
                         refusals.push(format!("no back end compiles it: {}", Failure::Unsupported(refusal)));
                         break;
                     }

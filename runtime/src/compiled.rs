@@ -1,108 +1,212 @@
-//! A variant's kernel, loaded, and a request as the launch of it: tensors in, tensors out. A code generator is a row of
-//! `Code`; without any, nothing is ever compiled, so nothing is ever run.
+//! A variant's kernel, loaded, and a request as the launch of it: tensors in, tensors out. A code generator is an `impl`
+//! of `Code`; without any, nothing is ever compiled, so nothing is ever run. A run on more than a device holds is split here.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use chunkwise_compiler::{
-    bind::{batch_axes, carries_state, output_shape, state_shape},
+    bind::{Sizes, batch_axes, carries_state, output_shape, state_shape},
     kernel::Module,
 };
-use chunkwise_dsl::shape::AxisId;
+use chunkwise_dsl::{shape::AxisId, typed::Variant};
 
 use crate::{
     backend::Backend,
     execute::{Failure, Outputs, Request},
     initial::initial_states,
     launch::{Input, Launch, RunError},
+    split,
     tensor::{Data, Tensor, Tensors},
 };
 
 /// Code in memory.
-pub struct Compiled(Code);
+pub struct Compiled(Box<dyn Code>);
 
-enum Code {
-    #[cfg(any(feature = "cranelift", feature = "llvm"))]
-    Cpu(crate::cpu::Loaded),
+/// Whether times taken so far are enough.
+type Enough<'a> = &'a dyn Fn(&[Duration]) -> bool;
+
+/// What a back end loads.
+trait Code: Send + Sync {
+    /// Runs once; time in the kernels alone.
+    fn run(&self, launch: &mut Launch<'_>, threads: usize) -> Result<Duration, RunError>;
+
+    /// Times the kernels on the same tensors until `enough` says so.
+    fn time(&self, launch: &mut Launch<'_>, (threads, enough): (usize, Enough<'_>)) -> Result<Vec<Duration>, RunError> {
+        let mut times = Vec::new();
+        while !enough(&times) {
+            times.push(self.run(launch, threads)?);
+        }
+        Ok(times)
+    }
+
+    /// Tokens in a chunk and value tiles of a launch: those wished for, where they are not compiled in.
+    fn shape(&self, wished: (i64, i64)) -> (i64, i64) {
+        wished
+    }
+
+    /// Whether a launch of these sizes can run at once.
+    fn holds(&self, _: &Launch<'_>) -> Result<(), RunError> {
+        Ok(())
+    }
 }
 
-impl Code {
-    fn new(backend: Backend, module: &Module) -> Result<Self, Failure> {
+#[cfg(any(feature = "cranelift", feature = "llvm"))]
+impl Code for crate::cpu::Loaded {
+    fn run(&self, launch: &mut Launch<'_>, threads: usize) -> Result<Duration, RunError> {
+        let clock = std::time::Instant::now();
+        self.run(launch, threads).map(|()| clock.elapsed())
+    }
+}
+
+#[cfg(feature = "wgpu")]
+impl Code for crate::gpu::Loaded {
+    fn run(&self, launch: &mut Launch<'_>, _: usize) -> Result<Duration, RunError> {
+        self.run(launch)
+    }
+
+    fn time(&self, launch: &mut Launch<'_>, (_, enough): (usize, Enough<'_>)) -> Result<Vec<Duration>, RunError> {
+        self.time(launch, enough)
+    }
+
+    fn shape(&self, (chunk, _): (i64, i64)) -> (i64, i64) {
+        (self.chunk().unwrap_or(chunk), self.tiles())
+    }
+
+    fn holds(&self, launch: &Launch<'_>) -> Result<(), RunError> {
+        self.holds(launch)
+    }
+}
+
+impl Compiled {
+    /// Generates code for this machine's processor and loads it.
+    ///
+    /// # Errors
+    /// A failure of the code generator.
+    pub fn new(backend: Backend, module: &Module) -> Result<Self, Failure> {
         match backend {
             #[cfg(feature = "cranelift")]
-            Backend::Cranelift => crate::cpu::cranelift::load(module).map(Code::Cpu).map_err(failed),
+            Backend::Cranelift => {
+                crate::cpu::cranelift::load(module).map(|loaded| Self(Box::new(loaded))).map_err(failed)
+            }
             #[cfg(feature = "llvm")]
             Backend::Llvm => {
                 let code = chunkwise_compiler::codegen::llvm::emit(module, &crate::cpu::host());
                 let code = code.map_err(|error| Failure::Failed(error.to_string()))?;
-                crate::cpu::llvm::load(module, &code).map(Code::Cpu).map_err(failed)
+                crate::cpu::llvm::load(module, &code).map(|loaded| Self(Box::new(loaded))).map_err(failed)
             }
             _ => Err(Failure::Failed(format!("{} has no code generator for kernel `{}`", backend.name(), module.name))),
         }
     }
 
-    /// Runs once; time in the kernels alone.
-    #[cfg_attr(
-        not(any(feature = "cranelift", feature = "llvm")),
-        allow(unused_variables, reason = "there is nothing to run")
-    )]
-    fn run(&self, launch: Launch<'_>, threads: usize) -> Result<Duration, RunError> {
-        let clock = Instant::now();
-        match *self {
-            #[cfg(any(feature = "cranelift", feature = "llvm"))]
-            Code::Cpu(ref loaded) => loaded.run(launch, threads).map(|()| clock.elapsed()),
-        }
-    }
-}
-
-impl Compiled {
-    /// Generates code for this machine and loads it.
+    /// Generates shaders and loads them.
     ///
     /// # Errors
-    /// A failure of the code generator.
-    pub fn new(backend: Backend, module: &Module) -> Result<Self, Failure> {
-        Code::new(backend, module).map(Self)
+    /// As `gpu::Build::load`.
+    #[cfg(feature = "wgpu")]
+    pub fn shaders(build: &crate::gpu::Build<'_>) -> Result<Self, Failure> {
+        build.load().map(|loaded| Self(Box::new(loaded)))
     }
 
     /// Runs with `chunk` tokens in a chunk.
     ///
     /// # Errors
-    /// An initial value that only the reference evaluates, or a launch that does not fit (a bug).
+    /// An initial value that only the reference evaluates, a batch element that the device does not hold, a failure of
+    /// the device, or a launch that does not fit (a bug).
     pub fn run(&self, request: Request, chunk: usize) -> Result<Outputs, Failure> {
-        let Request { variant, sizes, inputs, initial, threads } = request;
+        match self.0.holds(&Work::sized(&*self.0, &request, chunk).empty()) {
+            Ok(()) => self.run_whole(request, chunk),
+            Err(RunError::TooLarge { what, bytes, most }) => {
+                let Some((axis, [first, second])) = split::halves(request) else {
+                    let error = RunError::TooLarge { what, bytes, most };
+                    return Err(Failure::Failed(format!("{error}, and no batch axis is left to split the run along")));
+                };
+                let first = self.run(first.request(request), chunk)?;
+                let second = self.run(second.request(request), chunk)?;
+                Ok(split::joined(request.variant, axis, [first, second]))
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn run_whole(&self, request: Request, chunk: usize) -> Result<Outputs, Failure> {
+        let mut work = Work::sized(&*self.0, &request, chunk).with_tensors(&request)?;
+        let kernel_time = self.0.run(&mut work.launch(request.inputs), request.threads).map_err(failed)?;
+        let states = if carries_state(request.variant) { work.states } else { Vec::new() };
+        Ok(Outputs { outputs: work.outputs, states, kernel_time })
+    }
+
+    /// Times the kernels again and again on the same tensors until `enough` says so of all times. A run that is split
+    /// is timed as a whole, its parts summed.
+    ///
+    /// # Errors
+    /// As `run`.
+    pub fn time(&self, request: Request, chunk: usize, enough: Enough<'_>) -> Result<Vec<Duration>, Failure> {
+        let sized = Work::sized(&*self.0, &request, chunk);
+        if self.0.holds(&sized.empty()).is_ok() {
+            let mut work = sized.with_tensors(&request)?;
+            return self.0.time(&mut work.launch(request.inputs), (request.threads, enough)).map_err(failed);
+        }
+        let mut times = Vec::new();
+        while !enough(&times) {
+            times.push(self.run(request, chunk)?.kernel_time);
+        }
+        Ok(times)
+    }
+}
+
+/// What a launch borrows.
+struct Work {
+    sizes: BTreeMap<String, i64>,
+    chunk: i64,
+    tiles: i64,
+    start: Tensors,
+    outputs: Vec<(String, Tensor)>,
+    states: Vec<(String, Tensor)>,
+}
+
+impl Work {
+    /// The sizes of a request, without tensors.
+    fn sized(code: &dyn Code, request: &Request, chunk: usize) -> Self {
+        let Request { variant, sizes, threads, .. } = *request;
+        let items: usize = batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
+        let (chunk, tiles) = code.shape((chunk as i64, threads.div_ceil(items.max(1)) as i64));
+        let (start, outputs, states) = Default::default();
+        Self { sizes: by_name(variant, sizes), chunk, tiles, start, outputs, states }
+    }
+
+    /// Initial states, and zeros for what comes out.
+    fn with_tensors(self, request: &Request) -> Result<Self, Failure> {
+        let Request { variant, sizes, inputs, initial, .. } = *request;
         let start = initial_states(variant, sizes, inputs, initial)
             .map_err(|state| Failure::Failed(format!("only the reference evaluates the initial value of `{state}`")))?;
-        let mut outputs: Vec<(String, Tensor)> = variant
-            .outputs()
-            .map(|output| (output.name.clone(), Tensor::zeros(output_shape(variant, output, sizes))))
-            .collect();
-        let mut states: Vec<(String, Tensor)> = variant
-            .states
-            .iter()
-            .map(|state| (state.name.clone(), Tensor::zeros(state_shape(variant, state, sizes))))
-            .collect();
-        let items: usize = batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
-        let sizes: BTreeMap<String, i64> = variant
-            .axes
-            .iter()
-            .enumerate()
-            .filter_map(|(place, axis)| Some((axis.name.clone(), sizes.get(AxisId(place as u32))? as i64)))
-            .collect();
-        let launch = Launch {
-            sizes: &sizes,
-            chunk: chunk as i64,
-            tiles: threads.div_ceil(items.max(1)) as i64,
-            inputs: inputs.iter().map(|(name, tensor)| (name.as_str(), input(tensor))).collect(),
-            states_in: floats(&start),
-            outputs: floats_mut(&mut outputs),
-            states_out: floats_mut(&mut states),
-        };
-        let kernel_time = self.0.run(launch, threads).map_err(failed)?;
-        let states = if carries_state(variant) { states } else { Vec::new() };
-        Ok(Outputs { outputs, states, kernel_time })
+        let outputs =
+            variant.outputs().map(|of| (of.name.clone(), Tensor::zeros(output_shape(variant, of, sizes)))).collect();
+        let states = variant.states.iter();
+        let states = states.map(|of| (of.name.clone(), Tensor::zeros(state_shape(variant, of, sizes)))).collect();
+        Ok(Self { start, outputs, states, ..self })
     }
+
+    fn launch<'a>(&'a mut self, inputs: &'a Tensors) -> Launch<'a> {
+        Launch {
+            sizes: &self.sizes,
+            chunk: self.chunk,
+            tiles: self.tiles,
+            inputs: inputs.iter().map(|(name, tensor)| (name.as_str(), input(tensor))).collect(),
+            states_in: floats(&self.start),
+            outputs: floats_mut(&mut self.outputs),
+            states_out: floats_mut(&mut self.states),
+        }
+    }
+
+    /// A launch that is only measured.
+    fn empty(&self) -> Launch<'_> {
+        let (inputs, states_in, outputs, states_out) = Default::default();
+        Launch { sizes: &self.sizes, chunk: self.chunk, tiles: self.tiles, inputs, states_in, outputs, states_out }
+    }
+}
+
+fn by_name(variant: &Variant, sizes: &Sizes) -> BTreeMap<String, i64> {
+    let axes = variant.axes.iter().enumerate();
+    axes.filter_map(|(place, axis)| Some((axis.name.clone(), sizes.get(AxisId(place as u32))? as i64))).collect()
 }
 
 fn failed(error: RunError) -> Failure {

@@ -1,7 +1,10 @@
 //! One way to run a variant on any back end: `run`, `verify` and `bench` all pass here. A kernel is compiled once for a
 //! form and the sizes it is compiled for; batch sizes, tokens and the chunk length are given at each run.
 
-use std::{collections::HashMap, time::Duration, time::Instant};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    time::{Duration, Instant},
+};
 
 use chunkwise_compiler::{
     Form, Schedule, Tiles, Unsupported,
@@ -13,6 +16,7 @@ use chunkwise_dsl::typed::Variant;
 use crate::{
     backend::{Backend, Unusable, cores},
     compiled::Compiled,
+    device::Settings,
     inputs::arrays,
     tensor::{Tensor, Tensors},
 };
@@ -91,6 +95,7 @@ impl std::error::Error for Failure {}
 #[derive(Default)]
 pub struct Engine {
     compiled: HashMap<Key, Result<Compiled, Failure>>,
+    settings: Settings,
 }
 
 /// What a kernel is compiled for.
@@ -101,20 +106,40 @@ struct Key {
     backend: Backend,
     form: Form,
     schedule: Schedule,
-    /// Too few batch elements for all cores: value tiles are wanted.
-    tiled: bool,
+    /// Tokens in a chunk, where they are compiled in.
+    chunk: Option<usize>,
+    /// Value tiles wanted: more than one where there are too few batch elements to keep the device busy.
+    tiles: usize,
     /// Of every axis that is a constant of the kernel.
     constants: Vec<usize>,
 }
 
 impl Key {
-    fn new(variant: &Variant, sizes: &Sizes, plan: Plan) -> Self {
+    fn new(variant: &Variant, sizes: &Sizes, plan: Plan, settings: &Settings) -> Result<Self, Failure> {
         let Plan { backend, form, schedule, .. } = plan;
         let constants = constant_axes(variant).map(|axis| sizes.get(axis).unwrap_or(0)).collect();
         let batch = chunkwise_compiler::bind::batch_axes(variant);
         let items: usize = batch.iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
-        Self { variant: variant.fingerprint, backend, form, schedule, tiled: items < cores(), constants }
+        let (chunk, tiles) = match backend {
+            Backend::Wgpu => (compiled_chunk(plan, tokens(variant, sizes)), tiles_on_gpu(settings, items)?),
+            _ => (None, if items < cores() { 2 } else { 1 }),
+        };
+        Ok(Self { variant: variant.fingerprint, backend, form, schedule, chunk, tiles, constants })
     }
+}
+
+#[cfg(feature = "wgpu")]
+fn tiles_on_gpu(settings: &Settings, items: usize) -> Result<usize, Failure> {
+    crate::gpu::tiles_wanted(settings, items)
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn tiles_on_gpu(_: &Settings, _: usize) -> Result<usize, Failure> {
+    Ok(1)
+}
+
+fn tokens(variant: &Variant, sizes: &Sizes) -> usize {
+    variant.token.map_or(1, |axis| sizes.get(axis).unwrap_or(0))
 }
 
 /// The axes whose sizes are compiled in: all but the batch axes and the token axis.
@@ -127,6 +152,15 @@ fn constant_axes(variant: &Variant) -> impl Iterator<Item = chunkwise_dsl::shape
 impl Engine {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An engine whose runs are as the settings say.
+    pub fn with(settings: Settings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Compiles what a plan runs, if it is not compiled yet.
@@ -147,22 +181,60 @@ impl Engine {
         match plan.backend {
             Backend::Reference => run_reference(request),
             _ => {
-                let compiled = self.compiled(request.variant, request.sizes, plan)?;
-                let tokens = request.variant.token.map_or(1, |axis| request.sizes.get(axis).unwrap_or(0));
-                compiled.run(request, chunk_length(plan.form, plan.chunk, tokens))
+                let chunk = chunk_length(plan.form, plan.chunk, tokens(request.variant, request.sizes));
+                self.compiled(request.variant, request.sizes, plan)?.run(request, chunk)
             }
         }
     }
 
+    /// Times the kernels on the same tensors until `enough` says so of all times: what a GPU is given once stays there.
+    pub fn time(
+        &mut self,
+        request: Request,
+        plan: Plan,
+        enough: &dyn Fn(&[Duration]) -> bool,
+    ) -> Result<Vec<Duration>, Failure> {
+        if plan.backend == Backend::Reference {
+            let mut times = Vec::new();
+            while !enough(&times) {
+                times.push(run_reference(request)?.kernel_time);
+            }
+            return Ok(times);
+        }
+        self.prepare(request.variant, request.sizes, plan)?;
+        let chunk = chunk_length(plan.form, plan.chunk, tokens(request.variant, request.sizes));
+        self.compiled(request.variant, request.sizes, plan)?.time(request, chunk, enough)
+    }
+
     fn compiled(&mut self, variant: &Variant, sizes: &Sizes, plan: Plan) -> Result<&Compiled, Failure> {
-        let key = Key::new(variant, sizes, plan);
-        let tiles = if key.tiled { Tiles::Split } else { Tiles::Whole };
-        let entry = self.compiled.entry(key).or_insert_with(|| {
-            let module = chunkwise_compiler::compile(variant, sizes, (plan.form, plan.schedule), tiles)?;
-            Compiled::new(plan.backend, &module)
-        });
+        let key = Key::new(variant, sizes, plan, &self.settings)?;
+        let entry = match self.compiled.entry(key) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => {
+                let compiled = compile(variant, sizes, (plan, place.key()), &self.settings);
+                place.insert(compiled)
+            }
+        };
         entry.as_ref().map_err(Failure::clone)
     }
+}
+
+#[cfg_attr(not(feature = "wgpu"), allow(unused_variables, reason = "only a GPU has settings"))]
+fn compile(
+    variant: &Variant,
+    sizes: &Sizes,
+    (plan, key): (Plan, &Key),
+    settings: &Settings,
+) -> Result<Compiled, Failure> {
+    #[cfg(feature = "wgpu")]
+    if plan.backend == Backend::Wgpu {
+        let layout = (plan.form, plan.schedule);
+        let build = crate::gpu::Build { variant, sizes, layout, chunk: key.chunk, tiles: key.tiles, settings };
+        return Compiled::shaders(&build);
+    }
+    let tiles = if key.tiles > 1 { Tiles::Split } else { Tiles::Whole };
+    let module = chunkwise_compiler::compile(variant, sizes, (plan.form, plan.schedule), tiles)?;
+    Compiled::new(plan.backend, &module)
 }
 
 /// Tokens whose values the recurrent form computes before it steps through them.
@@ -181,6 +253,17 @@ pub fn longest_chunk(form: Form, chunk: usize) -> Option<usize> {
 pub(crate) fn chunk_length(form: Form, chunk: usize, tokens: usize) -> usize {
     let tokens = tokens.max(1);
     longest_chunk(form, chunk).map_or(tokens, |longest| longest.min(tokens))
+}
+
+/// The chunk length that a shader is compiled for. One serves many numbers of tokens, so it may be longer than the
+/// sequence; that of the parallel form, which the sequence alone bounds, is given at each run.
+pub fn compiled_chunk(plan: Plan, tokens: usize) -> Option<usize> {
+    match plan.form {
+        Form::Recurrent if tokens <= 1 => Some(1),
+        Form::Recurrent => Some(BLOCK),
+        Form::Chunked => Some(plan.chunk.max(1)),
+        Form::Parallel => None,
+    }
 }
 
 /// The reference's results in f64: what `verify` compares with.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chunkwise_compiler::kernel::{self, BufferRole, Elem, Module, ParamRole, interp};
+use chunkwise_compiler::kernel::{self, Buffer, BufferRole, Elem, Kernel, Module, ParamRole, interp};
 
 /// An input tensor, whole, row-major.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +60,10 @@ pub enum RunError {
     Fault(interp::Fault),
     /// The code does not load.
     Load(String),
+    /// What a device cannot hold at once, its bytes, and how many it can.
+    TooLarge { what: String, bytes: u64, most: u64 },
+    /// The device failed: it was lost, its memory is exhausted, or its driver refused.
+    Device(String),
 }
 
 impl fmt::Display for RunError {
@@ -74,6 +78,10 @@ impl fmt::Display for RunError {
             RunError::WrongSize(name, n) => write!(f, "`{name}` cannot have {n} elements"),
             RunError::Fault(fault) => fault.fmt(f),
             RunError::Load(message) => write!(f, "the compiled code does not load: {message}"),
+            RunError::TooLarge { what, bytes, most } => {
+                write!(f, "{what} takes {bytes} bytes, more than the {most} that the GPU holds in one binding")
+            }
+            RunError::Device(message) => write!(f, "the GPU failed: {message}"),
         }
     }
 }
@@ -89,8 +97,8 @@ pub(crate) struct Fit {
     pub(crate) sizes: Vec<usize>,
 }
 
-/// Checks that a launch gives everything a module needs, in the right sizes.
-pub(crate) fn fit(module: &Module, launch: &Launch<'_>) -> Result<Fit, RunError> {
+/// What sizes give: the params and the buffers' elements, whatever tensors come with them.
+pub(crate) fn measure(module: &Module, launch: &Launch<'_>) -> Result<Fit, RunError> {
     let value = |role: &ParamRole| match role {
         ParamRole::Size(axis) => launch.sizes.get(axis).copied().ok_or_else(|| RunError::MissingSize(axis.clone())),
         ParamRole::Chunk => Ok(launch.chunk),
@@ -101,12 +109,19 @@ pub(crate) fn fit(module: &Module, launch: &Launch<'_>) -> Result<Fit, RunError>
         ParamRole::Grid => Ok(0),
     };
     let params = module.params.iter().map(|param| value(&param.role)).collect::<Result<Vec<_>, _>>()?;
-    let mut sizes = Vec::new();
-    for buffer in &module.buffers {
+    let size = |buffer: &Buffer| {
         let n = buffer.size.eval(&|p| params.get(p.index()).copied().unwrap_or(0), &|_| 0);
         let wrong = || RunError::WrongSize(buffer.name.clone(), n);
-        let wanted = usize::try_from(n).ok().filter(|n| *n < usize::MAX / 64).ok_or_else(wrong)?;
-        sizes.push(wanted);
+        usize::try_from(n).ok().filter(|n| *n < usize::MAX / 64).ok_or_else(wrong)
+    };
+    let sizes = module.buffers.iter().map(size).collect::<Result<Vec<_>, _>>()?;
+    Ok(Fit { params, sizes })
+}
+
+/// Checks that a launch gives everything a module needs, in the right sizes.
+pub(crate) fn fit(module: &Module, launch: &Launch<'_>) -> Result<Fit, RunError> {
+    let fit = measure(module, launch)?;
+    for (buffer, &wanted) in module.buffers.iter().zip(&fit.sizes) {
         let name = buffer.name.as_str();
         let given = match buffer.role {
             BufferRole::Shared | BufferRole::Scratch => continue,
@@ -123,7 +138,19 @@ pub(crate) fn fit(module: &Module, launch: &Launch<'_>) -> Result<Fit, RunError>
             return Err(RunError::WrongLength { name: name.to_owned(), wanted, given });
         }
     }
-    Ok(Fit { params, sizes })
+    Ok(fit)
+}
+
+impl Fit {
+    /// Extents of a kernel's grid.
+    pub(crate) fn extents(&self, kernel: &Kernel) -> Vec<i64> {
+        kernel.grid.iter().map(|axis| axis.extent.eval(&|p| self.params[p.index()], &|_| 0).max(0)).collect()
+    }
+
+    /// Work items of a kernel.
+    pub(crate) fn items(&self, kernel: &Kernel) -> i64 {
+        self.extents(kernel).iter().fold(1, |n: i64, extent| n.saturating_mul(*extent))
+    }
 }
 
 /// Runs a module in the f64 interpreter of the kernel IR: slow, every access checked.

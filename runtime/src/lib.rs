@@ -6,14 +6,19 @@ pub mod choose;
 mod compiled;
 #[cfg(any(feature = "cranelift", feature = "llvm"))]
 pub mod cpu;
+pub mod device;
 pub mod draw;
 pub mod execute;
+#[cfg(feature = "wgpu")]
+pub mod gpu;
 pub mod initial;
 pub mod inputs;
 mod launch;
+mod split;
 pub mod tensor;
 
 pub use backend::Backend;
+pub use device::{Limit, Precision, Settings};
 pub use execute::{Engine, Failure, Outputs, Plan, Request};
 pub use launch::{Input, Launch, RunError, interpret};
 pub use tensor::{Data, Tensor, Tensors};

@@ -39,7 +39,7 @@ fn agree(function: Function, constant: Option<f64>, args: [&[f32]; 3], relative:
     for (target, loaded) in targets::load(&module) {
         let mut z = vec![0f32; n];
         let sizes = BTreeMap::new();
-        let launch = Launch {
+        let mut launch = Launch {
             sizes: &sizes,
             chunk: 1,
             tiles: 1,
@@ -48,7 +48,7 @@ fn agree(function: Function, constant: Option<f64>, args: [&[f32]; 3], relative:
             outputs: [("z", &mut z[..])].into(),
             states_out: BTreeMap::new(),
         };
-        loaded.run(launch, 1).expect("the launch fits");
+        loaded.run(&mut launch, 1).expect("the launch fits");
         let mut worst = (0.0, 0.0);
         for (i, got) in z.iter().enumerate() {
             let second = constant.unwrap_or(f64::from(args[1][i]));

@@ -99,7 +99,7 @@ fn nan_reaches_every_reduction() {
                 interpret(&case.module, &mut case.launch(&mut want)).unwrap();
                 for (target, loaded) in compiled(&case.module) {
                     let mut got = case.start.clone();
-                    loaded.run(case.launch(&mut got), 1).unwrap();
+                    loaded.run(&mut case.launch(&mut got), 1).unwrap();
                     let same = got.iter().zip(&want).all(|(g, w)| g == w || (g.is_nan() && w.is_nan()));
                     assert!(same, "{op:?}, {target}, NaN at {place}: {got:?}, not {want:?}");
                 }
@@ -313,7 +313,7 @@ fn grids_run_on_threads() {
         for threads in [1, 2, 4, 64] {
             for _ in 0..20 {
                 let mut got = case.start.clone();
-                loaded.run(case.launch(&mut got), threads).unwrap();
+                loaded.run(&mut case.launch(&mut got), threads).unwrap();
                 assert_eq!(got, want, "{target}");
             }
         }
@@ -325,11 +325,11 @@ fn launches_that_do_not_fit_are_refused() {
     let map = Map::new(vec![M], at(Z, &[one()]), load(X, &[one()]));
     let case = Case::new([4, 0, 0], vec![0.0; 4], vec![0.0], vec![0.0; 4], vec![Stmt::Map(map)]);
     for (_, loaded) in compiled(&case.module) {
-        assert!(loaded.run(case.launch(&mut [0.0; 3]), 1).is_err());
+        assert!(loaded.run(&mut case.launch(&mut [0.0; 3]), 1).is_err());
         let mut out = [0.0; 4];
         let mut launch = case.launch(&mut out);
         launch.inputs.remove("x");
-        assert!(loaded.run(launch, 1).is_err());
+        assert!(loaded.run(&mut launch, 1).is_err());
     }
 }
 
@@ -375,7 +375,7 @@ fn kernels_share_buffers_states_pass_and_integers_convert() {
     for (target, loaded) in compiled(&case.module) {
         for threads in [1, 3] {
             let mut got = case.start.clone();
-            loaded.run(launch(&case, &integers, &mut got), threads).unwrap();
+            loaded.run(&mut launch(&case, &integers, &mut got), threads).unwrap();
             let near = got.iter().zip(&want).all(|(g, w)| (g - w).abs() <= 1e-6 * w.abs().max(1.0));
             assert!(near, "{target}, {threads} threads");
         }

@@ -52,6 +52,11 @@ impl Case {
         Request { variant, sizes: &self.sizes, inputs: &self.inputs, initial: &self.initial, threads }
     }
 
+    /// Whether it has so many tokens that a GPU is given it only where they are asked for: a software one takes long.
+    pub fn is_long(&self) -> bool {
+        self.tokens >= MANY
+    }
+
     /// Something that grows with the time the case takes.
     pub fn work(&self) -> usize {
         self.inputs.values().map(Tensor::len).sum::<usize>() * self.tokens.max(1)

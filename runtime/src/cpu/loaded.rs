@@ -92,19 +92,19 @@ impl Loaded {
     ///
     /// # Errors
     /// A launch that does not fit the module; nothing has run then.
-    pub fn run(&self, mut launch: Launch<'_>, threads: usize) -> Result<(), RunError> {
-        let fit = fit(&self.module, &launch)?;
+    pub fn run(&self, launch: &mut Launch<'_>, threads: usize) -> Result<(), RunError> {
+        let fit = fit(&self.module, launch)?;
         let (shared, shared_lines) = layout(&self.module, &fit, BufferRole::Shared)?;
         let (scratch, scratch_lines) = layout(&self.module, &fit, BufferRole::Scratch)?;
         let mut threads = threads.max(1);
-        threads = threads.min(self.module.kernels.iter().map(|k| items(k, &fit)).max().unwrap_or(1).max(1) as usize);
+        threads = threads.min(self.module.kernels.iter().map(|k| fit.items(k)).max().unwrap_or(1).max(1) as usize);
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         grow(&mut memory.shared, shared_lines)?;
         let all = scratch_lines
             .checked_mul(threads)
             .ok_or_else(|| RunError::WrongSize("working memory".to_owned(), i64::MAX))?;
         grow(&mut memory.scratch, all)?;
-        let mut block = self.pointers(&mut launch);
+        let mut block = self.pointers(launch);
         for (buffer, at) in shared {
             block[buffer] = memory.shared.as_mut_ptr().wrapping_add(at) as u64;
         }
@@ -136,8 +136,8 @@ impl Loaded {
     }
 
     fn kernel(&self, kernel: &Kernel, entry: Entry, ready: &Ready<'_>) {
-        let extents = extents(kernel, ready.fit);
-        let total = items(kernel, ready.fit);
+        let extents = ready.fit.extents(kernel);
+        let total = ready.fit.items(kernel);
         let first_param = self.module.buffers.len();
         let next = AtomicI64::new(0);
         threads::run(ready.threads.min(total.max(1) as usize), &|worker| {
@@ -177,12 +177,4 @@ struct Ready<'r> {
     private: &'r Private,
     fit: &'r Fit,
     threads: usize,
-}
-
-fn extents(kernel: &Kernel, fit: &Fit) -> Vec<i64> {
-    kernel.grid.iter().map(|axis| axis.extent.eval(&|p| fit.params[p.index()], &|_| 0).max(0)).collect()
-}
-
-fn items(kernel: &Kernel, fit: &Fit) -> i64 {
-    extents(kernel, fit).iter().fold(1, |n: i64, extent| n.saturating_mul(*extent))
 }

@@ -106,7 +106,7 @@ impl Case {
         interpret(&self.module, &mut self.launch(&mut want)).expect(what);
         for (target, loaded) in compiled(&self.module) {
             let mut got = self.start.clone();
-            loaded.run(self.launch(&mut got), 1).expect(what);
+            loaded.run(&mut self.launch(&mut got), 1).expect(what);
             for (i, (g, w)) in got.iter().zip(&want).enumerate() {
                 let near = w.is_nan() || g == w || (g - w).abs() <= bound * w.abs().max(1.0);
                 assert!(near, "{what}, {target}: element {i} is {g}, not {w}");
