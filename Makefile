@@ -39,7 +39,7 @@ test: setup
 	cargo test --workspace $(FEATURES)
 
 bench: setup
-	[[ "$(FEATURES)" != *llvm* ]] || cargo bench -p chunkwise $(FEATURES) --bench compile
+	cargo bench -p chunkwise $(FEATURES) --bench compile
 	cargo build --release -p chunkwise $(FEATURES)
 	for name in $(BENCHED); do
 	  $(CHUNKWISE) bench examples/$$name.attn --dim K=128 --dim V=128
