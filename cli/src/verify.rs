@@ -28,6 +28,9 @@ use compare::{Expected, Worst};
 /// Chunk lengths tried where none are asked for: one token, an odd few, and the usual ones.
 const CHUNKS: [usize; 4] = [1, 7, 16, 64];
 
+/// Those of a GPU, which compiles a shader for each: a software driver takes seconds for one.
+const CHUNKS_OF_GPU: [usize; 2] = [7, 64];
+
 #[derive(Args)]
 pub struct Arguments {
     /// The source files
@@ -193,7 +196,7 @@ fn targets(
             continue;
         }
         for (form, schedule) in layouts(&forms, &shared.schedules()) {
-            let chunks = if form == Form::Chunked { chunks(variant, shared) } else { vec![1] };
+            let chunks = if form == Form::Chunked { chunks(variant, backend, shared) } else { vec![1] };
             let plan = |chunk: usize| Plan { backend, form, schedule, chunk };
             let first = cases.first().zip(chunks.first());
             let prepared = first.map(|(case, &chunk)| engine.prepare(variant, &case.sizes, plan(chunk)));
@@ -245,8 +248,9 @@ fn present_forms(variant: &Variant) -> Vec<Form> {
     forms.into_iter().filter(|report| report.missing.is_none()).map(|report| report.form).collect()
 }
 
-fn chunks(variant: &Variant, shared: &Shared) -> Vec<usize> {
+fn chunks(variant: &Variant, backend: Backend, shared: &Shared) -> Vec<usize> {
     let mut chunks = match shared.chunks() {
+        [] if backend == Backend::Wgpu => CHUNKS_OF_GPU.to_vec(),
         [] => CHUNKS.to_vec(),
         asked => asked.to_vec(),
     };
