@@ -347,7 +347,7 @@ impl<'a> Telling<'a> {
         let class = class_of(&self.proof.arena, graph, id, &mut HashMap::new())?;
         let facts = &graph[class].data;
         let (low, high) = facts.range;
-        let promised = facts.leaf.is_some() && facts.leaf == graph.analysis.promised;
+        let promised = facts.leaf.as_ref().is_some_and(|leaf| graph.analysis.promised.contains(leaf));
         let promise = if promised { ", the promise on decays" } else { ", from its expression" };
         Some(format!("in [{low}, {high}]{promise}"))
     }

@@ -91,7 +91,8 @@ pub fn report(variant: &Variant) -> (Vec<StateReport>, Vec<FormReport>) {
         }
         // Another state is what blocks: this one's class is still its own.
         match lower::lower(variant, &dependence, state) {
-            Ok(system) => egraph::derive(system, Proofs::Off).map_or("unknown".to_string(), |d| d.normal.class()),
+            Ok(system) => egraph::derive(system, Proofs::Off)
+                .map_or_else(|none| none.class().to_string(), |derived| derived.normal.class()),
             Err(blocked) => plan::class_name(blocked.class).to_string(),
         }
     };

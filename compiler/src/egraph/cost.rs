@@ -13,7 +13,7 @@ pub fn normal(graph: &Graph, term: &Term) -> f64 {
     let ty = |id: &egg::Id| graph[*id].data.ty;
     match term {
         Term::State | Term::Affine(_) | Term::ReadAffine(_) | Term::Apply(_) | Term::ApplyTransposed(_) => NEVER,
-        Term::Compose(_) | Term::Identity => NEVER,
+        Term::Compose(_) | Term::Identity | Term::ScaleColumns(_) => NEVER,
         // A state-free product is one leaf; a matrix is never scaled, its writes are.
         Term::Mul([_, x]) if matches!(ty(x), Ty::Mat(_)) => NEVER,
         // What is read of a write is a product of leaves.
@@ -39,6 +39,7 @@ pub fn of_form(graph: &Graph, term: &Term, form: Form) -> f64 {
             | Term::ReadAffine(_)
             | Term::Apply(_)
             | Term::ApplyTransposed(_)
+            | Term::ScaleColumns(_)
             | Term::DecayedPrev(_)
             | Term::Last(_)
             | Term::Tri(_)
@@ -67,6 +68,7 @@ pub fn of_form(graph: &Graph, term: &Term, form: Form) -> f64 {
     match term {
         Term::MatMul([_, x]) | Term::Solve([_, x]) => columns(ty(x)) * 2.0 + 1.0,
         Term::SolveColumns([_, _, x]) => columns(ty(x)) * 3.0,
+        Term::SolveDecayed(_) => 100.0,
         Term::Pairs(_) => 20.0,
         Term::TriProducts(_) | Term::TriProductsBefore(_) => 60.0,
         Term::TriRightProducts(_) | Term::TriRightProductsBefore(_) => 90.0,
@@ -74,7 +76,7 @@ pub fn of_form(graph: &Graph, term: &Term, form: Form) -> f64 {
         // Dearer than their twins, so that reads and the final state choose one and the same solve.
         Term::DecayMaskBefore(_) | Term::DecayFromStartBefore(_) => 6.0,
         Term::ReadStart(_) | Term::ReadStartRight(_) | Term::ReadStartRightBefore(_) | Term::Gather(_) => 25.0,
-        Term::Step(_) => 30.0,
+        Term::Step(_) | Term::StepBoth(_) => 30.0,
         Term::DecayFromStart(_) | Term::DecayToEnd(_) => 4.0,
         Term::Read(_) | Term::ReadRight(_) | Term::Scan(_) => 40.0,
         // Only for what reads the whole state: never for a vector of it, nor for the state at the end.
@@ -88,7 +90,11 @@ pub fn of_form(graph: &Graph, term: &Term, form: Form) -> f64 {
 /// chunk up.
 pub fn of_waiting(graph: &Graph, term: &Term) -> f64 {
     match term {
-        Term::Solve([_, x]) | Term::SolveColumns([_, _, x]) if graph[*x].data.dep => 1e4,
+        Term::Solve([_, x]) | Term::SolveColumns([_, _, x]) | Term::SolveDecayed([_, _, _, x])
+            if graph[*x].data.dep =>
+        {
+            1e4
+        }
         _ => 0.0,
     }
 }
@@ -102,6 +108,8 @@ fn chunked_only(term: &Term) -> bool {
             | Term::Boundary(_)
             | Term::Solve(_)
             | Term::Step(_)
+            | Term::StepBoth(_)
+            | Term::SolveDecayed(_)
             | Term::All(_)
             | Term::AllBefore(_)
     )
@@ -121,6 +129,7 @@ fn gathers_tokens(term: &Term, ty: &dyn Fn(&egg::Id) -> Ty) -> bool {
     let over_tokens = |id: &egg::Id| ty(id).frame() == Frame::Tokens;
     match term {
         Term::Step([d, k, v, _]) => [d, k, v].into_iter().any(over_tokens),
+        Term::StepBoth([d, b, k, v, _]) => [d, b, k, v].into_iter().any(over_tokens),
         Term::Gather([k, v]) => [k, v].into_iter().any(over_tokens),
         _ => false,
     }

@@ -17,7 +17,7 @@ use crate::{
         Term,
         facts::{Graph, Known},
         lower::System,
-        normal::Normal,
+        normal::{NoNormalForm, Normal},
     },
     rules::{Phase, rewrites},
 };
@@ -46,10 +46,6 @@ pub enum Proofs {
     On,
 }
 
-/// No rule brings a recurrence into the shape of a scan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoNormalForm;
-
 /// Limits that a clock has no part in. A graph that reaches one is still sound: it only may lack forms, and a form that
 /// it lacks is refused by name. The recurrences of the tests stay below a fiftieth of it.
 const NODE_LIMIT: usize = 50_000;
@@ -58,13 +54,17 @@ const ITERATION_LIMIT: usize = 80;
 /// Derives all forms of one state's recurrence.
 pub fn derive(system: System, proofs: Proofs) -> Result<Derived, NoNormalForm> {
     let raw = normalise(&system, proofs);
-    let mut extracted = extract::extract(&raw.graph, raw.root, &cost::normal).ok_or(NoNormalForm)?;
+    let mut extracted = extract::extract(&raw.graph, raw.root, &cost::normal).ok_or(NoNormalForm::Scan)?;
     let mut known = raw.graph.analysis.clone();
-    let scan =
-        extracted.as_ref().iter().position(|node| matches!(node, Term::Scan(_))).map(Id::from).ok_or(NoNormalForm)?;
-    let normal = Normal::collect(&extracted, scan, &mut known).ok_or(NoNormalForm)?;
+    let scan = extracted
+        .as_ref()
+        .iter()
+        .position(|node| matches!(node, Term::Scan(_)))
+        .map(Id::from)
+        .ok_or(NoNormalForm::Scan)?;
+    let normal = Normal::collect(&extracted, scan, &mut known)?;
     extracted = with_scan(&extracted, scan, &normal);
-    known.promised = Some(normal.decay.clone());
+    known.promised = normal.decays().cloned().collect();
     let forms = saturate(extracted, &normal, known, proofs);
     Ok(Derived { system, normal, raw, forms })
 }

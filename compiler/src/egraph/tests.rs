@@ -110,6 +110,46 @@ pub fn recurrences() -> Vec<(&'static str, String, Vec<&'static str>)> {
             format!("(add (mul D {P}) (outer k (add v (mul -1 (read k {P})))))"),
             vec!["S", P, "(read q S)"],
         ),
+        (
+            "diagonals of both sides",
+            format!("(add (mul D (cols V {P})) (outer k v))"),
+            vec!["(read q S)", "(readv v S)"],
+        ),
+        (
+            "diagonals of both sides, read before",
+            format!("(add (mul a (cols V {P})) (add (outer k v) (outer k2 v2)))"),
+            vec!["(read q (prev s0 S))", "(readv v (prev s0 S))", "(read q S)", "S"],
+        ),
+        (
+            "rank one and a diagonal of the other side",
+            format!("(add (cols V (add {P} (mul -1 (mul b (outer k (read k {P})))))) (outer k v))"),
+            vec!["(read q S)", "(readv v S)", P],
+        ),
+        (
+            "rank one after a diagonal of the other side",
+            format!("(add (app (oadd oid (ocomp (odi -1) (ocomp (odi b) (or1 1 k k)))) (cols V {P})) (outer k v))"),
+            read.clone(),
+        ),
+        (
+            "rank one and a diagonal of the other side, distributed",
+            format!("(add (outer k v) (add (outer k (mul (mul -1 b) (read k (cols V {P})))) (cols V {P})))"),
+            read.clone(),
+        ),
+        (
+            "rank one and a diagonal of the other side, by a gated read",
+            format!("(add (cols V {P}) (outer k (add v (mul -1 (mul V (mul b (read k {P})))))))"),
+            read.clone(),
+        ),
+        (
+            "deltas under diagonals of both sides",
+            deltas("(mul D (cols V P))", &["b1", "b2"]),
+            vec!["(read q S)", "(read w (prev s0 S))"],
+        ),
+        (
+            "a diagonal of the other side after deltas",
+            format!("(add (cols V {}) (outer u v))", deltas("P", &["b1", "b2"])),
+            read.clone(),
+        ),
         ("right read", format!("(add (mul D {P}) (outer k v))"), vec!["(readv v S)", "(readv v (prev s0 S))"]),
     ]
 }
@@ -158,6 +198,11 @@ fn arrangements_of_one_recurrence_have_one_normal_form() {
     };
     assert_eq!(of("gated delta"), of("gated delta, as an operator"));
     assert_eq!(of("gated delta"), of("gated delta, distributed"));
+    let of_columns = of("rank one and a diagonal of the other side");
+    assert_eq!(of_columns.class(), "diagonal decay from the other side and rank one (key of the write)");
+    assert_eq!(of_columns, of("rank one after a diagonal of the other side"));
+    assert_eq!(of_columns, of("rank one and a diagonal of the other side, distributed"));
+    assert_eq!(of_columns, of("rank one and a diagonal of the other side, by a gated read"));
 }
 
 #[test]

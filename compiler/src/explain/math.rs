@@ -78,6 +78,7 @@ impl Math<'_> {
             Term::DecayedPrev(_) => (format!("{} {}[t-1]", self.diagonal(child(0)), at(2, Postfix)), Product),
             Term::Read(_) => (format!("{}' {}", at(1, Postfix), at(0, Postfix)), Product),
             Term::ReadRight(_) => (format!("{} {}", at(1, Postfix), at(0, Postfix)), Product),
+            Term::ScaleColumns(_) => (format!("{} {}", at(1, Postfix), self.diagonal(child(0))), Product),
             Term::Affine(_) => (format!("[{}] {} + [{}]", at(0, Sum), at(2, Postfix), at(1, Sum)), Sum),
             Term::ReadAffine(_) => (format!("{}' [{}] + [{}]", at(2, Postfix), at(0, Sum), at(1, Sum)), Sum),
             Term::Scan(_) if matches!(self.arena.node(child(2)), Term::Init) => {
@@ -91,6 +92,7 @@ impl Math<'_> {
             Term::Boundary(_) => ("S0".into(), Postfix),
             Term::Identity => ("I".into(), Postfix),
             Term::Diagonal(_) => (self.diagonal(child(0)), Postfix),
+            Term::DiagonalBoth(_) => (format!("{} . {}", self.diagonal(child(0)), self.diagonal(child(1))), Product),
             Term::RankOne(_) => self.rank_one(child(0), child(1), child(2)),
             Term::Post(_) => {
                 let rank = self.rank_one(child(0), child(1), child(2)).0;
@@ -117,6 +119,10 @@ impl Math<'_> {
             Term::SolveColumns(_) => {
                 (format!("solve y = {} .* ({} y) + {}", at(0, Postfix), at(1, Product), at(2, Sum)), Sum)
             }
+            Term::SolveDecayed(_) => {
+                let pairs = format!("({} .* G-[{}]) y", at(2, Product), at(1, Sum));
+                (format!("solve y = {} .* ({pairs}) + {}", at(0, Postfix), at(3, Sum)), Sum)
+            }
             Term::DecayFromStart(_) => (format!("G[{}](t,0) {}", at(0, Sum), at(1, Product)), Product),
             Term::DecayFromStartBefore(_) => (format!("G[{}](t-1,0) {}", at(0, Sum), at(1, Product)), Product),
             Term::DecayToEnd(_) => (format!("G[{}](C,s) {}", at(0, Sum), at(1, Product)), Product),
@@ -134,6 +140,11 @@ impl Math<'_> {
             Term::Step(_) => {
                 let kept = format!("G[{}](C,0) {}", at(0, Sum), at(3, Postfix));
                 (format!("{kept} + sum({} {}')", at(1, Product), at(2, Postfix)), Sum)
+            }
+            Term::StepBoth(_) => {
+                let rows = if is_one(0) { String::new() } else { format!("G[{}](C,0) ", at(0, Sum)) };
+                let kept = format!("{rows}{} G[{}](C,0)", at(4, Postfix), at(1, Sum));
+                (format!("{kept} + sum({} {}')", at(2, Product), at(3, Postfix)), Sum)
             }
             Term::Chunks(_) | Term::Tokens(_) => match self.names.get(&child(0)) {
                 Some(name) => (name.clone(), Postfix),

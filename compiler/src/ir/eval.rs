@@ -133,6 +133,7 @@ impl Instance {
             }
             Term::Read(_) => stream::read(self.dims, c[0].ten()?, &c[1].mat()?).map(Value::Ten),
             Term::ReadRight(_) => stream::read_right(self.dims, c[0].ten()?, &c[1].mat()?).map(Value::Ten),
+            Term::ScaleColumns(_) => stream::scale_columns(self.dims, c[0].ten()?, &c[1].mat()?).map(Value::Mat),
             Term::Apply(_) => stream::apply(self.dims, &c[0].op(self.dims)?, &c[1].mat()?).map(Value::Mat),
             Term::Affine(_) => {
                 let moved = Value::Mat(stream::apply(self.dims, &c[0].op(self.dims)?, &c[2].mat()?)?);
@@ -154,6 +155,7 @@ impl Instance {
             Term::Boundary(_) => stream::boundary(self.dims, &c[0].mat()?, self.state_stream()?).map(Value::Mat),
             Term::Identity => Ok(Value::Op(stream::identity(self.dims))),
             Term::Diagonal(_) => stream::diagonal(self.dims, c[0].ten()?).map(Value::Op),
+            Term::DiagonalBoth(_) => stream::diagonal_both(self.dims, c[0].ten()?, c[1].ten()?).map(Value::Op),
             Term::RankOne(_) => stream::rank_one(self.dims, c[0].ten()?, c[1].ten()?, c[2]).map(Value::Op),
             Term::Post(_) => {
                 let rank = stream::rank_one(self.dims, c[0].ten()?, c[1].ten()?, c[2])?;

@@ -100,8 +100,8 @@ pub struct Facts {
 pub struct Known {
     /// Range of an atom's entries, where it is known.
     pub ranges: HashMap<Atom, (f64, f64)>,
-    /// The state's decay: in [0, 1] by the caller's promise.
-    pub promised: Option<Leaf>,
+    /// The state's decays: in [0, 1] by the caller's promise.
+    pub promised: Vec<Leaf>,
     /// What every atom stands for.
     pub definitions: HashMap<Atom, Definition>,
 }
@@ -176,7 +176,7 @@ pub fn type_of(term: &Term, child: &dyn Fn(Id) -> Ty) -> Ty {
         Term::ReadStart(_) => ten(c[0].frame(), Feat::V, c[0].stack()),
         Term::ReadRight(_) => ten(join(c[0].frame(), c[1].frame()), Feat::K, c[0].stack()),
         Term::ReadStartRight(_) | Term::ReadStartRightBefore(_) => ten(c[1].frame(), Feat::K, c[1].stack()),
-        Term::Apply(_) => Ty::Mat(join(c[1].frame(), c[0].frame())),
+        Term::Apply(_) | Term::ScaleColumns(_) => Ty::Mat(join(c[1].frame(), c[0].frame())),
         Term::Affine(_) => Ty::Mat(c[2].frame()),
         Term::ReadAffine(_) => ten(c[2].frame(), Feat::V, 1),
         Term::Scan(_) => Ty::Mat(match (join(c[1].frame(), c[0].frame()), c[2].frame()) {
@@ -188,16 +188,17 @@ pub fn type_of(term: &Term, child: &dyn Fn(Id) -> Ty) -> Ty {
         Term::All(_) | Term::AllBefore(_) => Ty::Mat(join(c[1].frame(), c[0].frame())),
         Term::Final(_) => Ty::Init,
         Term::Step(_) => c[3],
+        Term::StepBoth(_) => c[4],
         Term::Identity => Ty::Op(Frame::Any),
         Term::Diagonal(_) => Ty::Op(c[0].frame()),
         Term::RankOne(_) | Term::Post(_) => Ty::Op(join(c[1].frame(), c[2].frame())),
-        Term::OpAdd(_) | Term::Compose(_) => Ty::Op(join(c[0].frame(), c[1].frame())),
+        Term::OpAdd(_) | Term::Compose(_) | Term::DiagonalBoth(_) => Ty::Op(join(c[0].frame(), c[1].frame())),
         Term::ApplyTransposed(_) => c[1].in_frame(join(c[1].frame(), c[0].frame())),
         Term::Tri(_) | Term::TriProducts(_) => pairs(c[1], c[2], false),
         Term::TriStrict(_) | Term::TriBefore(_) | Term::TriProductsBefore(_) => pairs(c[1], c[2], true),
         Term::TriRight(_) | Term::TriRightBefore(_) | Term::TriRightProducts(_) | Term::TriRightProductsBefore(_) => {
             match (c[1], c[2]) {
-                (Ty::Tri { frame, rows, .. }, _) => ten(frame, Feat::K, rows),
+                (Ty::Tri { frame, rows, .. }, Ty::Ten { feat, .. }) => ten(frame, feat, rows),
                 _ => Ty::Unknown,
             }
         }
@@ -208,6 +209,7 @@ pub fn type_of(term: &Term, child: &dyn Fn(Id) -> Ty) -> Ty {
         },
         Term::Solve(_) => c[1],
         Term::SolveColumns(_) => c[2],
+        Term::SolveDecayed(_) => c[3],
         Term::DecayFromStart(_) | Term::DecayFromStartBefore(_) | Term::DecayToEnd(_) => {
             c[1].in_frame(join(c[1].frame(), c[0].frame()))
         }
@@ -265,7 +267,7 @@ impl Known {
 
     /// Bounds of a canonical product.
     pub fn leaf_range(&self, leaf: &Leaf) -> (f64, f64) {
-        if self.promised.as_ref() == Some(leaf) {
+        if self.promised.contains(leaf) {
             return (0.0, 1.0);
         }
         leaf.factors.iter().fold((leaf.number, leaf.number), |range, (atom, power)| {

@@ -6,10 +6,13 @@
 //! ```
 //!
 //! What does not depend on the state is a leaf. Nothing is distributed, merged or reordered here: that is the rule
-//! book's. A state whose transition acts from the right (`S[t-1] * M`) is held transposed, X = S'.
+//! book's. A state whose transition acts from the right (`S[t-1] * M`) is held transposed, X = S'; where it acts from
+//! both sides, one of them must be a diagonal, which scales the columns of what is held.
 
+mod columns;
 mod operator;
 mod vector;
+mod written;
 
 use std::collections::HashMap;
 
@@ -131,23 +134,36 @@ pub fn resolve(variant: &Variant, expr: ExprId) -> ExprId {
 
 /// The system of one state, or the sub-expression that has no place in one.
 pub fn lower(variant: &Variant, dependence: &Dependence, state: StateId) -> Lowered<System> {
-    let upright = System::build(variant, dependence, state, false);
-    match upright {
-        Err(Blocked { class: Class::TwoSided, .. }) => {
-            System::build(variant, dependence, state, true).map_err(|_| upright.expect_err("matched as an error"))
+    let build = |transposed, sides| System::build(variant, dependence, state, (transposed, sides));
+    let two_sided = |built: &Lowered<System>| matches!(built, Err(Blocked { class: Class::TwoSided, .. }));
+    let orders = [(false, Sides::One), (true, Sides::One), (false, Sides::Both), (true, Sides::Both)];
+    let mut upright = None;
+    for (transposed, sides) in orders {
+        let built = build(transposed, sides);
+        if upright.is_none() && !two_sided(&built) || built.is_ok() {
+            return built;
         }
-        other => other,
+        if !transposed {
+            upright = Some(built);
+        }
     }
+    upright.expect("the state was lowered upright")
 }
 
 impl System {
-    fn build(variant: &Variant, dependence: &Dependence, state: StateId, transposed: bool) -> Lowered<System> {
+    fn build(
+        variant: &Variant,
+        dependence: &Dependence,
+        state: StateId,
+        (transposed, sides): (bool, Sides),
+    ) -> Lowered<System> {
         let mut lowering = Lowering {
             variant,
             dependence,
             state,
             rank: variant.states[state.index()].dims.len(),
             transposed,
+            sides,
             known: Known::default(),
             guards: Vec::new(),
             term: RecExpr::default(),
@@ -182,6 +198,15 @@ fn roots(variant: &Variant, state: StateId) -> Vec<ExprId> {
         .collect()
 }
 
+/// From which sides of the held state its transition may act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sides {
+    /// The left.
+    One,
+    /// The right too, by diagonals.
+    Both,
+}
+
 struct Lowering<'a> {
     variant: &'a Variant,
     dependence: &'a Dependence,
@@ -189,6 +214,7 @@ struct Lowering<'a> {
     /// Dims of the state: 0, 1 or 2.
     rank: usize,
     transposed: bool,
+    sides: Sides,
     known: Known,
     /// The branches of `if` that are being lowered: what is not taken is 0 there, NaN included.
     guards: Vec<(ExprId, bool)>,
@@ -351,6 +377,13 @@ impl Lowering<'_> {
             let x = self.matrix(dependent, turned)?;
             return Ok(self.scaled(factor, x));
         }
+        if whole && self.rank == 2 && self.is_outer(free) {
+            if self.sides == Sides::One {
+                return self.blocked(Class::TwoSided, expr, "the state is scaled from the left and from the right");
+            }
+            let x = self.matrix(dependent, turned)?;
+            return Ok(self.scaled_by_outer(free, x, turned));
+        }
         if self.rank == 1 && self.ty(dependent).is_scalar() {
             // k * (w' * z): a scalar read of a vector state, written along k.
             let key = self.leaf(free, Feat::K);
@@ -378,86 +411,13 @@ impl Lowering<'_> {
                 let x = self.matrix(a, turned)?;
                 Ok(self.add(Term::Apply([operator, x])))
             }
+            (on_right, _) if self.sides == Sides::Both && self.rank == 2 => {
+                let (diagonal, x) = if on_right { (b, a) } else { (a, b) };
+                let diagonal = self.columns(diagonal)?;
+                let x = self.matrix(x, turned)?;
+                Ok(self.columns_scaled(diagonal, x))
+            }
             _ => self.blocked(Class::TwoSided, expr, "matrices act on the state from the left and from the right"),
-        }
-    }
-
-    /// `u * r'`, one of them possibly a read of the state.
-    fn outer(&mut self, expr: ExprId, u: ExprId, r: ExprId, turned: bool) -> Lowered<Id> {
-        let (key, value) = if turned { (r, u) } else { (u, r) };
-        match (self.depends(key), self.depends(value)) {
-            (true, true) => self.blocked(Class::NonAffine, expr, "the product of two reads of the state"),
-            (true, false) => {
-                self.blocked(Class::TwoSided, expr, "matrices act on the state from the left and from the right")
-            }
-            (false, _) => {
-                let key = self.leaf(key, Feat::K);
-                let key = self.leaf_term(key);
-                let (value, feat) = self.vector_along(value, Feat::V)?;
-                if feat != Feat::V {
-                    return self.blocked(
-                        Class::TwoSided,
-                        expr,
-                        "matrices act on the state from the left and from the right",
-                    );
-                }
-                Ok(self.add(Term::Outer([key, value])))
-            }
-        }
-    }
-
-    /// A state-free matrix added to the state: a sum of outer products.
-    fn free_matrix(&mut self, expr: ExprId, turned: bool) -> Lowered<Id> {
-        let expr = resolve(self.variant, expr);
-        if self.rank < 2 {
-            let leaf = if self.rank == 1 && !self.ty(expr).is_scalar() {
-                self.leaf(expr, Feat::K)
-            } else {
-                let scalar = self.leaf(expr, Feat::S);
-                scalar.times(&Leaf::ones(Feat::K)).expect("a scalar times a vector of ones")
-            };
-            let (key, one) = (self.leaf_term(leaf), self.leaf_term(Leaf::ones(Feat::V)));
-            return Ok(self.add(Term::Outer([key, one])));
-        }
-        match self.kind(expr).clone() {
-            ExprKind::Product(a, b) if matches!(self.ty(b), Type::Row(_)) && self.ty(a).dims().len() == 1 => {
-                self.outer(expr, a, b, turned)
-            }
-            ExprKind::Number(0.0) => Ok(self.add(Term::ZeroMat)),
-            ExprKind::Number(x) => Ok(self.filled(x)),
-            ExprKind::Transpose(inner) => self.free_matrix(inner, !turned),
-            ExprKind::If { cond, then, otherwise } => {
-                self.either(cond, |this, taken| this.free_matrix(if taken { then } else { otherwise }, turned))
-            }
-            ExprKind::Map { function: function @ (Function::Add | Function::Sub | Function::Neg), args } => {
-                self.matrix_map(expr, function, &args, turned)
-            }
-            ExprKind::Map { function: Function::Div, args } if self.ty(args[1]).is_scalar() => {
-                let factor = self.reciprocal(args[1]);
-                let x = self.free_matrix(args[0], turned)?;
-                Ok(self.scaled(factor, x))
-            }
-            ExprKind::Map { function: Function::Mul, args } if args.iter().any(|&a| self.ty(a).is_scalar()) => {
-                let (factor, x) = if self.ty(args[0]).is_scalar() { (args[0], args[1]) } else { (args[1], args[0]) };
-                let factor = self.leaf(factor, Feat::S);
-                let x = self.free_matrix(x, turned)?;
-                Ok(self.scaled(factor, x))
-            }
-            ExprKind::Product(a, b) => match self.kind(resolve(self.variant, b)).clone() {
-                // diag(d) * (k * v') and the like: an operator on a write.
-                _ if !turned && self.ty(a).dims().len() == 2 => {
-                    let operator = self.operator(a, false)?;
-                    let x = self.free_matrix(b, turned)?;
-                    Ok(self.add(Term::Apply([operator, x])))
-                }
-                _ if turned && self.ty(b).dims().len() == 2 => {
-                    let operator = self.operator(b, true)?;
-                    let x = self.free_matrix(a, turned)?;
-                    Ok(self.add(Term::Apply([operator, x])))
-                }
-                _ => self.blocked(Class::Dense, expr, "what is written is no sum of outer products"),
-            },
-            _ => self.blocked(Class::Dense, expr, "what is written is no sum of outer products"),
         }
     }
 }

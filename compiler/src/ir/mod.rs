@@ -14,20 +14,24 @@
 //! outer k v            k v'                      (stacked: the sum over the stack)
 //! prev s M             M[t-1], s before the first      dprev d s M   diag(d[t]) M[t-1]
 //! read w M             M' w                            readv y M     M y
+//! cols b M             M diag(b), b a V-vector
 //! app A M              A M
 //! aff A B X            A X + B                         raff w y X    X' w + y
 //! scan A B s           H[t] = A[t] H[t-1] + B[t], H[-1] = s
 //! fin H                H at the last token
 //! all A B s, alx A B s H[t] and H[t-1] of that scan, held one by one: each token a whole matrix
 //! oid, odi d           I, diag(d) (d a scalar or a K-vector)
+//! odi2 d b             X -> diag(d) X diag(b), b a V-vector
 //! or1 c u w            X -> u (c .* (X' w))'   that is c u w' for a scalar c; a V-vector c scales columns; stacked: a sum
 //! opost c u w d        (I + or1 c u w) diag(d): decay, then rank one
 //! oadd, ocomp          A + B, A B                      oapT A w      A' w
 //! tri d q k            M[t,s] = sum_c q[t,c] G[t,s,c] k[s,c], s <= t;  G[t,s] = product of d over s < tau <= t
 //! trs, trx             same, s < t; trx with G[t-1,s]
 //! triv d M k           out[t] = sum_{s<=t} M[t,s] G[t,s] .* k[s];  trvx: s < t with G[t-1,s]
+//!                      (tri, trx, triv, trvx, qin, qex and kout decay V-vectors alike, by a V-vector d)
 //! rows c M, mm M x     diag(c) M, M x                  usolve P x    (I - P)^-1 x, P strictly lower
 //! usolvec c P x        the y with y = c .* (P y) + x, c a V-vector
+//! usolvb c b P x       the y with y = c .* (trvx b P y) + x: every column decays in its own way
 //! qin d q, qex d q     q[t] .* G[t,start] with and without d[t] counted;  kout d k   k[s] .* G[end,s]
 //! rd q s, rdv d y s    s' q;  G[t,start] .* (s y)  (rdvx: without d[t])
 //! kv k x               K' X over one chunk
@@ -35,6 +39,7 @@
 //! bnd s                S before each chunk: what the loop over chunks carries
 //! last H               H at each chunk's end: what it carries on
 //! step d k v s         G[end,start] .* s + K' V: the state after one segment
+//! step2 d b k v s      the same with the columns of s decayed by b too
 //! mmT q k, dmask d     q k' for all pairs; G itself for a scalar d (dmaskx: G[t-1,s])
 //! had A B, tril, tril1 elementwise product; lower triangle with and without the diagonal
 //! trisub d q k         tri for a K-vector d by prefix and suffix products in sub-blocks (trisubx: trx)
@@ -70,6 +75,7 @@ define_language! {
         "dprev" = DecayedPrev([Id; 3]),
         "read" = Read([Id; 2]),
         "readv" = ReadRight([Id; 2]),
+        "cols" = ScaleColumns([Id; 2]),
         "app" = Apply([Id; 2]),
         "aff" = Affine([Id; 3]),
         "raff" = ReadAffine([Id; 3]),
@@ -79,6 +85,7 @@ define_language! {
         "alx" = AllBefore([Id; 3]),
         "oid" = Identity,
         "odi" = Diagonal([Id; 1]),
+        "odi2" = DiagonalBoth([Id; 2]),
         "or1" = RankOne([Id; 3]),
         "opost" = Post([Id; 4]),
         "oadd" = OpAdd([Id; 2]),
@@ -93,6 +100,7 @@ define_language! {
         "mm" = MatMul([Id; 2]),
         "usolve" = Solve([Id; 2]),
         "usolvec" = SolveColumns([Id; 3]),
+        "usolvb" = SolveDecayed([Id; 4]),
         "qin" = DecayFromStart([Id; 2]),
         "qex" = DecayFromStartBefore([Id; 2]),
         "kout" = DecayToEnd([Id; 2]),
@@ -105,6 +113,7 @@ define_language! {
         "bnd" = Boundary([Id; 1]),
         "last" = Last([Id; 1]),
         "step" = Step([Id; 4]),
+        "step2" = StepBoth([Id; 5]),
         "mmT" = Pairs([Id; 2]),
         "dmask" = DecayMask([Id; 1]),
         "dmaskx" = DecayMaskBefore([Id; 1]),

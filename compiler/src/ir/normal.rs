@@ -1,8 +1,11 @@
-//! The normal form of a recurrence: one diagonal, rank-one terms beside it, outer products written.
+//! The normal form of a recurrence: one diagonal of each side, rank-one terms beside them, outer products written.
 //!
 //! ```text
-//! S[t] = (diag(d) + sum_j c_j u_j w_j') S[t-1] + sum_i k_i v_i'
+//! S[t] = diag(d) S[t-1] diag(b) + sum_j u_j (c_j .* (S[t-1]' w_j))' + sum_i k_i v_i'
 //! ```
+//!
+//! Scalar factors are d's, and where columns do not decay b is the constant 1. A rank-one term carries what scales its
+//! columns itself, so (I - k k') S diag(b) is S diag(b) - k (b .* (S' k))' however it was written.
 //!
 //! Phase 1 leaves sums in the order they were written; here they are sorted, so every arrangement of a recurrence's
 //! terms has one normal form and one printed text.
@@ -18,8 +21,38 @@ use super::{
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normal {
     pub decay: Leaf,
+    /// The decay of columns: 1 or a V-vector.
+    pub columns: Leaf,
     pub ranks: Vec<RankOne>,
     pub writes: Vec<Write>,
+}
+
+/// Why a recurrence has no normal form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoNormalForm {
+    /// No rule brings it into the shape of a scan.
+    Scan,
+    /// The diagonals of its two sides add up, so every entry decays in its own way.
+    ElementWise,
+}
+
+impl NoNormalForm {
+    pub fn reason(self) -> &'static str {
+        match self {
+            NoNormalForm::Scan => "no rule brings its recurrence into the shape of one scan",
+            NoNormalForm::ElementWise => {
+                "diagonals of its two sides add up, so every entry decays in its own way (element-wise)"
+            }
+        }
+    }
+
+    /// The structure class in words.
+    pub fn class(self) -> &'static str {
+        match self {
+            NoNormalForm::Scan => "unknown",
+            NoNormalForm::ElementWise => "element-wise",
+        }
+    }
 }
 
 /// `c u w'`
@@ -38,25 +71,30 @@ pub struct Write {
 }
 
 impl Normal {
-    /// Collects an extracted `(scan A B s)` at `scan`; `None` if it has another shape.
-    pub fn collect(term: &RecExpr<Term>, scan: Id, known: &mut Known) -> Option<Normal> {
-        let Term::Scan([operator, writes, _]) = &term[scan] else { return None };
+    /// Collects an extracted `(scan A B s)` at `scan`.
+    ///
+    /// # Errors
+    /// A term of another shape, and diagonals that are no product of one of each side.
+    pub fn collect(term: &RecExpr<Term>, scan: Id, known: &mut Known) -> Result<Normal, NoNormalForm> {
+        let Term::Scan([operator, writes, _]) = &term[scan] else { return Err(NoNormalForm::Scan) };
         let (mut diagonals, mut ranks) = (Vec::new(), Vec::new());
-        transition(term, *operator, known, &mut diagonals, &mut ranks)?;
+        transition(term, *operator, known, &mut diagonals, &mut ranks).ok_or(NoNormalForm::Scan)?;
         let mut written = Vec::new();
-        outer_products(term, *writes, known, &mut written)?;
-        let decay = match diagonals.len() {
-            0 => Leaf::number(0.0),
-            _ => sum(diagonals, known),
-        };
-        Some(Normal { decay, ranks: merge_ranks(ranks), writes: merge_writes(written, known) })
+        outer_products(term, *writes, known, &mut written).ok_or(NoNormalForm::Scan)?;
+        let (decay, columns) = both_sides(diagonals, known).ok_or(NoNormalForm::ElementWise)?;
+        Ok(Normal { decay, columns, ranks: merge_ranks(ranks), writes: merge_writes(written, known) })
     }
 
     /// The canonical `(scan A B s0)`, added to `term`.
     pub fn scan(&self, term: &mut RecExpr<Term>) -> Id {
         let leaf = |term: &mut RecExpr<Term>, leaf: &Leaf| term.add(Term::Leaf(leaf.clone()));
         let decay = leaf(term, &self.decay);
-        let mut operator = term.add(Term::Diagonal([decay]));
+        let mut operator = if self.columns.is_one() {
+            term.add(Term::Diagonal([decay]))
+        } else {
+            let columns = leaf(term, &self.columns);
+            term.add(Term::DiagonalBoth([decay, columns]))
+        };
         for rank in &self.ranks {
             let (c, u, w) = (leaf(term, &rank.c), leaf(term, &rank.u), leaf(term, &rank.w));
             let rank = term.add(Term::RankOne([c, u, w]));
@@ -75,9 +113,17 @@ impl Normal {
         term.add(Term::Scan([operator, written, start]))
     }
 
+    /// The decays: of rows, and of columns where they decay.
+    pub fn decays(&self) -> impl Iterator<Item = &Leaf> {
+        std::iter::once(&self.decay).chain((!self.columns.is_one()).then_some(&self.columns))
+    }
+
     /// The structure class in words.
     pub fn class(&self) -> String {
         let decay = match (&self.decay, self.decay.feat) {
+            (d, Feat::K) if !d.is_one() && !self.columns.is_one() => "diagonal decay from both sides",
+            _ if !self.columns.is_one() && self.ranks.is_empty() => "diagonal decay",
+            _ if !self.columns.is_one() => "diagonal decay from the other side",
             (d, _) if d.is_one() => "identity",
             (_, Feat::S) => "scalar decay",
             _ => "diagonal decay",
@@ -100,9 +146,10 @@ impl Normal {
             (d, Feat::S) => format!("{d} S'"),
             (d, _) => format!("diag({d}) S'"),
         };
+        let columns = if self.columns.is_one() { String::new() } else { format!(" diag({})", self.columns) };
         let ranks = self.ranks.iter().map(|r| format!(" + {} {} ({}^T S')", r.c, r.u, r.w));
         let writes = self.writes.iter().map(|w| format!(" + {} ({})^T", w.k, w.v));
-        format!("S = {decayed}{}", ranks.chain(writes).collect::<String>())
+        format!("S = {decayed}{columns}{}", ranks.chain(writes).collect::<String>())
     }
 }
 
@@ -156,11 +203,47 @@ fn sum(mut terms: Vec<Leaf>, known: &mut Known) -> Leaf {
     known.define(Definition::Sum(merged), feat)
 }
 
+/// The sum of terms `diag(d) X diag(b)` as one; `None` where it is none.
+fn both_sides(diagonals: Vec<(Leaf, Leaf)>, known: &mut Known) -> Option<(Leaf, Leaf)> {
+    let one = Leaf::number(1.0);
+    if diagonals.is_empty() {
+        return Some((Leaf::number(0.0), one));
+    }
+    let mut alike: Vec<(Leaf, Vec<Leaf>)> = Vec::new();
+    for (d, b) in diagonals {
+        match alike.iter_mut().find(|(columns, _)| *columns == b) {
+            Some((_, rows)) => rows.push(d),
+            None => alike.push((b, vec![d])),
+        }
+    }
+    let (columns, rows): (Vec<Leaf>, Vec<Leaf>) = alike.into_iter().map(|(b, rows)| (b, sum(rows, known))).unzip();
+    if let ([b], [d]) = (columns.as_slice(), rows.as_slice()) {
+        return Some((d.clone(), b.clone()));
+    }
+    // Unlike columns: what is left of the rows without their scalars must be one vector, then the columns add up.
+    let (scalars, vectors): (Vec<Leaf>, Vec<Leaf>) = rows.iter().map(Leaf::split).unzip();
+    let constant = |d: &Leaf| d.factors.is_empty();
+    if !vectors.iter().all(|d| *d == vectors[0] || constant(d) && constant(&vectors[0])) {
+        return None;
+    }
+    let scaled = scalars.iter().zip(&columns).map(|(s, b)| s.times(b)).collect::<Option<Vec<Leaf>>>()?;
+    let (scalar, columns) = sum(scaled, known).split();
+    let vector = if constant(&vectors[0]) { one } else { vectors[0].clone() };
+    Some((scalar.times(&vector)?, columns))
+}
+
+/// A column decay without its scalars, which go to the rows; 1 where nothing else is left.
+fn column_decay(d: &Leaf, b: &Leaf) -> Option<(Leaf, Leaf)> {
+    let (scalar, vector) = b.split();
+    let vector = if vector.factors.is_empty() { Leaf::number(1.0) } else { vector };
+    Some((d.times(&scalar)?, vector))
+}
+
 fn transition(
     term: &RecExpr<Term>,
     id: Id,
     known: &mut Known,
-    diagonals: &mut Vec<Leaf>,
+    diagonals: &mut Vec<(Leaf, Leaf)>,
     ranks: &mut Vec<RankOne>,
 ) -> Option<()> {
     match &term[id] {
@@ -170,7 +253,13 @@ fn transition(
         }
         Term::Diagonal([d]) => {
             let d = leaf(term, *d, known)?;
-            diagonals.push(d);
+            diagonals.push((d, Leaf::number(1.0)));
+            Some(())
+        }
+        Term::DiagonalBoth([d, b]) => {
+            let (d, b) = (leaf(term, *d, known)?, leaf(term, *b, known)?);
+            let both = column_decay(&d, &b)?;
+            diagonals.push(both);
             Some(())
         }
         Term::RankOne([c, u, w]) => {

@@ -95,13 +95,9 @@ pub fn derive(variant: &Variant, proofs: Proofs) -> Result<Vec<Derived>, Unsuppo
 
 fn derived(variant: &Variant, system: System, proofs: Proofs) -> Result<Derived, Unsupported> {
     let state = &variant.states[system.state.index()];
-    egraph::derive(system, proofs).map_err(|_| {
-        Unsupported::new(
-            format!("the chunked form of state `{}`", state.name),
-            "no rule brings its recurrence into the shape of one scan",
-            "use --form recurrent",
-        )
-        .at(state.span)
+    egraph::derive(system, proofs).map_err(|none| {
+        Unsupported::new(format!("the chunked form of state `{}`", state.name), none.reason(), "use --form recurrent")
+            .at(state.span)
     })
 }
 
@@ -309,11 +305,7 @@ impl Building {
     fn leaves(&mut self, normal: &Normal, state: StateId, known: &Known) -> Vec<(Leaf, NodeIndex)> {
         let ranks = normal.ranks.iter().flat_map(|rank| [&rank.c, &rank.u, &rank.w]);
         let writes = normal.writes.iter().flat_map(|write| [&write.k, &write.v]);
-        std::iter::once(&normal.decay)
-            .chain(ranks)
-            .chain(writes)
-            .map(|leaf| (leaf.clone(), self.leaf(leaf, state, known)))
-            .collect()
+        normal.decays().chain(ranks).chain(writes).map(|leaf| (leaf.clone(), self.leaf(leaf, state, known))).collect()
     }
 
     fn outputs(&mut self, variant: &Variant, states: &[StatePlan]) {

@@ -77,7 +77,7 @@ fn a_state_read_as_a_whole_has_a_chunked_form() {
 fn what_has_no_chunked_form_says_why() {
     for (update, reason) in [
         ("update S[t] = tanh(S[t-1]) + k[t] * v[t]';", "not affine"),
-        ("update S[t] = (k[t] * v[t]') .* S[t-1] + k[t] * v[t]';", "element-wise"),
+        ("update S[t] = exp(k[t] * v[t]') .* S[t-1] + k[t] * v[t]';", "element-wise"),
     ] {
         let program = program(update);
         let refusal = derive(&program.variants[0], Proofs::Off).err().expect("no chunked form");

@@ -5,6 +5,8 @@ pub const TABLE: &str = "
     state-is-affine             | (prev ?s ?H) => (aff oid mz (prev ?s ?H)) |
     # d (A X + B) = (d A) X + d B
     scaled-affine-is-affine     | (mul ?d (aff ?A ?B ?X)) => (aff (ocomp (odi ?d) ?A) (mul ?d ?B) ?X) | rowwise d
+    # (A X + B) diag(b) = A X diag(b) + B diag(b)
+    column-scaled-affine        | (cols ?b (aff ?A ?B ?X)) => (aff (ocomp (odi2 1 ?b) ?A) (cols ?b ?B) ?X) |
     # (A X + B) + (A' X + B') = (A + A') X + (B + B')
     sum-of-affines-is-affine    | (add (aff ?A ?B ?X) (aff ?C ?D ?X)) => (aff (oadd ?A ?C) (add ?B ?D) ?X) |
     # (A X + B) + Y = A X + (B + Y)
@@ -23,6 +25,20 @@ pub const TABLE: &str = "
     value-plus-read             | (add ?z (raff ?w ?y ?X)) => (raff ?w (add ?z ?y) ?X) | free z
     # A' w for A + x (c .* z') with column gates c: X' (A' w) + B' w + (c (w' x)) .* X' z
     read-of-gated-rank-one      | (read ?w (aff (oadd ?A (or1 ?c ?x ?z)) ?B ?X)) => (add (read ?w (aff ?A ?B ?X)) (mul (mul ?c (dot ?w ?x)) (raff ?z vz ?X))) | along-v c
+    # the same with the gated term first
+    read-of-gated-rank-one-first | (read ?w (aff (oadd (or1 ?c ?x ?z) ?A) ?B ?X)) => (add (read ?w (aff ?A ?B ?X)) (mul (mul ?c (dot ?w ?x)) (raff ?z vz ?X))) | along-v c
+    # (c x z' X + B)' w = B' w + (c (w' x)) .* X' z
+    read-of-gated-rank-one-alone | (read ?w (aff (or1 ?c ?x ?z) ?B ?X)) => (add (read ?w ?B) (mul (mul ?c (dot ?w ?x)) (raff ?z vz ?X))) | along-v c
+    # (A X + diag(d) X diag(b) + B)' w = (A X + B)' w + b .* X' (d w)
+    read-of-column-decay        | (read ?w (aff (oadd ?A (odi2 ?d ?b)) ?B ?X)) => (add (read ?w (aff ?A ?B ?X)) (mul ?b (raff (mul ?d ?w) vz ?X))) |
+    # the same with the diagonal first
+    read-of-column-decay-first  | (read ?w (aff (oadd (odi2 ?d ?b) ?A) ?B ?X)) => (add (read ?w (aff ?A ?B ?X)) (mul ?b (raff (mul ?d ?w) vz ?X))) |
+    # (diag(d) X diag(b) + B)' w = B' w + b .* X' (d w)
+    read-of-column-decay-alone  | (read ?w (aff (odi2 ?d ?b) ?B ?X)) => (add (read ?w ?B) (mul ?b (raff (mul ?d ?w) vz ?X))) |
+    # a .* (c .* r) = (a .* c) .* r
+    gates-associate             | (mul ?a (mul ?c (raff ?w ?y ?X))) => (mul (mul ?a ?c) (raff ?w ?y ?X)) | along-v c, free a
+    # c .* r + y = y + c .* r
+    gated-read-comes-last       | (add (mul ?c (raff ?w ?y ?X)) ?z) => (add ?z (mul ?c (raff ?w ?y ?X))) | along-v c
     # (p + c .* r) + y = (p + y) + c .* r
     gated-read-plus-value       | (add (add ?p (mul ?c (raff ?w ?y ?X))) ?z) => (add (add ?p ?z) (mul ?c (raff ?w ?y ?X))) | along-v c, free z
     # y + (p + c .* r) = (y + p) + c .* r
@@ -37,6 +53,8 @@ pub const TABLE: &str = "
     gated-write-of-read         | (outer ?u (mul ?c (raff ?w ?y ?X))) => (aff (or1 ?c ?u ?w) (outer ?u (mul ?c ?y)) ?X) | along-v c
     # H[t] = A H[t-1] + B with H[-1] = s is one scan
     recurrence-is-scan          | (aff ?A ?B (prev ?s ?H)) => (scan ?A ?B ?s) | is H
+    # diag(d) X diag(b)
+    both-diagonals-applied      | (app (odi2 ?d ?b) ?X) => (mul ?d (cols ?b ?X)) |
     # I X = X
     identity-applied            | (app oid ?X) => ?X |
     # diag(d) X
@@ -73,6 +91,12 @@ pub const TABLE: &str = "
     scaled-write                | (mul ?c (outer ?k ?v)) => (outer ?k (mul ?c ?v)) | scalar c, nonzero v
     # diag(d) (k v') = (d .* k) v'
     row-scaled-write            | (mul ?d (outer ?k ?v)) => (outer (mul ?d ?k) ?v) | along-k d, nonzero v
+    # (k v') diag(b) = k (b .* v)'
+    column-scaled-write         | (cols ?b (outer ?k ?v)) => (outer ?k (mul ?b ?v)) | nonzero v
+    # (X + Y) diag(b) = X diag(b) + Y diag(b)
+    column-scaling-distributes  | (cols ?b (add ?X ?Y)) => (add (cols ?b ?X) (cols ?b ?Y)) | free X, free Y, nonzero X, nonzero Y
+    # 0 diag(b) = 0
+    column-scaled-zero          | (cols ?b mz) => mz |
     # (c k) v' = k (c v)'
     scaled-key                  | (outer ?k ?v) => (outer ?kv (mul ?ks ?v)) | splits k, nonzero v
     # k x' + k y' = k (x + y)'
@@ -91,6 +115,10 @@ pub const TABLE: &str = "
     right-read-of-sum-left      | (readv ?y (add ?Y ?X)) => (add (readv ?y ?X) (readv ?y ?Y)) | free Y, nonzero X, nonzero Y
     # (d X)' w = X' (d w)
     read-of-scaled              | (read ?w (mul ?d ?X)) => (read (mul ?d ?w) ?X) | rowwise d, matrix X, nonzero X
+    # (X diag(b))' w = b .* (X' w)
+    read-of-column-scaled       | (read ?w (cols ?b ?X)) => (mul ?b (read ?w ?X)) | nonzero X
+    # (X diag(b)) y = X (b .* y)
+    right-read-of-column-scaled | (readv ?y (cols ?b ?X)) => (readv (mul ?b ?y) ?X) | nonzero X
     # (d X) y = d (X y)
     right-read-of-scaled        | (readv ?y (mul ?d ?X)) => (mul ?d (readv ?y ?X)) | rowwise d, matrix X, nonzero X
 ";

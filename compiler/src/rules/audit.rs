@@ -44,6 +44,15 @@ fn decays() -> Vec<Shape> {
     vec![Decay(Feat::S), Decay(Feat::K)]
 }
 
+/// What may decay rows or columns.
+fn any_decay() -> Vec<Shape> {
+    vec![Decay(Feat::S), Decay(Feat::K), Decay(Feat::V)]
+}
+
+fn column_decay() -> Vec<Shape> {
+    vec![Decay(Feat::V)]
+}
+
 fn starts() -> Vec<Shape> {
     vec![Init, PerChunk]
 }
@@ -68,31 +77,35 @@ fn admissible(term: &Term, place: usize) -> Vec<Shape> {
         Term::DecayedPrev(_) => vec![decays(), starts(), vec![Mat]],
         Term::Read(_) => vec![vec![K], vec![Mat]],
         Term::ReadRight(_) => vec![vec![V], vec![Mat]],
+        Term::ScaleColumns(_) => vec![vec![V], vec![Mat]],
         Term::Apply(_) => vec![operators(), vec![Mat]],
         Term::Affine(_) => vec![operators(), vec![Mat], vec![Mat]],
         Term::ReadAffine(_) => vec![vec![K], vec![V], vec![Mat]],
         Term::Scan(_) | Term::All(_) | Term::AllBefore(_) => vec![operators(), vec![Mat], starts()],
         Term::Final(_) | Term::Last(_) => vec![vec![Mat]],
         Term::Diagonal(_) | Term::DecayMask(_) | Term::DecayMaskBefore(_) => vec![decays()],
+        Term::DiagonalBoth(_) => vec![decays(), column_decay()],
         Term::RankOne(_) => vec![vec![S, V], vec![K], vec![K]],
         Term::Post(_) => vec![vec![S, V], vec![K], vec![K], decays()],
         Term::OpAdd(_) | Term::Compose(_) => vec![operators(); 2],
         Term::ApplyTransposed(_) => vec![operators(), vec![K]],
         Term::Tri(_) | Term::TriStrict(_) | Term::TriBefore(_) | Term::TriProducts(_) | Term::TriProductsBefore(_) => {
-            vec![decays(), vec![K], vec![K]]
+            vec![any_decay(), vec![K, V], vec![K, V]]
         }
         Term::TriRight(_) | Term::TriRightBefore(_) | Term::TriRightProducts(_) | Term::TriRightProductsBefore(_) => {
-            vec![decays(), pairs(), vec![K]]
+            vec![any_decay(), pairs(), vec![K, V]]
         }
         Term::Rows(_) => vec![vec![S], pairs()],
         Term::MatMul(_) | Term::Solve(_) => vec![pairs(), vec![S, K, V]],
         Term::SolveColumns(_) => vec![vec![V], pairs(), vec![V]],
-        Term::DecayFromStart(_) | Term::DecayFromStartBefore(_) | Term::DecayToEnd(_) => vec![decays(), vec![K]],
+        Term::SolveDecayed(_) => vec![vec![S, V], any_decay(), pairs(), vec![V]],
+        Term::DecayFromStart(_) | Term::DecayFromStartBefore(_) | Term::DecayToEnd(_) => vec![any_decay(), vec![K, V]],
         Term::ReadStart(_) => vec![vec![K], starts()],
         Term::ReadStartRight(_) | Term::ReadStartRightBefore(_) => vec![decays(), vec![V], starts()],
         Term::Chunks(_) | Term::Tokens(_) => vec![[vec![S, K, V, Mat], decays(), operators()].concat()],
         Term::Boundary(_) => vec![vec![Init]],
         Term::Step(_) => vec![decays(), vec![K], vec![V], starts()],
+        Term::StepBoth(_) => vec![decays(), column_decay(), vec![K], vec![V], starts()],
         Term::Hadamard(_) => vec![pairs(); 2],
         Term::Lower(_) | Term::StrictlyLower(_) => vec![pairs()],
         _ => Vec::new(),

@@ -31,6 +31,10 @@ pub const TABLE: &str = "
     last-state-of-chunk         | (last (scan (odi ?d) (outer ?k ?v) ?s)) => (step ?d (kout ?d ?k) ?v ?s) |
     # it is linear in the writes
     last-state-of-chunk-of-sum  | (last (scan (odi ?d) (add (outer ?k ?v) ?B) ?s)) => (add (kv (kout ?d ?k) ?v) (last (scan (odi ?d) ?B ?s))) |
+    # the same under decays of both sides: values decay to the end too
+    last-state-under-column-decay | (last (scan (odi2 ?d ?b) (outer ?k ?v) ?s)) => (step2 ?d ?b (kout ?d ?k) (kout ?b ?v) ?s) |
+    # it is linear in the writes
+    last-state-under-column-decay-of-sum | (last (scan (odi2 ?d ?b) (add (outer ?k ?v) ?B) ?s)) => (add (kv (kout ?d ?k) (kout ?b ?v)) (last (scan (odi2 ?d ?b) ?B ?s))) |
     # reshaping commutes with sums of transitions
     chunked-sum-of-transitions  | (ch (oadd ?A ?B)) => (oadd (ch ?A) (ch ?B)) |
     # reshaping commutes with decay-then-rank-one
@@ -39,6 +43,8 @@ pub const TABLE: &str = "
     chunked-rank-one            | (ch (or1 ?c ?u ?w)) => (or1 (ch ?c) (ch ?u) (ch ?w)) |
     # reshaping commutes with diagonals
     chunked-diagonal            | (ch (odi ?d)) => (odi (ch ?d)) |
+    # reshaping commutes with diagonals of both sides
+    chunked-column-decay        | (ch (odi2 ?d ?b)) => (odi2 (ch ?d) (ch ?b)) |
     # reshaping commutes with writes
     chunked-write               | (ch (outer ?k ?v)) => (outer (ch ?k) (ch ?v)) |
     # reshaping commutes with sums of writes

@@ -19,6 +19,10 @@ pub const TABLE: &str = "
     strict-channel-decay        | (trs ?d ?q ?k) => (tril1 (trisub ?d ?q ?k)) | along-k d, fading d, decays d
     # decay by channel, s < t, without d[t]
     early-channel-decay         | (trx ?d ?q ?k) => (tril1 (trisubx ?d ?q ?k)) | along-k d, fading d, decays d
+    # decay by column: the same along the values
+    column-decay-by-products    | (tri ?b ?y ?v) => (tril (trisub ?b ?y ?v)) | along-v b, fading b, decays b
+    # decay by column, s < t, without b[t]
+    early-column-decay          | (trx ?b ?y ?v) => (tril1 (trisubx ?b ?y ?v)) | along-v b, fading b, decays b
     # no decay
     undecayed-right-read        | (triv 1 ?M ?k) => (mm (tril ?M) ?k) |
     # no decay, s < t
@@ -31,4 +35,8 @@ pub const TABLE: &str = "
     right-read-by-products      | (triv ?d ?M ?k) => (trivsub ?d ?M ?k) | along-k d, fading d, decays d
     # decay by channel, s < t, without d[t]
     early-right-read-by-products | (trvx ?d ?M ?k) => (trvxsub ?d ?M ?k) | along-k d, fading d, decays d
+    # decay by column: running products of the values
+    read-by-column-products     | (triv ?b ?M ?v) => (trivsub ?b ?M ?v) | along-v b, fading b, decays b
+    # decay by column, s < t, without b[t]
+    early-read-by-column-products | (trvx ?b ?M ?v) => (trvxsub ?b ?M ?v) | along-v b, fading b, decays b
 ";

@@ -9,6 +9,8 @@ pub const TABLE: &str = "
     feedback-after-decay        | (scan (opost ?c ?u ?w ?d) ?B ?s) => (scan (odi ?d) (add (outer ?u (mul ?c (read ?w (dprev ?d ?s (scan (opost ?c ?u ?w ?d) ?B ?s))))) ?B) ?s) |
     # H = scan(D + c u w', B): with z = H[t-1]' w, H = scan(D, u (c z)' + B)
     feedback-before-decay       | (scan (oadd (odi ?d) (or1 ?c ?u ?w)) ?B ?s) => (scan (odi ?d) (add (outer ?u (mul ?c (read ?w (prev ?s (scan (oadd (odi ?d) (or1 ?c ?u ?w)) ?B ?s))))) ?B) ?s) |
+    # H = scan(X -> diag(d) X diag(b) + u (c .* (X' w))', B): with z = H[t-1]' w, H = scan(X -> diag(d) X diag(b), u (c z)' + B)
+    feedback-beside-column-decay | (scan (oadd (odi2 ?d ?b) (or1 ?c ?u ?w)) ?B ?s) => (scan (odi2 ?d ?b) (add (outer ?u (mul ?c (read ?w (prev ?s (scan (oadd (odi2 ?d ?b) (or1 ?c ?u ?w)) ?B ?s))))) ?B) ?s) |
     # k x' + k y' = k (x + y)'
     feedback-merges-with-write  | (add (outer ?k ?x) (outer ?k ?y)) => (outer ?k (add ?x ?y)) |
     # 1 x = x
@@ -29,4 +31,8 @@ pub const TABLE: &str = "
     gated-system-is-solved      | (add (mul ?c (add (mm ?P ?x) ?y)) ?v) => (usolvec ?c ?P (add (mul ?c ?y) ?v)) | is x, strict P, along-v c
     # x = c .* (P x + y)
     gated-feedback-is-solved    | (mul ?c (add (mm ?P ?x) ?y)) => (usolvec ?c ?P (mul ?c ?y)) | is x, strict P, along-v c
+    # x = c .* ((P .* G-[b]) x + y) + v  =>  one such system for every column
+    decayed-system-is-solved    | (add (mul ?c (add (trvx ?b ?P ?x) ?y)) ?v) => (usolvb ?c ?b ?P (add (mul ?c ?y) ?v)) | is x, strict P, along-v b
+    # x = c .* ((P .* G-[b]) x + y)
+    decayed-feedback-is-solved  | (mul ?c (add (trvx ?b ?P ?x) ?y)) => (usolvb ?c ?b ?P (mul ?c ?y)) | is x, strict P, along-v b
 ";

@@ -73,7 +73,7 @@ impl Instance {
     fn range(&self, atom: Atom) -> (f64, f64) {
         let decays = |leaf: &Leaf| leaf.factors.iter().any(|(a, _)| *a == atom);
         let known = self.known.ranges.get(&atom).copied().unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
-        if self.known.promised.as_ref().is_some_and(decays) {
+        if self.known.promised.iter().any(decays) {
             return (known.0.max(0.0), known.1.min(1.0));
         }
         let (low, high) = (known.0.max(-REACH), known.1.min(REACH));

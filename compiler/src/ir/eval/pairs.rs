@@ -21,8 +21,9 @@ pub(super) fn node(dims: Dims, term: &Term, c: &[&Value]) -> Evaluated<Value> {
         }
         Term::Rows(_) => rows(dims, ten(0)?, c[1].tri()?),
         Term::MatMul(_) => product(dims, c[0].tri()?, ten(1)?).map(Value::Ten),
-        Term::Solve(_) => solve(dims, None, c[0].tri()?, ten(1)?),
-        Term::SolveColumns(_) => solve(dims, Some(ten(0)?), c[1].tri()?, ten(2)?),
+        Term::Solve(_) => solve(dims, None, None, c[0].tri()?, ten(1)?),
+        Term::SolveColumns(_) => solve(dims, Some(ten(0)?), None, c[1].tri()?, ten(2)?),
+        Term::SolveDecayed(_) => solve(dims, Some(ten(0)?), Some(ten(1)?), c[2].tri()?, ten(3)?),
         Term::DecayFromStart(_) => from_start(dims, Reach::Inclusive, ten(0)?, ten(1)?).map(Value::Ten),
         Term::DecayFromStartBefore(_) => from_start(dims, Reach::Before, ten(0)?, ten(1)?).map(Value::Ten),
         Term::DecayToEnd(_) => to_end(dims, ten(0)?, ten(1)?),
@@ -30,7 +31,8 @@ pub(super) fn node(dims: Dims, term: &Term, c: &[&Value]) -> Evaluated<Value> {
         Term::ReadStartRight(_) => read_start_right(dims, Reach::Inclusive, ten(0)?, ten(1)?, &c[2].mat()?),
         Term::ReadStartRightBefore(_) => read_start_right(dims, Reach::Before, ten(0)?, ten(1)?, &c[2].mat()?),
         Term::Gather(_) => gather(dims, ten(0)?, ten(1)?, Frame::Any).map(Value::Mat),
-        Term::Step(_) => step(dims, ten(0)?, ten(1)?, ten(2)?, &c[3].mat()?),
+        Term::Step(_) => step(dims, (ten(0)?, None), ten(1)?, ten(2)?, &c[3].mat()?),
+        Term::StepBoth(_) => step(dims, (ten(0)?, Some(ten(1)?)), ten(2)?, ten(3)?, &c[4].mat()?),
         Term::Pairs(_) => all_pairs(dims, ten(0)?, ten(1)?),
         Term::DecayMask(_) => mask(dims, Reach::Inclusive, ten(0)?),
         Term::DecayMaskBefore(_) => mask(dims, Reach::Before, ten(0)?),
@@ -78,15 +80,15 @@ fn for_pairs(dims: Dims, frame: Frame, mut visit: impl FnMut(usize, usize)) {
 }
 
 fn scores(dims: Dims, reach: Reach, d: &Ten, q: &Ten, k: &Ten) -> Evaluated<Value> {
-    let (d, q, k) = (d.decay()?, q.along(Feat::K)?, k.along(Feat::K)?);
+    let (d, q, k) = (d.decay_along(k.feat)?, q.along(k.feat)?, k.vectors()?);
     let frame = timed(join(join(q.frame, k.frame)?, d.frame)?)?;
     let mut made = Tri::zeros(dims, frame, q.stack, k.stack);
     for_pairs(dims, frame, |t, s| {
         if reach.covers(t, s) {
-            let decay: Vec<f64> = (0..dims.rows).map(|c| reach.decay(d, t, s, c)).collect();
+            let decay: Vec<f64> = (0..k.width).map(|c| reach.decay(d, t, s, c)).collect();
             for i in 0..q.stack {
                 for j in 0..k.stack {
-                    let score = (0..dims.rows).map(|c| q.at(t, i, c) * decay[c] * k.at(s, j, c)).sum();
+                    let score = (0..k.width).map(|c| q.at(t, i, c) * decay[c] * k.at(s, j, c)).sum();
                     *made.at_mut((t, i), (s, j)) = score;
                 }
             }
@@ -96,15 +98,15 @@ fn scores(dims: Dims, reach: Reach, d: &Ten, q: &Ten, k: &Ten) -> Evaluated<Valu
 }
 
 fn right_read(dims: Dims, reach: Reach, d: &Ten, m: &Tri, k: &Ten) -> Evaluated<Value> {
-    let (d, k) = (d.decay()?, k.along(Feat::K)?);
+    let (d, k) = (d.decay_along(k.feat)?, k.vectors()?);
     if m.columns != k.stack {
         return ill_typed("pairs and keys of unlike stacks");
     }
     let frame = join(join(m.frame, k.frame)?, d.frame)?;
-    let mut out = Ten::zeros(dims, frame, Feat::K, m.rows);
+    let mut out = Ten::zeros(dims, frame, k.feat, m.rows);
     for_pairs(dims, frame, |t, s| {
         if reach.covers(t, s) {
-            for c in 0..dims.rows {
+            for c in 0..k.width {
                 let decay = reach.decay(d, t, s, c);
                 for i in 0..m.rows {
                     for j in 0..m.columns {
@@ -149,8 +151,8 @@ fn product(dims: Dims, m: &Tri, x: &Ten) -> Evaluated<Ten> {
     Ok(out)
 }
 
-/// y = c .* (P y) + x by forward substitution, P strictly lower.
-fn solve(dims: Dims, c: Option<&Ten>, p: &Tri, x: &Ten) -> Evaluated<Value> {
+/// y = c .* (P y) + x by forward substitution, P strictly lower; with `b`, y decays by it from each time to the next.
+fn solve(dims: Dims, c: Option<&Ten>, b: Option<&Ten>, p: &Tri, x: &Ten) -> Evaluated<Value> {
     let frame = join(p.frame, x.frame)?;
     let mut strict = true;
     for_pairs(dims, frame, |t, s| {
@@ -160,6 +162,7 @@ fn solve(dims: Dims, c: Option<&Ten>, p: &Tri, x: &Ten) -> Evaluated<Value> {
     if !strict || p.rows != p.columns || p.rows != x.stack {
         return ill_typed("only a strictly lower, square system is solved");
     }
+    b.map(|b| b.decay_along(x.feat)).transpose()?;
     if c.is_some_and(|c| (c.feat != Feat::V && c.feat != Feat::S) || (c.stack != 1 && c.stack != x.stack)) {
         return ill_typed("columns are scaled by a vector along them");
     }
@@ -170,7 +173,8 @@ fn solve(dims: Dims, c: Option<&Ten>, p: &Tri, x: &Ten) -> Evaluated<Value> {
                 for v in 0..x.width {
                     let mut sum = 0.0;
                     for s in segment.start..t {
-                        sum += (0..p.columns).map(|j| p.at((t, i), (s, j)) * y.at(s, j, v)).sum::<f64>();
+                        let decay = b.map_or(1.0, |b| Reach::Before.decay(b, t, s, v));
+                        sum += (0..p.columns).map(|j| p.at((t, i), (s, j)) * decay * y.at(s, j, v)).sum::<f64>();
                     }
                     *y.at_mut(t, i, v) = c.map_or(1.0, |c| c.at(t, i, v)) * sum + x.at(t, i, v);
                 }
@@ -188,12 +192,12 @@ fn segment_of(dims: Dims, frame: Frame, t: usize) -> (usize, usize, usize) {
 }
 
 fn from_start(dims: Dims, reach: Reach, d: &Ten, q: &Ten) -> Evaluated<Ten> {
-    let (d, q) = (d.decay()?, q.along(Feat::K)?);
+    let (d, q) = (d.decay_along(q.feat)?, q.vectors()?);
     let frame = timed(join(d.frame, q.frame)?)?;
-    let mut out = Ten::zeros(dims, frame, Feat::K, q.stack);
+    let mut out = Ten::zeros(dims, frame, q.feat, q.stack);
     for t in 0..dims.times(frame) {
         let start = segment_of(dims, frame, t).1;
-        for c in 0..dims.rows {
+        for c in 0..q.width {
             let end = if reach == Reach::Before { t } else { t + 1 };
             let decay: f64 = (start..end).map(|tau| d.at(tau, 0, c)).product();
             (0..q.stack).for_each(|r| *out.at_mut(t, r, c) = decay * q.at(t, r, c));
@@ -203,12 +207,12 @@ fn from_start(dims: Dims, reach: Reach, d: &Ten, q: &Ten) -> Evaluated<Ten> {
 }
 
 fn to_end(dims: Dims, d: &Ten, k: &Ten) -> Evaluated<Value> {
-    let (d, k) = (d.decay()?, k.along(Feat::K)?);
+    let (d, k) = (d.decay_along(k.feat)?, k.vectors()?);
     let frame = timed(join(d.frame, k.frame)?)?;
-    let mut out = Ten::zeros(dims, frame, Feat::K, k.stack);
+    let mut out = Ten::zeros(dims, frame, k.feat, k.stack);
     for s in 0..dims.times(frame) {
         let end = segment_of(dims, frame, s).2;
-        for c in 0..dims.rows {
+        for c in 0..k.width {
             let decay = Reach::Inclusive.decay(d, end, s, c);
             (0..k.stack).for_each(|r| *out.at_mut(s, r, c) = decay * k.at(s, r, c));
         }
@@ -223,7 +227,6 @@ fn summary(frame: Frame) -> Frame {
 
 /// The decay of whole segments of a frame.
 fn total(dims: Dims, d: &Ten, frame: Frame) -> Evaluated<Ten> {
-    let d = d.decay()?;
     let mut out = Ten::zeros(dims, summary(timed(frame)?), d.feat, 1);
     for (n, segment) in dims.segments(frame).into_iter().enumerate() {
         for c in 0..d.width {
@@ -284,10 +287,14 @@ fn gather(dims: Dims, k: &Ten, x: &Ten, hint: Frame) -> Evaluated<Mat> {
     Ok(out)
 }
 
-fn step(dims: Dims, d: &Ten, k: &Ten, v: &Ten, s: &Mat) -> Evaluated<Value> {
+/// The state after one segment; its columns decay by `b` where there is one.
+fn step(dims: Dims, (d, b): (&Ten, Option<&Ten>), k: &Ten, v: &Ten, s: &Mat) -> Evaluated<Value> {
     let frame = join(join(d.frame, k.frame)?, v.frame)?;
     starts(s, frame)?;
-    let kept = super::stream::multiply(dims, &total(dims, d, frame)?, &Value::Mat(s.clone()))?;
+    let mut kept = super::stream::multiply(dims, &total(dims, d, frame)?, &Value::Mat(s.clone()))?;
+    if let Some(b) = b {
+        kept = Value::Mat(super::stream::scale_columns(dims, &total(dims, b, frame)?, &kept.mat()?)?);
+    }
     super::stream::add(dims, &kept, &Value::Mat(gather(dims, k, v, frame)?))
 }
 

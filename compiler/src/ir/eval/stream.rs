@@ -54,6 +54,14 @@ pub(super) fn multiply(dims: Dims, c: &Ten, x: &Value) -> Evaluated<Value> {
     }
 }
 
+/// `M diag(b)`
+pub(super) fn scale_columns(dims: Dims, b: &Ten, m: &Mat) -> Evaluated<Mat> {
+    let b = b.decay_along(Feat::V)?;
+    let mut scaled = Mat::zeros(dims, join(b.frame, m.frame)?);
+    entries(&mut scaled, |t, k, v| m.at(t, k, v) * b.at(t, 0, v));
+    Ok(scaled)
+}
+
 fn each(to: &mut Ten, of: impl Fn(usize, usize, usize) -> f64) {
     let (stack, width) = (to.stack, to.width);
     for (place, x) in to.data.iter_mut().enumerate() {
@@ -129,6 +137,13 @@ pub(super) fn diagonal(dims: Dims, d: &Ten) -> Evaluated<Op> {
         (0..dims.columns).for_each(|v| (0..dims.rows).for_each(|i| *made.at_mut(t, v, i, i) = d.at(t, 0, i)));
     }
     Ok(made)
+}
+
+/// X -> diag(d) X diag(b)
+pub(super) fn diagonal_both(dims: Dims, d: &Ten, b: &Ten) -> Evaluated<Op> {
+    let (d, b) = (d.decay()?, b.decay_along(Feat::V)?);
+    let entry = |t, v, i, j| if i == j { d.at(t, 0, i) * b.at(t, 0, v) } else { 0.0 };
+    Ok(operators(dims, join(d.frame, b.frame)?, entry))
 }
 
 fn operators(dims: Dims, frame: Frame, of: impl Fn(usize, usize, usize, usize) -> f64) -> Op {

@@ -107,7 +107,18 @@ impl Ten {
 
     /// A decay: a scalar or a K-vector.
     pub fn decay(&self) -> Evaluated<&Self> {
-        if self.feat == Feat::V || self.stack > 1 { ill_typed("no decay") } else { Ok(self) }
+        self.decay_along(Feat::K)
+    }
+
+    /// What decays vectors of one side: a scalar or a vector along it.
+    pub fn decay_along(&self, side: Feat) -> Evaluated<&Self> {
+        let fits = self.feat == Feat::S || self.feat == side;
+        if fits && self.stack == 1 { Ok(self) } else { ill_typed("no decay") }
+    }
+
+    /// Not a stream of scalars.
+    pub fn vectors(&self) -> Evaluated<&Self> {
+        if self.feat == Feat::S { ill_typed("scalars where vectors belong") } else { Ok(self) }
     }
 }
 

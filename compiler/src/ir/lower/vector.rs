@@ -98,6 +98,9 @@ impl Lowering<'_> {
             (true, false) => (a, b, false),
             _ => (b, a, true),
         };
+        if self.rank == 2 && self.ty(matrix).dims().len() == 1 && self.ty(vector).dims().len() == 2 {
+            return self.scaled_read(expr, matrix, vector);
+        }
         let mut matrix = resolve(self.variant, matrix);
         if let ExprKind::Transpose(inner) = self.kind(matrix).clone() {
             matrix = inner;

@@ -13,6 +13,7 @@
 
 mod pairs;
 mod products;
+mod running;
 mod state;
 mod steps;
 mod stream;

@@ -13,12 +13,12 @@ use crate::{
 use super::{
     super::{Result, Tile, emit::call},
     Emission, Square, at, extent, row_of,
-    stream::{Wide, load, with_broadcast},
+    stream::{Wide, load},
     with_rank,
 };
 
 /// Rows of a sub-block: inside one, keys decay by running products; between them by one product each.
-const SUB_BLOCK: i64 = 16;
+pub(super) const SUB_BLOCK: i64 = 16;
 
 impl Emission<'_, '_> {
     /// Whether a decay is the constant 1.
@@ -88,58 +88,6 @@ impl Emission<'_, '_> {
             self.map(vec![self.count(), k], at(dst), value);
         }
         Ok(())
-    }
-
-    /// out[t] = sum over s <= t of M[t,s] G[t,s] .* k[s]: the keys decay in place, token by token.
-    pub(super) fn right_products(&mut self, dst: &Tile, index: NodeIndex, place: usize) -> Result<()> {
-        let parts = self.running(index, place)?;
-        self.each(0i64, self.count(), |this, t| {
-            this.decay_keys(&parts, t.clone());
-            let band = this.band(t.clone(), false);
-            this.gather_row(dst, &parts, t, band);
-            Ok(())
-        })
-    }
-
-    /// The same over s < t, without d[t].
-    pub(super) fn right_products_before(&mut self, dst: &Tile, index: NodeIndex, place: usize) -> Result<()> {
-        let parts = self.running(index, place)?;
-        self.each(0i64, self.count(), |this, t| {
-            let band = this.band(t.clone(), true);
-            this.gather_row(dst, &parts, t.clone(), band);
-            this.decay_keys(&parts, t);
-            Ok(())
-        })
-    }
-
-    fn running(&mut self, index: NodeIndex, place: usize) -> Result<Running> {
-        let (decay, pairs, keys) = (self.operand(index, 0), self.operand(index, 1), self.operand(index, 2));
-        let square = self.pairs(pairs, place, 0)?;
-        let d = with_broadcast(&self.stream(decay, 0)?);
-        let k = self.stream(keys, 0)?;
-        let width = extent(&k).unwrap_or(Int::from(1i64));
-        let decayed = self.rows_of("decayed", Some(width.clone()), 0);
-        Ok(Running { square, d, k: with_rank(k, 1), decayed, width })
-    }
-
-    /// Y[s] = d[t] .* Y[s] for s < t; Y[t] = k[t].
-    fn decay_keys(&mut self, parts: &Running, t: Int) {
-        let y = at(&parts.decayed);
-        let d = row_of(&parts.d, t.clone());
-        let d = Access::new(d.buffer, d.offset, [Int::from(0i64)].into_iter().chain(d.strides));
-        let value = call(Function::Mul, [Value::Load(y.clone()), Value::Load(d)]);
-        self.map(vec![t.clone(), parts.width.clone()], y, value);
-        let key = Value::Load(row_of(&parts.k, t.clone()));
-        self.map(vec![parts.width.clone()], row_of(&parts.decayed, t), key);
-    }
-
-    fn gather_row(&mut self, dst: &Tile, parts: &Running, t: Int, (low, length): (Int, Int)) {
-        let square = &parts.square;
-        let a = square.stride.clone() * t.clone() + low.clone();
-        let a = square.access(a, [Int::from(0i64), Int::from(1i64)]);
-        let out = row_of(dst, t);
-        let out = Access::new(out.buffer, out.offset, [Int::from(0i64)].into_iter().chain(out.strides));
-        self.product((Int::from(1i64), parts.width.clone(), length), (out, a, row_block(&parts.decayed, low)), false);
     }
 
     /// Scores under a decay by channel. For every sub-block of rows: queries times prefix products against all keys
@@ -265,15 +213,6 @@ impl Emission<'_, '_> {
     }
 }
 
-/// What a right read by running products works on.
-struct Running {
-    square: Square,
-    d: Tile,
-    k: Tile,
-    decayed: Tile,
-    width: Int,
-}
-
 /// What scores under a decay by channel work on.
 struct Scores {
     square: Square,
@@ -292,12 +231,12 @@ struct Scores {
 }
 
 /// The tile from a later row on.
-fn shifted(tile: &Tile, rows: i64) -> Tile {
+pub(super) fn shifted(tile: &Tile, rows: i64) -> Tile {
     Tile { offset: tile.offset.clone() + tile.row.clone() * rows, ..tile.clone() }
 }
 
 /// Element [i.., r] of a tile, row by row.
-fn down(tile: &Tile) -> Access {
+pub(super) fn down(tile: &Tile) -> Access {
     Access::new(tile.buffer, tile.offset.clone(), super::strides(tile).into_iter().chain([tile.row.clone()]))
 }
 
@@ -309,6 +248,6 @@ fn up(tile: &Tile, last: Int) -> Access {
 }
 
 /// Element [r, i] of the rows from `first` on.
-fn row_block(tile: &Tile, first: Int) -> Access {
+pub(super) fn row_block(tile: &Tile, first: Int) -> Access {
     at(&Tile { offset: tile.offset.clone() + tile.row.clone() * first, ..tile.clone() })
 }

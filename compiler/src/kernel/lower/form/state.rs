@@ -42,22 +42,23 @@ fn copy(lowering: &mut Lowering, from: &Tile, to: &Tile) {
 }
 
 impl Emission<'_, '_> {
-    /// S <- tot(d) S + sum of K' V, in place, once everything that it is made of is known.
+    /// S <- tot(d) S (its columns by tot(b)) + sum of K' V, in place, once everything that it is made of is known.
     pub(super) fn next_state(&mut self, state: StateId, index: NodeIndex) -> Result<()> {
         let mut parts = Vec::new();
         self.writes(index, &mut parts);
         let memory = self.memory[&state].clone();
         let mut products = Vec::new();
-        let mut total = None;
+        let (mut rows, mut columns) = (None, None);
         for part in parts {
             let (keys, values) = match self.term(part) {
                 Some(Term::Step(_)) => {
-                    let decay = self.operand(part, 0);
-                    if !self.is_one(decay) {
-                        let prefix = self.prefix(decay)?;
-                        total = Some(row_of(&prefix, self.count()));
-                    }
+                    rows = self.total(self.operand(part, 0))?;
                     (self.operand(part, 1), self.operand(part, 2))
+                }
+                Some(Term::StepBoth(_)) => {
+                    rows = self.total(self.operand(part, 0))?;
+                    columns = self.total(self.operand(part, 1))?;
+                    (self.operand(part, 2), self.operand(part, 3))
                 }
                 _ => (self.operand(part, 0), self.operand(part, 1)),
             };
@@ -69,11 +70,19 @@ impl Emission<'_, '_> {
         }
         let whole = Access::new(memory.buffer, memory.offset.clone(), strides(&memory));
         let (k, v) = (memory.dims[0].extent.clone(), memory.dims[1].extent.clone());
-        if let Some(total) = total {
+        let mut kept = Value::Load(whole.clone());
+        if let Some(total) = rows {
             let row = total.strides.first().cloned().unwrap_or(Int::from(0i64));
             let total = Access::new(total.buffer, total.offset, [row, Int::from(0i64)]);
-            let value = call(Function::Mul, [Value::Load(total), Value::Load(whole.clone())]);
-            self.map(vec![k.clone(), v.clone()], whole.clone(), value);
+            kept = call(Function::Mul, [Value::Load(total), kept]);
+        }
+        if let Some(total) = columns {
+            let column = total.strides.first().cloned().unwrap_or(Int::from(0i64));
+            let total = Access::new(total.buffer, total.offset, [Int::from(0i64), column]);
+            kept = call(Function::Mul, [Value::Load(total), kept]);
+        }
+        if !matches!(kept, Value::Load(_)) {
+            self.map(vec![k.clone(), v.clone()], whole.clone(), kept);
         }
         for (keys, values) in products {
             if v == Int::from(1i64) && keys.last_is_dense() {
@@ -88,6 +97,15 @@ impl Emission<'_, '_> {
             self.product(sizes, (whole.clone(), a, super::at(&values)), true);
         }
         Ok(())
+    }
+
+    /// The product of a decay over the block, unless it is the constant 1.
+    fn total(&mut self, decay: NodeIndex) -> Result<Option<Access>> {
+        if self.is_one(decay) {
+            return Ok(None);
+        }
+        let prefix = self.prefix(decay)?;
+        Ok(Some(row_of(&prefix, self.count())))
     }
 
     fn writes(&self, index: NodeIndex, found: &mut Vec<NodeIndex>) {

@@ -2,9 +2,9 @@
 //! token by token, in place, in as few passes over it as it has reads.
 //!
 //! ```text
-//! S = diag(d) S + sum u (c z)' + sum k v',  z = S' w
+//! S = diag(d) S diag(b) + sum u (c z)' + sum k v',  z = S' w
 //!   ->   product z[v] = sum over k of w[t,k] * S[k,v]
-//!        map     S[k,v] = d[t,k] * S[k,v] + u[t,k] * x[v],  x = c z + v where u and k are one key
+//!        map     S[k,v] = d[t,k] * S[k,v] * b[t,v] + u[t,k] * x[v],  x = c z + v where u and k are one key
 //!        product r[t,v] = sum over k of q[t,k] * S[k,v]
 //! ```
 
@@ -45,14 +45,19 @@ struct Written {
     sum: Access,
 }
 
+/// The decays of a state's rows and columns, where they are not 1.
+struct Scales {
+    rows: Option<Tile>,
+    columns: Option<Tile>,
+}
+
 impl Emission<'_, '_> {
     /// Steps one state through the block and fills the rows of its reads.
     pub(super) fn steps(&mut self, state: &StatePlan) -> Result<()> {
         let memory = self.memory[&state.state].clone();
         let wanted = self.wanted(state)?;
-        let decay = self.normal_leaf(state, &state.normal.decay)?;
+        let scales = self.scales(state)?;
         let written = self.written(state, &state.normal)?;
-        let scale = (!state.normal.decay.is_one()).then_some(decay);
         self.each(0i64, self.count(), |this, t| {
             for read in wanted.iter().filter(|read| read.before) {
                 this.read_row(&memory, read, &t);
@@ -60,7 +65,7 @@ impl Emission<'_, '_> {
             for one in &written {
                 this.collect_row(&memory, one, &t);
             }
-            this.update(&memory, scale.as_ref(), &written, &t);
+            this.update(&memory, &scales, &written, &t);
             for read in wanted.iter().filter(|read| !read.before) {
                 this.read_row(&memory, read, &t);
             }
@@ -95,8 +100,7 @@ impl Emission<'_, '_> {
         };
         let whole = |tile: &Tile| Access::new(tile.buffer, tile.offset.clone(), strides(tile));
         self.map(extents.clone(), whole(&before), Value::Load(whole(&start)));
-        let decay = self.normal_leaf(state, &state.normal.decay)?;
-        let scale = (!state.normal.decay.is_one()).then_some(decay);
+        let scales = self.scales(state)?;
         let written = self.written(state, &state.normal)?;
         self.each(0i64, self.count(), |this, t| {
             let (from, to) = (one(&before, t.clone()), one(&after, t.clone()));
@@ -104,7 +108,7 @@ impl Emission<'_, '_> {
                 this.collect_row(&from, key, &t);
             }
             this.map(extents, whole(&to), Value::Load(whole(&from)));
-            this.update(&to, scale.as_ref(), &written, &t);
+            this.update(&to, &scales, &written, &t);
             Ok(())
         })?;
         for (expr, node) in reads {
@@ -217,15 +221,27 @@ impl Emission<'_, '_> {
         }
     }
 
-    /// One pass: S = d S + sum of key x'.
-    fn update(&mut self, memory: &Tile, decay: Option<&Tile>, written: &[Written], t: &Int) {
+    /// What scales the state's rows and its columns.
+    fn scales(&mut self, state: &StatePlan) -> Result<Scales> {
+        let normal = &state.normal;
+        let mut of = |leaf: &Leaf| (!leaf.is_one()).then(|| self.normal_leaf(state, leaf)).transpose();
+        Ok(Scales { rows: of(&normal.decay)?, columns: of(&normal.columns)? })
+    }
+
+    /// One pass: S = d S b + sum of key x'.
+    fn update(&mut self, memory: &Tile, scales: &Scales, written: &[Written], t: &Int) {
         let (zero, one) = (Int::from(0i64), Int::from(1i64));
         let whole = Access::new(memory.buffer, memory.offset.clone(), strides(memory));
         let mut value = Value::Load(whole.clone());
-        if let Some(d) = decay {
+        if let Some(d) = &scales.rows {
             let d = row_of(&with_broadcast(d), t.clone());
             let d = Access::new(d.buffer, d.offset, [d.strides[0].clone(), zero.clone()]);
             value = call(Function::Mul, [Value::Load(d), value]);
+        }
+        if let Some(b) = &scales.columns {
+            let b = row_of(&with_broadcast(b), t.clone());
+            let b = Access::new(b.buffer, b.offset, [zero.clone(), b.strides[0].clone()]);
+            value = call(Function::Mul, [Value::Load(b), value]);
         }
         for one_key in written {
             let key = row_of(&one_key.key, t.clone());
@@ -238,7 +254,7 @@ impl Emission<'_, '_> {
             let product = call(Function::Mul, [Value::Load(key), Value::Load(x)]);
             value = call(Function::Add, [value, product]);
         }
-        if decay.is_none() && written.is_empty() {
+        if scales.rows.is_none() && scales.columns.is_none() && written.is_empty() {
             return;
         }
         let axes = memory.dims.iter().map(|dim| dim.extent.clone()).collect();

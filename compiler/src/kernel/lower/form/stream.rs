@@ -33,6 +33,7 @@ impl Emission<'_, '_> {
                 of(1)
             }
             Some(Term::SolveColumns(_)) => of(2),
+            Some(Term::SolveDecayed(_)) => of(3),
             Some(Term::Hadamard(_) | Term::Lower(_) | Term::StrictlyLower(_)) => of(0),
             _ => 1,
         }
@@ -45,15 +46,10 @@ impl Emission<'_, '_> {
             Op::Leaf(leaf, _) => leaf.feat,
             Op::Term(Term::Add(_) | Term::Mul(_) | Term::Stack(_)) => of(0).join(of(1)).unwrap_or(Feat::V),
             Op::Term(Term::MatMul(_) | Term::Solve(_)) => of(1),
-            Op::Term(Term::SolveColumns(_)) => of(2),
-            Op::Term(Term::DecayToEnd(_) | Term::DecayFromStart(_) | Term::DecayFromStartBefore(_)) => Feat::K,
-            Op::Term(
-                Term::ReadRight(_)
-                | Term::TriRightProducts(_)
-                | Term::TriRightProductsBefore(_)
-                | Term::ReadStartRight(_)
-                | Term::ReadStartRightBefore(_),
-            ) => Feat::K,
+            Op::Term(Term::SolveColumns(_) | Term::TriRightProducts(_) | Term::TriRightProductsBefore(_)) => of(2),
+            Op::Term(Term::SolveDecayed(_)) => of(3),
+            Op::Term(Term::DecayToEnd(_) | Term::DecayFromStart(_) | Term::DecayFromStartBefore(_)) => of(1),
+            Op::Term(Term::ReadRight(_) | Term::ReadStartRight(_) | Term::ReadStartRightBefore(_)) => Feat::K,
             _ => Feat::V,
         }
     }
@@ -85,6 +81,7 @@ impl Emission<'_, '_> {
             Op::Leaf(leaf, definitions) => self.leaf(index, &leaf, &definitions)?,
             Op::Term(Term::Solve(_)) => return self.solve(index, place),
             Op::Term(Term::SolveColumns(_)) => return self.solve_columns(index, place),
+            Op::Term(Term::SolveDecayed(_)) => return self.solve_decayed(index, place),
             _ => self.fresh(index, place)?,
         };
         self.streams.insert((index, place), tile.clone());
@@ -136,7 +133,7 @@ impl Emission<'_, '_> {
     }
 
     /// Writes a stream into a tile: element-wise summands first, then every product accumulated.
-    fn fill_stream(&mut self, dst: &Tile, index: NodeIndex, place: usize) -> Result<()> {
+    pub(super) fn fill_stream(&mut self, dst: &Tile, index: NodeIndex, place: usize) -> Result<()> {
         let mut summands = Vec::new();
         self.summands(index, &mut summands);
         if self.window.is_some() {
@@ -193,6 +190,7 @@ impl Emission<'_, '_> {
         match self.term(index) {
             Some(Term::ReadStart(_) | Term::ReadStartRight(_) | Term::ReadStartRightBefore(_)) => true,
             Some(Term::Mul(_)) => self.reads_start(self.operand(index, 0)) || self.reads_start(self.operand(index, 1)),
+            Some(Term::DecayFromStart(_) | Term::DecayFromStartBefore(_)) => self.reads_start(self.operand(index, 1)),
             _ => false,
         }
     }

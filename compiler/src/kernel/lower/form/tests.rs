@@ -76,6 +76,36 @@ fn transitions_from_the_right() {
 }
 
 #[test]
+fn diagonals_of_both_sides() {
+    let reads = format!("{READ} output r[t] = S[t] * y[t]; output p[t] = S[t-1]' * w[t]; output s[t] = S[t-1] * v[t];");
+    let both = |update: &str| agree(&format!("state S : [K,V] = 0; let e[t] = sigmoid(2 * y[t]); {update} {reads}"));
+    both("update S[t] = diag(d[t]) * S[t-1] * diag(e[t]) + k[t] * v[t]';");
+    both("update S[t] = a[t] * (S[t-1] .* (d[t] * e[t]')) + k[t] * v[t]' + w[t] * y[t]';");
+    both("update S[t] = (eye(K) - b[t] * k[t] * k[t]') * S[t-1] * diag(e[t]) + k[t] * v[t]';");
+    both("update S[t] = diag(d[t]) * S[t-1] * (eye(V) - b[t] * e[t] * e[t]') + k[t] * v[t]';");
+    both(
+        "update S[t] = (eye(K) - b[t] * k[t] * k[t]') * diag(d[t]) * (eye(K) - a[t] * w[t] * w[t]') * S[t-1] * \
+         diag(e[t]) + k[t] * v[t]' + q[t] * y[t]';",
+    );
+    both("update S[t] = S[t-1] * (eye(V) - diag(e[t])) + b[t] * k[t] * (v[t] - S[t-1]' * k[t])';");
+    both("update S[t] = diag(d[t]) * S[t-1] * diag(if a[t] < 0.5 then 0 * e[t] else e[t]) + k[t] * v[t]';");
+}
+
+#[test]
+fn diagonals_of_both_sides_by_column_tile_block_and_window() {
+    let gate = "let e[t] = sigmoid(2 * y[t]); state S : [K,V] = 0; decay g[t] = d[t] * e[t]';";
+    agree(&format!("{gate} update S additive(k, v); {READ}"));
+    agree(&format!("{gate} update S delta(k, v, b); update S delta(w, y, a); {READ}"));
+    agree(&format!("local block(5); {gate} update S delta(k, v, b); {READ} output p[t] = S[t-1]' * w[t];"));
+    agree(&format!("local window(3); {gate} update S additive(k, v); {READ}"));
+    agree(
+        "state S : [V,K] = 0; let e[t] = sigmoid(2 * y[t]); \
+         update S[t] = diag(e[t]) * S[t-1] * (eye(K) - b[t] * k[t] * k[t]') + v[t] * k[t]'; \
+         output o[t] = S[t] * q[t]; output r[t] = S[t-1]' * y[t];",
+    );
+}
+
+#[test]
 fn reads_early_late_and_from_the_right() {
     let state = "state S : [K,V] = 0; decay e[t] = d[t]; update S additive(k, v);";
     agree(&format!("{state} output o[t] = (S[t-1] + (w[t] .* k[t]) * v[t]')' * q[t];"));
