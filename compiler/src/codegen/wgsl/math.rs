@@ -154,7 +154,7 @@ const MAX: &str = "fn f_max(a: f32, b: f32) -> f32 {
 ";
 
 const SIGN: &str = "fn f_sign(x: f32) -> f32 {
-  return select(select(x * 0.0f, -1.0f, x < 0.0f), 1.0f, x > 0.0f);
+  return select(select(x, -1.0f, x < 0.0f), 1.0f, x > 0.0f);
 }
 ";
 
@@ -274,10 +274,19 @@ const GELU: &str = "fn f_gelu(x: f32) -> f32 {
 }
 ";
 
-/// sin (quarter 0) or cos (quarter 1): the angle less a multiple of pi/2, which is taken in three parts.
+/// sin (quarter 0) or cos (quarter 1): the angle less a multiple of pi/2, first of many turns and then of few, pi/2 in parts
+/// so short that each product is exact even where fma rounds it, the smallest last: angles up to about 1e6 keep their
+/// digits.
 const WAVE: &str = "fn f_wave(x: f32, quarter: i32) -> f32 {
-  let n = round(x * 0.63661977f);
-  let r = fma(n, -7.5497899e-8f, fma(n, -4.8375130e-4f, fma(n, -1.5703125f, x)));
+  let m = round(x * 1.5542474e-4f) * 4096.0f;
+  var r = fma(-m, 1.5703125f, x);
+  r = fma(-m, 4.837512969970703e-4f, r);
+  let n = round(r * 0.63661977f);
+  r = fma(-n, 1.5703125f, r);
+  r = fma(-n, 4.837512969970703e-4f, r);
+  r = fma(-m, 7.549533620476723e-8f, r);
+  r = fma(-n, 7.549533620476723e-8f, r);
+  r = fma(-m, 2.5632829192545614e-12f, r);
   let turn = i32(n) + quarter;
   let z = r * r;
   var s = -1.9515295891e-4f;

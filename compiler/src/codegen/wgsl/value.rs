@@ -187,7 +187,7 @@ impl Emitter<'_> {
             Value::Call(function, args) if function.is_condition() => self.condition(*function, args, index),
             _ => {
                 let x = self.value(value, index);
-                format!("({x} != 0.0f)")
+                format!("(!({x} == 0.0f))")
             }
         }
     }
@@ -204,7 +204,11 @@ impl Emitter<'_> {
             }
             _ => {
                 let (a, b) = (self.value(&args[0], index), self.value(&args[1], index));
-                format!("({a} {} {b})", function.name())
+                // naga's `!=` is false where either is NaN.
+                match function {
+                    Function::Ne => format!("(!({a} == {b}))"),
+                    _ => format!("({a} {} {b})", function.name()),
+                }
             }
         }
     }
