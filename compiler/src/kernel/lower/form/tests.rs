@@ -112,6 +112,10 @@ fn reads_early_late_and_from_the_right() {
     agree(&format!("{state} output o[t] = S[t] * y[t]; output p[t] = S[t-1] * v[t];"));
     agree(&format!("{state} output o[t] = tanh(S[t]' * q[t]) / (1 + norm2(S[t-1]' * w[t]));"));
     agree("state S : [K,V] = 0; update S delta(k, v, b); output o[t] = S[t] * y[t]; output p[t] = S[t-1]' * q[t];");
+    agree(
+        "state S : [K,V] = 0; decay e[t] = d[t]; update S delta(k, v, b); update S delta(w, y, a); \
+         output o[t] = S[t] * y[t]; output p[t] = S[t-1] * v[t];",
+    );
 }
 
 #[test]
