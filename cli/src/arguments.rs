@@ -129,8 +129,19 @@ impl Shared {
     }
 
     /// An engine whose runs are on the device asked for, as exact as asked for.
-    pub fn engine(&self) -> Engine {
-        Engine::with(self.settings())
+    ///
+    /// # Errors
+    /// Something is asked of GPUs, and the back ends asked for run on none.
+    pub fn engine(&self) -> Result<Engine, Failure> {
+        let Gpu { device, precision, limits } = &self.gpu;
+        let asked = device.is_some() || *precision != Precision::F32 || !limits.is_empty();
+        let backends = self.backends();
+        if asked && !backends.is_empty() && !backends.contains(&Backend::Wgpu) {
+            return Err(Failure::wrong(
+                "--device, --precision and --limit are of the wgpu back end: say --backend wgpu",
+            ));
+        }
+        Ok(Engine::with(self.settings()))
     }
 
     pub fn settings(&self) -> Settings {

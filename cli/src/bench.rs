@@ -217,7 +217,7 @@ fn entry(
     let shared = &arguments.shared;
     let sizes = sizes(variant, tokens, arguments)?;
     let inputs = draw::inputs(variant, &sizes, Gates::Plain, shared.seed);
-    let mut engine = shared.engine();
+    let mut engine = shared.engine()?;
     let start = Instant::now();
     engine.prepare(variant, &sizes, plan)?;
     let compile = checked + start.elapsed();

@@ -40,8 +40,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let variant = program::load_one(&arguments.which, shared)?;
     let inputs = inputs::load(&variant, &arguments.inputs, &shared.dims).map_err(Failure::Wrong)?;
-    let mut engine = shared.engine();
+    let mut engine = shared.engine()?;
     let choice = choose(&mut engine, &variant, &inputs.sizes, wish)?;
+    if shared.precision() != Precision::F32 && choice.plan.backend != Backend::Wgpu {
+        let precision = shared.precision().name();
+        return Err(Failure::wrong(format!("--precision {precision} is of the wgpu back end: say --backend wgpu")));
+    }
     say(&choice, shared.verbose);
     let request = Request {
         variant: &variant,
@@ -53,7 +57,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let outputs = engine.run(request, choice.plan)?;
     if shared.verbose {
         print::note(&format!("ran in {:.3} ms", 1e3 * outputs.kernel_time.as_secs_f64()));
-        if shared.precision() != Precision::F32 && choice.plan.backend == Backend::Wgpu {
+        if shared.precision() != Precision::F32 {
             let exact = Settings { precision: Precision::F32, ..shared.settings() };
             let exact = Engine::with(exact).run(request, choice.plan)?;
             let name = shared.precision().name();

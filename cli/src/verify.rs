@@ -107,7 +107,7 @@ fn usable_backends(shared: &Shared) -> Result<Vec<Backend>, Failure> {
 
 fn verify(variant: &Variant, backends: &[Backend], arguments: &Arguments) -> Result<Vec<Row>, Failure> {
     let shared = &arguments.shared;
-    let mut engine = shared.engine();
+    let mut engine = shared.engine()?;
     let cases = cases::cases(variant, &arguments.shape, shared)?;
     let targets = targets(variant, backends, &mut engine, (&cases, shared))?;
     let bar = print::progress(cases.len() * (targets.len() + 1)).with_message(variant.name.clone());
@@ -220,8 +220,9 @@ fn targets(
     if targets.is_empty() && refusals.is_empty() {
         refusals.push("none of its forms compiles: use --backend reference".into());
     }
-    // A form that was asked for must be there; without states there is but one, which the reference serves.
-    let lacks = !asked.is_empty() && !refusals.is_empty() && !variant.states.is_empty();
+    // A form or schedule that was asked for must be there; without states there is but one, which the reference serves.
+    let named = !asked.is_empty() || shared.schedules() == [Schedule::Split];
+    let lacks = named && !refusals.is_empty() && !variant.states.is_empty();
     if targets.is_empty() || lacks {
         return Err(Failure::Wrong(refusals));
     }

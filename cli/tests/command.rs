@@ -44,8 +44,14 @@ impl Place {
 
     /// Runs the command in the folder.
     fn run(&self, arguments: &[&str]) -> Done {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_chunkwise")).args(arguments).current_dir(&self.0).output().unwrap();
+        self.run_with(arguments, &[])
+    }
+
+    /// The same with environment variables set.
+    fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chunkwise"));
+        let command = command.args(arguments).envs(environment.iter().copied()).current_dir(&self.0);
+        let output = command.output().unwrap();
         Done {
             status: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout).unwrap(),
@@ -181,10 +187,22 @@ fn a_back_end_that_is_not_here_exits_with_1() {
     let place = Place::new("backend");
     let inputs = place.tensors("in.safetensors", inputs());
     let run = ["run", "gated.attn", "--inputs", &inputs, "--output", "out.safetensors", "--backend", "wgpu"];
-    place.run(&run).fails(1, &["wgpu", "not usable"]);
+    // Vulkan's loader finds no driver.
+    let bare = [("VK_DRIVER_FILES", "/nowhere"), ("VK_ICD_FILENAMES", "/nowhere")];
+    place.run_with(&run, &bare).fails(1, &["wgpu", "not usable"]);
     assert!(!place.path("out.safetensors").exists());
-    let listed = place.run(&["backends"]);
+    let listed = place.run_with(&["backends"], &bare);
     assert!(listed.succeeds().contains("reference") && listed.stdout.contains("wgpu"));
+}
+
+#[test]
+fn what_is_of_gpus_needs_their_back_end() {
+    let place = Place::new("precision");
+    let named = ["bench", "gated.attn", "--backend", "reference", "--precision", "f16"];
+    place.run(&named).fails(2, &["--precision", "--backend wgpu"]);
+    let inputs = place.tensors("in.safetensors", inputs());
+    let left_open = ["run", "gated.attn", "--inputs", &inputs, "--output", "out.safetensors", "--precision", "f16"];
+    place.run(&left_open).fails(2, &["--precision f16", "--backend wgpu"]);
 }
 
 #[test]
