@@ -2,7 +2,7 @@
 //! that `bench` can time many submissions on tensors that are there already.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, mpsc::RecvTimeoutError},
     time::{Duration, Instant},
 };
 
@@ -261,14 +261,26 @@ impl<'a> Session<'a> {
 
     /// What `take` makes of the bytes of a buffer that the host reads.
     fn mapped<T>(&self, (buffer, bytes): (&Lent, u64), take: impl FnOnce(&[u8]) -> T) -> Result<T, RunError> {
-        let failed = |error: &dyn std::fmt::Display| RunError::Device(error.to_string());
+        let failed = |error: &dyn std::fmt::Display| {
+            // It may be mapped still: nobody may be lent it again.
+            self.gpu.pool().clear();
+            RunError::Device(error.to_string())
+        };
         let (tell, told) = std::sync::mpsc::channel();
         buffer.slice(0..bytes).map_async(wgpu::MapMode::Read, move |done| {
             // Nobody waits any more where the device was lost meanwhile.
             let _ = tell.send(done);
         });
-        self.wait()?;
-        let done = told.try_recv().map_err(|_| RunError::Device("a buffer was not mapped".into()))?;
+        self.wait().inspect_err(|error| drop(failed(error)))?;
+        // Another thread that waits may have found that it is mapped, and not have told yet.
+        let done = loop {
+            match told.recv_timeout(Duration::from_millis(100)) {
+                Err(RecvTimeoutError::Timeout) if self.gpu.lost().is_none() => {}
+                Err(_) => return Err(failed(&"a buffer was not mapped")),
+                Ok(done) => break done,
+            }
+            self.wait().inspect_err(|error| drop(failed(error)))?;
+        };
         done.map_err(|error| failed(&error))?;
         let view = buffer.get_mapped_range(0..bytes).map_err(|error| failed(&error))?;
         let taken = take(&view);

@@ -8,10 +8,15 @@ use chunkwise_compiler::kernel::{
     Access, Buffer, BufferId, BufferRole, Elem, GridAxis, Int, Kernel, Map, Module, Param, ParamId, ParamRole, Stmt,
     Value,
 };
+use chunkwise_compiler::{Form, Schedule, bind::bind_dims};
+
+use chunkwise_dsl::source::Source;
 
 use super::*;
 use crate::{
+    Backend, Data, Engine, Failure, Plan, Request, Tensor,
     device::{Limit, Settings},
+    draw::{self, Gates},
     launch::Input,
 };
 
@@ -206,4 +211,58 @@ fn an_unknown_device_is_named_with_those_there_are() {
     let settings = Settings { device: Some("no such thing".into()), ..Settings::default() };
     let why = open::open(&settings).err().unwrap();
     assert!(why.reason.contains("no such thing") || why.reason.contains("no Vulkan"), "{why}");
+}
+
+#[test]
+fn threads_share_a_device() {
+    let loaded = [loaded(Stored::F32, &[]), loaded(Stored::F16, &[]), loaded(Stored::F32, &[])];
+    let mut loaded: Vec<Loaded> = loaded.into_iter().flatten().collect();
+    let Some(last) = loaded.last_mut() else { return };
+    // Another shader: the same sum, written the other way round.
+    last.code.shaders[0].source =
+        last.code.shaders[0].source.replace("spill[100 * local] + 1.0", "1.0 + spill[100 * local]");
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let loaded = &loaded[thread % loaded.len()];
+            scope.spawn(move || {
+                (0..200).try_for_each(|turn| check(loaded, 1 + (thread + turn) % 9).map(|_| ())).unwrap()
+            });
+        }
+    });
+}
+
+#[test]
+fn two_runs_give_the_same_bits() {
+    let text = "variant f { axes B, T, H, K, V; input q, k : [B,T,H,K], v : [B,T,H,V], g : [B,T,H]; state S : [K,V] = 0; \
+                decay a[t] = exp(logsigmoid(g[t])); update S additive(k, v); output o[t] = S[t]' * q[t]; }";
+    let program = chunkwise_dsl::compile(&Source::new("f.attn", text), &[]).unwrap();
+    let variant = &program.variants[0];
+    let dims = [("B", 2), ("T", 37), ("H", 2), ("K", 16), ("V", 16)].map(|(name, n)| (name.to_string(), n));
+    let sizes = bind_dims(variant, &dims).unwrap();
+    let inputs = draw::inputs(variant, &sizes, Gates::Plain, 1);
+    let request = Request { variant, sizes: &sizes, inputs: &inputs, initial: &BTreeMap::new(), threads: 1 };
+    let mut engine = Engine::new();
+    for schedule in Schedule::ALL {
+        let plan = Plan { backend: Backend::Wgpu, form: Form::Chunked, schedule, chunk: 16 };
+        let mut run = || match engine.run(request, plan) {
+            Err(Failure::Unusable(_, why)) => {
+                eprintln!("skipped: {why}");
+                None
+            }
+            done => Some(done.unwrap()),
+        };
+        let Some(first) = run() else { return };
+        for _ in 0..3 {
+            let again = run().unwrap();
+            // Bits: a NaN is no number that was written, and 0 is not -0.
+            assert!(first.all().zip(again.all()).all(|(a, b)| a.0 == b.0 && bits(&a.1) == bits(&b.1)), "{schedule:?}");
+        }
+    }
+}
+
+fn bits(tensor: &Tensor) -> Vec<u32> {
+    match &tensor.data {
+        Data::F32(data) => data.iter().map(|x| x.to_bits()).collect(),
+        Data::I32(data) => data.iter().map(|x| x.cast_unsigned()).collect(),
+    }
 }
