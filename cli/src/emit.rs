@@ -85,13 +85,13 @@ fn of_variant(
     if !matches!(stage, Stage::Code | Stage::Asm) {
         return stage::print(stage, variant, &sizes, (form, schedule)).map_err(unsupported);
     }
-    backend.devices().map_err(|why| execute::Failure::Unusable(backend, why))?;
     if backend == Backend::Reference {
         return Err(Failure::wrong("the reference interprets the typed program and has no code: see --stage typed"));
     }
     if backend == Backend::Wgpu {
         return shaders(stage, variant, &sizes, ((form, schedule), shared));
     }
+    backend.devices().map_err(|why| execute::Failure::Unusable(backend, why))?;
     let module = chunkwise_compiler::compile(variant, &sizes, (form, schedule), chunkwise_compiler::Tiles::Whole)
         .map_err(unsupported)?;
     code(stage, &module, backend)
@@ -102,7 +102,7 @@ fn default_backend() -> Backend {
     [Backend::Llvm, Backend::Cranelift].into_iter().find(|backend| backend.usable()).unwrap_or(Backend::Llvm)
 }
 
-/// WGSL for the adapter that would run it: one shader a kernel.
+/// WGSL for the adapter that would run it, or for any where there is none: one shader a kernel.
 #[cfg(feature = "wgpu")]
 fn shaders(
     stage: Stage,
@@ -123,7 +123,6 @@ fn shaders(
     Ok(code.shaders.iter().map(|shader| shader.source.trim_end()).collect::<Vec<_>>().join("\n\n"))
 }
 
-/// A back end that is not built in is refused before this.
 #[cfg(not(feature = "wgpu"))]
 fn shaders(
     _: Stage,
@@ -131,6 +130,7 @@ fn shaders(
     _: &chunkwise_compiler::bind::Sizes,
     _: ((Form, Schedule), &Shared),
 ) -> Result<String, Failure> {
+    Backend::Wgpu.devices().map_err(|why| execute::Failure::Unusable(Backend::Wgpu, why))?;
     Err(Failure::Failed(format!("{}: this chunkwise was built without the cargo feature `wgpu`", variant.name)))
 }
 

@@ -8,7 +8,7 @@ use wgpu::{CooperativeScalarType as Scalar, DeviceType, Features, InstanceFlags}
 
 use crate::{
     backend::{Device, Unusable},
-    device::{Limit, Settings},
+    device::{Limit, Precision, Settings},
 };
 
 /// Indices of buffers are i32 in shaders.
@@ -132,6 +132,26 @@ pub(super) fn limits(adapter: &wgpu::Adapter, settings: &Settings) -> Limits {
         f16: features.contains(Features::SHADER_F16),
         cooperative: cooperative(adapter),
     };
+    lower(&mut limits, settings);
+    limits
+}
+
+/// The same of the adapter that the settings ask for; where there is none at all, what WebGPU grants everywhere, and
+/// f16 where the settings ask for it.
+///
+/// # Errors
+/// An adapter was asked for by name, and there is none of it.
+pub(super) fn limits_without_opening(settings: &Settings) -> Result<Limits, Unusable> {
+    if all().is_empty() && settings.device.is_none() {
+        let f16 = settings.precision == Precision::F16;
+        let mut least = Limits { f16, ..Limits::default() };
+        lower(&mut least, settings);
+        return Ok(least);
+    }
+    choose(settings.device.as_deref()).map(|place| limits(&all()[place], settings))
+}
+
+fn lower(limits: &mut Limits, settings: &Settings) {
     let narrow = |value: u32, to: u64| value.min(u32::try_from(to).unwrap_or(u32::MAX));
     for &(limit, to) in &settings.lowered {
         match limit {
@@ -142,7 +162,6 @@ pub(super) fn limits(adapter: &wgpu::Adapter, settings: &Settings) -> Limits {
             Limit::Binding => limits.binding_bytes = limits.binding_bytes.min(to),
         }
     }
-    limits
 }
 
 /// The cooperative matrices to use: large tiles first, f16 factors first, sums in f32 always.

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use chunkwise_compiler::{
     Form, Schedule, Tiles,
     bind::{Sizes, batch_axes},
-    codegen::wgsl::{self, Code, Dialect, Options},
+    codegen::wgsl::{self, Code, Dialect, Limits, Options},
     kernel::{Module, Param, ParamRole},
 };
 use chunkwise_dsl::{
@@ -15,7 +15,7 @@ use chunkwise_dsl::{
     typed::{Axis, Variant},
 };
 
-use super::{Loaded, adapter, open, open::Gpu};
+use super::{Loaded, adapter, open};
 use crate::{
     backend::{Backend, Unusable},
     device::{Precision, Settings},
@@ -60,24 +60,25 @@ impl Build<'_> {
     /// A form or an operation that is not supported, a state that does not fit, or a device that is not usable.
     pub fn load(&self) -> Result<Loaded, Failure> {
         let gpu = open::open(self.settings).map_err(unusable)?;
-        let (module, code, tiles) = self.emit(&gpu)?;
+        let (module, code, tiles) = self.emit(&gpu.limits)?;
         let (settings, chunk) = (self.settings.clone(), self.chunk.map(|chunk| chunk as i64));
         let loaded = Loaded { module, code, settings, chunk, tiles: tiles as i64, ready: Mutex::default() };
         loaded.ready().map_err(|error| Failure::Failed(error.to_string()))?;
         Ok(loaded)
     }
 
-    /// The shaders alone: what `emit --stage code` prints.
+    /// The shaders alone: what `emit --stage code` prints. Where there is no adapter they are for the least that WebGPU
+    /// grants.
     ///
     /// # Errors
-    /// As `load`.
+    /// A form or an operation that is not supported, a state that does not fit, or no adapter of the name asked for.
     pub fn code(&self) -> Result<Code, Failure> {
-        let gpu = open::open(self.settings).map_err(unusable)?;
-        self.emit(&gpu).map(|(_, code, _)| code)
+        let limits = adapter::limits_without_opening(self.settings).map_err(unusable)?;
+        self.emit(&limits).map(|(_, code, _)| code)
     }
 
-    fn emit(&self, gpu: &Gpu) -> Result<(Module, Code, usize), Failure> {
-        if self.settings.precision == Precision::F16 && !gpu.limits.f16 {
+    fn emit(&self, limits: &Limits) -> Result<(Module, Code, usize), Failure> {
+        if self.settings.precision == Precision::F16 && !limits.f16 {
             return Err(unusable(Unusable {
                 reason: "the adapter has no f16 in shaders (SHADER_F16)".into(),
                 way_out: "use --precision f32, or another adapter with --device".into(),
@@ -85,7 +86,7 @@ impl Build<'_> {
         }
         let module = chunkwise_compiler::compile(self.variant, self.sizes, self.layout, Tiles::Split)?;
         let options = Options {
-            limits: gpu.limits.clone(),
+            limits: limits.clone(),
             dialect: Dialect::Naga,
             precision: match self.settings.precision {
                 Precision::F32 => wgsl::Precision::F32,
