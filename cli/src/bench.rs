@@ -171,7 +171,8 @@ fn schedules(
         return Ok(asked);
     }
     let sizes = sizes(variant, tokens, arguments)?;
-    Ok(vec![choose::schedule(variant, &sizes, plan, arguments.shared.threads()).0])
+    let workers = choose::workers(plan.backend, &arguments.shared.settings(), arguments.shared.threads());
+    Ok(vec![choose::schedule(variant, &sizes, plan, workers).0])
 }
 
 fn chunks(shared: &Shared) -> Vec<usize> {

@@ -10,7 +10,8 @@ use chunkwise_dsl::typed::Variant;
 
 use crate::{
     backend::{Backend, cores},
-    execute::{Engine, Failure, Plan, chunk_length},
+    device::Settings,
+    execute::{Engine, Failure, Plan, chunk_length, tiles_on_gpu},
 };
 
 /// Tokens in a chunk where none are asked for and none are priced.
@@ -210,15 +211,22 @@ fn scheduled(
     if plan.form != Form::Chunked {
         return (plan, None);
     }
-    let (schedule, why) = schedule(variant, sizes, plan, wish.threads.unwrap_or_else(cores));
+    let workers = workers(plan.backend, engine.settings(), wish.threads.unwrap_or_else(cores));
+    let (schedule, why) = schedule(variant, sizes, plan, workers);
     match engine.prepare(variant, sizes, Plan { schedule, ..plan }) {
         Ok(()) => (Plan { schedule, ..plan }, Some(why)),
         Err(failure) => (plan, Some(format!("fused: split does not compile: {failure}"))),
     }
 }
 
-/// Work items that a GPU runs at a time, as a round number: enough to keep a small one busy.
-const GPU_ITEMS: usize = 256;
+/// What runs at a time: the threads, or as many work items as the GPU is to have.
+pub fn workers(backend: Backend, settings: &Settings, threads: usize) -> usize {
+    match backend {
+        // Where there is no GPU, preparing a plan says so.
+        Backend::Wgpu => tiles_on_gpu(settings, 1).unwrap_or(1),
+        _ => threads.max(1),
+    }
+}
 
 /// What a further kernel costs, in nanoseconds: waking the threads, or a launch.
 const LAUNCH: f64 = 5_000.0;
@@ -231,11 +239,10 @@ const HANDED_ON_BY_GPU: f64 = 300.0;
 /// Three kernels must be faster than one by this factor, since a price is no time.
 const MARGIN: f64 = 1.1;
 
-/// The schedule of a chunked plan by the work there is, and why: three kernels where work items are fewer than what
-/// can run at a time, chunks are several, and the price is lower.
-pub fn schedule(variant: &Variant, sizes: &Sizes, plan: Plan, threads: usize) -> (Schedule, String) {
+/// The schedule of a chunked plan by the work there is, and why: three kernels where work items are fewer than
+/// `workers` run at a time, chunks are several, and the price is lower.
+pub fn schedule(variant: &Variant, sizes: &Sizes, plan: Plan, workers: usize) -> (Schedule, String) {
     let fused = |why: String| (Schedule::Fused, format!("fused: {why}"));
-    let workers = if plan.backend == Backend::Wgpu { GPU_ITEMS } else { threads.max(1) };
     let items: usize = batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
     let tokens = variant.token.map_or(0, |axis| sizes.get(axis).unwrap_or(0));
     if items >= workers {
@@ -349,7 +356,7 @@ mod tests {
             let dims = [("B", 1), ("H", heads), ("T", tokens), ("K", 64), ("V", 64)];
             let sizes = bind_dims(variant, &dims.map(|(name, n)| (name.to_string(), n))).unwrap();
             let plan = Plan { backend, form: Form::Chunked, schedule: Schedule::Fused, chunk: 64 };
-            schedule(variant, &sizes, plan, 2).0
+            schedule(variant, &sizes, plan, if backend == Backend::Wgpu { 256 } else { 2 }).0
         };
         assert_eq!(of(1, 16384, Backend::Wgpu), Schedule::Split);
         assert_eq!(of(1, 64, Backend::Wgpu), Schedule::Fused);

@@ -128,13 +128,14 @@ impl Key {
     }
 }
 
+/// Value tiles that keep the GPU busy beside so many batch elements; of one element, all work items it is to have.
 #[cfg(feature = "wgpu")]
-fn tiles_on_gpu(settings: &Settings, items: usize) -> Result<usize, Failure> {
+pub(crate) fn tiles_on_gpu(settings: &Settings, items: usize) -> Result<usize, Failure> {
     crate::gpu::tiles_wanted(settings, items)
 }
 
 #[cfg(not(feature = "wgpu"))]
-fn tiles_on_gpu(_: &Settings, _: usize) -> Result<usize, Failure> {
+pub(crate) fn tiles_on_gpu(_: &Settings, _: usize) -> Result<usize, Failure> {
     Ok(1)
 }
 
