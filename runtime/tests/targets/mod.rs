@@ -8,10 +8,10 @@ use chunkwise_runtime::cpu::Loaded;
 pub fn load(module: &Module) -> Vec<(String, Loaded)> {
     let mut all = Vec::new();
     #[cfg(feature = "cranelift")]
-    all.push((
+    all.extend([(
         "cranelift".to_owned(),
         chunkwise_runtime::cpu::cranelift::load(module).expect("a checked module loads"),
-    ));
+    )]);
     #[cfg(feature = "llvm")]
     for target in llvm::targets() {
         let code = chunkwise_compiler::codegen::llvm::emit(module, &target).expect("a checked module compiles");
