@@ -8,12 +8,7 @@ use chunkwise_compiler::{
     stage::{self, Stage},
 };
 use chunkwise_dsl::{parse::parse, print::file, typed::Variant};
-use chunkwise_runtime::{
-    Backend, Plan,
-    choose::{CHUNK, exists},
-    execute,
-    tensor::write_whole,
-};
+use chunkwise_runtime::{Backend, choose::exists, execute, tensor::write_whole};
 use clap::Args;
 
 use crate::{
@@ -110,6 +105,7 @@ fn shaders(
     sizes: &chunkwise_compiler::bind::Sizes,
     (layout, shared): ((Form, Schedule), &Shared),
 ) -> Result<String, Failure> {
+    use chunkwise_runtime::{Plan, choose::CHUNK};
     if stage == Stage::Asm {
         return Err(Failure::wrong("the wgpu back end leaves machine code to the driver: see --stage code"));
     }
