@@ -11,12 +11,15 @@ pub(super) enum Place {
     Workgroup(u64, u64),
     /// Elements of the work item's spill memory.
     Spill(u64, u64),
+    /// Factors of products staged for cooperative matrices.
+    Panels,
 }
 
 impl Place {
     fn meets(self, other: Place) -> bool {
         match (self, other) {
             (Place::Bound(a), Place::Bound(b)) => a == b,
+            (Place::Panels, Place::Panels) => true,
             (Place::Workgroup(a, b), Place::Workgroup(c, d)) | (Place::Spill(a, b), Place::Spill(c, d)) => {
                 a < d && c < b
             }
@@ -25,7 +28,7 @@ impl Place {
     }
 
     fn inner(self) -> bool {
-        matches!(self, Place::Workgroup(..))
+        matches!(self, Place::Workgroup(..) | Place::Panels)
     }
 }
 

@@ -13,13 +13,14 @@
 //!
 //! Files by what they do: `fold` (params that are compiled in), `range` (bounds of integers), `touch` (what statements
 //! read and write), `memory`, `barrier`, `binding`; then what they write: `text`, `shader` (entry, loops, integers),
-//! `value`, `map` (scans too), `reduce`, `product`, `solve`, `math`, `dialect`.
+//! `value`, `map` (scans too), `reduce`, `product` (by `cooperative` matrices where there are any), `solve`, `math`, `dialect`.
 //!
 //! Shaders hold no infinities, which WGSL may assume away: maxima start at the lowest finite number, and an infinite
 //! constant is the largest finite one. Not here: running what comes out.
 
 mod barrier;
 mod binding;
+mod cooperative;
 mod dialect;
 mod fold;
 mod map;
@@ -98,11 +99,11 @@ pub enum Dialect {
     Browser,
 }
 
-/// What numbers are stored as. Sums are always f32.
+/// What numbers are stored and multiplied as. Sums are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Precision {
     F32,
-    /// Declared tensors, in and out, are f16; states and scratch stay f32.
+    /// Declared tensors, in and out, are f16, and products round their factors to it; states and scratch stay f32.
     F16,
 }
 
@@ -214,9 +215,10 @@ pub fn emit(module: &Module, fixed: &dyn Fn(&Param) -> Option<i64>, options: &Op
         let ranges = Ranges::new(&folded, kernel);
         let invocations = invocations(kernel, &ranges, &options.limits);
         let partials = shader::partials(kernel, &ranges, invocations);
-        let capacity = u64::from(options.limits.workgroup_memory / 4);
-        let memory = memory::place(&folded, kernel, &ranges, (partials, capacity))?;
-        placed.push((ranges, memory, invocations));
+        let staging = cooperative::of_kernel(kernel, &ranges, options, invocations);
+        let capacity = u64::from(options.limits.workgroup_memory).saturating_sub(staging.panel_bytes(options)) / 4;
+        let memory = memory::place(&folded, kernel, &ranges, (partials.max(staging.sums), capacity))?;
+        placed.push((ranges, memory, (invocations, staging)));
     }
     let spill = placed.iter().map(|(_, memory, _)| memory.spill).max().unwrap_or(0);
     if spill * 4 > options.limits.binding_bytes {
@@ -232,10 +234,8 @@ pub fn emit(module: &Module, fixed: &dyn Fn(&Param) -> Option<i64>, options: &Op
     let known = |id: ParamId| fixed(&module.params[id.index()]).is_some();
     let table = Table::new(&folded, &known, options, spill > 0 || !late.is_empty())?;
     let frame = Frame { module: &folded, options, table: &table, spill: (spill, more) };
-    let shaders = placed
-        .iter()
-        .enumerate()
-        .map(|(i, (ranges, memory, invocations))| shader::shader(&frame, i, ranges, memory, *invocations));
+    let shaders =
+        placed.iter().enumerate().map(|(i, (ranges, memory, shape))| shader::shader(&frame, i, ranges, memory, *shape));
     let shaders = shaders.collect::<Result<_, _>>()?;
     let late = late.into_iter().map(|(id, _)| id).collect();
     Ok(Code { shaders, bindings: table.bindings, words: table.words, spill, late })

@@ -6,6 +6,7 @@
 
 use crate::kernel::{Int, Product, ReduceOp, Triangle};
 
+use super::cooperative;
 use super::map::Elements;
 use super::range::Ranges;
 use super::shader::Emitter;
@@ -63,9 +64,13 @@ pub(super) struct Sum<'s> {
 
 impl Emitter<'_> {
     pub(super) fn product(&mut self, product: &Product) {
+        if let Some(plan) = cooperative::plan(product, self.ranges, self.frame.options, self.invocations) {
+            return self.cooperate(product, &plan);
+        }
         let slices = slices(self.ranges, product, self.invocations);
         let [m, n, k] = [&product.m, &product.n, &product.k].map(|x| self.extent(x));
-        let [dst, a, b] = [&product.dst, &product.a, &product.b].map(|x| self.spot(x));
+        let dst = self.spot(&product.dst);
+        let [a, b] = [&product.a, &product.b].map(|x| self.factor(x));
         let mut read = vec![self.touch(&product.a, false, None), self.touch(&product.b, false, None)];
         let mut written = vec![self.touch(&product.dst, true, None)];
         if product.accumulate {

@@ -7,6 +7,7 @@ use crate::kernel::{Access, Int, Kernel, Module, ParamRole, Stmt, VarId};
 
 use super::barrier::{Fence, Pending, Place, Touch};
 use super::binding::{self, Table};
+use super::cooperative::Staging;
 use super::fold::fits;
 use super::math::Routine;
 use super::memory::{Home, Memory};
@@ -61,7 +62,7 @@ pub(super) fn shader(
     number: usize,
     ranges: &Ranges,
     memory: &Memory,
-    invocations: u32,
+    (invocations, staging): (u32, Staging),
 ) -> Result<Shader, Unsupported> {
     let mut emitter = Emitter {
         frame,
@@ -75,23 +76,25 @@ pub(super) fn shader(
         refused: None,
     };
     let kernel = &frame.module.kernels[number];
-    emitter.entry(kernel);
+    emitter.entry(kernel, &staging);
     if let Some(refused) = emitter.refused {
         return Err(refused);
     }
     let mut source = format!("// {}\n", kernel.name.replace(['\n', '\r'], " "));
     source += &dialect::head(frame.options);
+    source += staging.directive();
     source += &frame.table.text();
     if memory.workgroup > 0 {
         source += &format!("var<workgroup> w: array<f32, {}>;\n", memory.workgroup);
     }
+    source += &staging.text(frame.options);
     source += &routines(emitter.needs);
     source += &emitter.t.finish();
     Ok(Shader {
         source,
         entry: "main".to_owned(),
         kernel: number,
-        workgroup_memory: (memory.workgroup * 4) as u32,
+        workgroup_memory: (memory.workgroup * 4 + staging.panel_bytes(frame.options)) as u32,
         invocations,
     })
 }
@@ -108,11 +111,15 @@ fn routines(mut waiting: BTreeSet<Routine>) -> String {
 }
 
 impl Emitter<'_> {
-    fn entry(&mut self, kernel: &Kernel) {
+    fn entry(&mut self, kernel: &Kernel, staging: &Staging) {
         let built_in = "@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, \
                         @builtin(local_invocation_index) li: u32";
+        let subgroups = match staging.panels {
+            0 => "",
+            _ => ", @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32",
+        };
         self.t.line(format_args!("\n@compute @workgroup_size({})", self.invocations));
-        self.t.open(format_args!("fn main({built_in})"));
+        self.t.open(format_args!("fn main({built_in}{subgroups})"));
         self.t.line("let place = i32(group.x + group.y * groups.x);");
         let word = |place| binding::word(place);
         self.t.open(format_args!("if (place < {})", word(1)));
@@ -241,6 +248,11 @@ impl Emitter<'_> {
         if fence == Fence::All {
             self.t.line("storageBarrier();");
         }
+        self.settled(fence);
+    }
+
+    /// Forgets what a barrier that is written in any case has settled.
+    pub(super) fn settled(&mut self, fence: Fence) {
         self.pending.settle(fence);
     }
 

@@ -3,7 +3,7 @@
 use chunkwise_dsl::source::Source;
 use chunkwise_dsl::typed::Variant;
 
-use super::{Code, Dialect, Limits, Options, Precision, emit};
+use super::{Code, Cooperative, Dialect, Limits, Options, Precision, emit};
 use crate::bind::bind_dims;
 use crate::kernel::*;
 use crate::{Form, Schedule, Tiles, compile};
@@ -18,6 +18,19 @@ fn machines() -> [Options; 4] {
     [f32(49_152, 1024), f32(32_768, 256), f32(16_384, 128), options(49_152, 1024, Precision::F16)]
 }
 
+/// Machines with cooperative matrices: of f16 factors, and of f32 ones under either precision.
+fn cooperating() -> [Options; 3] {
+    let with = |side, f16, options: Options| {
+        let limits = Limits { subgroups: true, cooperative: Some(Cooperative { side, f16 }), ..options.limits };
+        Options { limits, ..options }
+    };
+    [
+        with(16, true, options(49_152, 1024, Precision::F16)),
+        with(8, false, options(32_768, 1024, Precision::F32)),
+        with(8, false, options(16_384, 128, Precision::F16)),
+    ]
+}
+
 /// The shaders of a module, every one of them held valid by naga and within its limits.
 fn valid(module: &Module, sizes: &dyn Fn(&ParamRole) -> Option<i64>, options: &Options) -> Code {
     let code = emit(module, &|param| sizes(&param.role), options).unwrap_or_else(|e| panic!("{}: {e}", module.name));
@@ -25,8 +38,7 @@ fn valid(module: &Module, sizes: &dyn Fn(&ParamRole) -> Option<i64>, options: &O
     for shader in &code.shaders {
         let parsed = naga::front::wgsl::parse_str(&shader.source)
             .unwrap_or_else(|e| panic!("{}\n{}", e.emit_to_string(&shader.source), shader.source));
-        let mut validator =
-            naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::SHADER_FLOAT16);
+        let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities(options));
         validator.validate(&parsed).unwrap_or_else(|e| {
             panic!("{}\n{}", e.emit_to_string(&shader.source), shader.source);
         });
@@ -40,6 +52,15 @@ fn valid(module: &Module, sizes: &dyn Fn(&ParamRole) -> Option<i64>, options: &O
     let storage = code.bindings.len() - 1;
     assert!(storage <= options.limits.storage_buffers as usize, "{}: {storage} bindings", module.name);
     code
+}
+
+fn capabilities(options: &Options) -> naga::valid::Capabilities {
+    use naga::valid::Capabilities;
+    let cooperative = match options.limits.cooperative {
+        Some(_) => Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX,
+        None => Capabilities::empty(),
+    };
+    Capabilities::SHADER_FLOAT16 | cooperative
 }
 
 fn examples() -> Vec<Variant> {
@@ -72,14 +93,51 @@ fn every_form_of_every_example_is_valid() {
             ((Form::Chunked, Schedule::Split), Tiles::Split, 2),
         ] {
             let Some(module) = module(&variant, form, tiles) else { continue };
-            let sizes = |role: &ParamRole| match role {
-                ParamRole::Chunk => Some(64),
-                ParamRole::Tile(_) => Some(32),
-                ParamRole::Size(_) | ParamRole::Grid => None,
-            };
-            valid(&module, &sizes, &machines()[machine]);
+            valid(&module, &known, &machines()[machine]);
         }
     }
+}
+
+fn known(role: &ParamRole) -> Option<i64> {
+    match role {
+        ParamRole::Chunk => Some(64),
+        ParamRole::Tile(_) => Some(32),
+        ParamRole::Size(_) | ParamRole::Grid => None,
+    }
+}
+
+#[test]
+fn products_by_cooperative_matrices_are_valid() {
+    for variant in examples() {
+        for schedule in [Schedule::Fused, Schedule::Split] {
+            let Some(module) = module(&variant, (Form::Chunked, schedule), Tiles::Split) else { continue };
+            for options in cooperating() {
+                valid(&module, &known, &options);
+            }
+        }
+    }
+}
+
+#[test]
+fn cooperative_matrices_are_used_only_where_they_may_be() {
+    let variant = examples().into_iter().find(|variant| variant.name == "gla").unwrap();
+    let dims = [("B", 2), ("H", 4), ("T", 512), ("K", 128), ("V", 128)];
+    let dims: Vec<(String, usize)> = dims.iter().map(|(name, n)| (name.to_string(), *n)).collect();
+    let layout = (Form::Chunked, Schedule::Fused);
+    let module = compile(&variant, &bind_dims(&variant, &dims).unwrap(), layout, Tiles::Split).unwrap();
+    let used = |options: &Options| {
+        let code = emit(&module, &|param| known(&param.role), options).unwrap();
+        code.shaders.iter().any(|shader| shader.source.contains("coopMultiplyAdd"))
+    };
+    for options in cooperating() {
+        assert!(used(&options));
+        valid(&module, &known, &options);
+        assert!(!used(&Options { dialect: Dialect::Browser, ..options.clone() }));
+        let alone = Limits { subgroups: false, ..options.limits.clone() };
+        assert!(!used(&Options { limits: alone, ..options }));
+    }
+    let [half, ..] = cooperating();
+    assert!(!used(&Options { precision: Precision::F32, ..half }), "f16 factors are not exact");
 }
 
 const X: BufferId = BufferId(0);
@@ -166,7 +224,7 @@ fn every_statement_is_valid_whether_sizes_are_known_or_not() {
             ParamRole::Size(name) => known.map(|known| known[["M", "N", "K"].iter().position(|x| x == name).unwrap()]),
             _ => None,
         };
-        for options in machines() {
+        for options in machines().into_iter().chain(cooperating()) {
             let code = valid(&module, &sizes, &options);
             assert_eq!(code.late.is_empty(), known.is_some());
             assert_eq!(code, valid(&module, &sizes, &options));

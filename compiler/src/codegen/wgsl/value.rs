@@ -6,7 +6,7 @@ use super::dialect::{integer, number};
 use super::math::{self, Routine};
 use super::memory::Home;
 use super::shader::Emitter;
-use super::{Stored, touch};
+use super::{Precision, Stored, touch};
 
 /// An access whose integers have names: `array[base + stride * index + ..]`.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub(super) struct Spot {
     /// Texts of the strides: constants or names.
     strides: Vec<String>,
     stored: Stored,
+    /// Whether what is loaded is rounded to f16.
+    rounded: bool,
 }
 
 impl Spot {
@@ -36,13 +38,23 @@ impl Spot {
     /// The element as an f32.
     pub(super) fn load(&self, index: &[String]) -> String {
         let element = format!("{}[{}]", self.array, self.place(index));
-        if self.stored == Stored::F32 { element } else { format!("f32({element})") }
+        self.number(element)
+    }
+
+    fn number(&self, element: String) -> String {
+        let element = if self.stored == Stored::F32 { element } else { format!("f32({element})") };
+        if self.rounded { format!("f32(half({element}))") } else { element }
+    }
+
+    /// Whether elements along an axis are next to each other.
+    pub(super) fn unit(&self, axis: usize) -> bool {
+        self.strides[axis] == "1"
     }
 
     /// The same where `inside` holds, else 0; nothing else is read.
-    fn load_if(&self, index: &[String], inside: &str) -> String {
+    pub(super) fn load_if(&self, index: &[String], inside: &str) -> String {
         let element = format!("{}[select(0, {}, {inside})]", self.array, self.place(index));
-        let element = if self.stored == Stored::F32 { element } else { format!("f32({element})") };
+        let element = self.number(element);
         format!("select(0.0f, {element}, {inside})")
     }
 }
@@ -63,7 +75,17 @@ impl Emitter<'_> {
         };
         let offset = self.hoist(&(access.offset.clone() + shift));
         let base = first.into_iter().chain((offset != "0").then_some(offset)).collect();
-        Spot { array, base, strides, stored: self.stored(access) }
+        Spot { array, base, strides, stored: self.stored(access), rounded: false }
+    }
+
+    /// A factor of a product: rounded where products take f16.
+    pub(super) fn factor(&mut self, access: &Access) -> Spot {
+        let spot = self.spot(access);
+        let rounded = self.frame.options.precision == Precision::F16 && spot.stored != Stored::F16;
+        if rounded {
+            self.needs.insert(Routine::Half);
+        }
+        Spot { rounded, ..spot }
     }
 
     /// The access with one index set: an access of the other axes.
