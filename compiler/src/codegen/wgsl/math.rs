@@ -17,6 +17,7 @@ pub(super) enum Routine {
     Max,
     Sign,
     TwoTo,
+    ExpLessOne,
     Exp,
     Ln,
     Elu,
@@ -96,12 +97,12 @@ impl Routine {
         use Routine::*;
         match self {
             Min | Max | Ln | Half => &[IsNan],
-            Exp | Elu => &[TwoTo],
+            Exp | Elu => &[TwoTo, ExpLessOne],
             Sigmoid | Tanh | Gelu => &[Exp],
             Softplus => &[Exp, Ln],
             Pow => &[Exp, Ln, Nan],
             Mod => &[FloorDiv],
-            IsNan | Nan | Sign | TwoTo | Wave | FloorDiv | DivideDown | Modulo => &[],
+            IsNan | Nan | Sign | TwoTo | ExpLessOne | Wave | FloorDiv | DivideDown | Modulo => &[],
         }
     }
 
@@ -113,6 +114,7 @@ impl Routine {
             Routine::Max => MAX,
             Routine::Sign => SIGN,
             Routine::TwoTo => TWO_TO,
+            Routine::ExpLessOne => EXP_LESS_ONE,
             Routine::Exp => EXP,
             Routine::Ln => LN,
             Routine::Elu => ELU,
@@ -164,19 +166,25 @@ const TWO_TO: &str = "fn two_to(n: i32) -> f32 {
 }
 ";
 
-/// x = n ln 2 + r; ln 2 in two parts, the first short enough that n times it is exact. Below -104.5 all is 0, above 89
-/// all overflows. The factor 2^n is taken in two steps: 2^128 and the smallest have no single one.
-const EXP: &str = "fn f_exp(v: f32) -> f32 {
-  let x = select(select(v, -104.5f, v < -104.5f), 89.0f, v > 89.0f);
-  let n = floor(fma(x, 1.442695f, 0.5f));
-  let r = fma(n, 2.1219444e-4f, fma(n, -0.693359375f, x));
+/// exp(r) - 1 for |r| <= ln(2) / 2: r + r^2 p.
+const EXP_LESS_ONE: &str = "fn exp_less_one(r: f32) -> f32 {
   var p = 1.98756915e-4f;
   p = fma(p, r, 1.3981999507e-3f);
   p = fma(p, r, 8.3334519073e-3f);
   p = fma(p, r, 4.1665795894e-2f);
   p = fma(p, r, 1.6666665459e-1f);
   p = fma(p, r, 5.0000001201e-1f);
-  let y = fma(p, r * r, r) + 1.0f;
+  return fma(p, r * r, r);
+}
+";
+
+/// x = n ln 2 + r; ln 2 in two parts, the first short enough that n times it is exact. Below -104.5 all is 0, above 89
+/// all overflows. The factor 2^n is taken in two steps: 2^128 and the smallest have no single one.
+const EXP: &str = "fn f_exp(v: f32) -> f32 {
+  let x = select(select(v, -104.5f, v < -104.5f), 89.0f, v > 89.0f);
+  let n = floor(fma(x, 1.442695f, 0.5f));
+  let r = fma(n, 2.1219444e-4f, fma(n, -0.693359375f, x));
+  let y = exp_less_one(r) + 1.0f;
   let i = i32(n);
   let h = i >> 1u;
   return y * two_to(h) * two_to(i - h);
@@ -208,19 +216,13 @@ const LN: &str = "fn f_ln(x: f32) -> f32 {
 }
 ";
 
-/// exp(x) - 1 below 0: 2^n (r + r^2 p) + (2^n - 1) keeps the digits of small x.
+/// exp(x) - 1 below 0: 2^n (exp(r) - 1) + (2^n - 1) keeps the digits of small x.
 const ELU: &str = "fn f_elu(v: f32) -> f32 {
   let x = select(select(v, -30.0f, v < -30.0f), 0.0f, v > 0.0f);
   let n = floor(fma(x, 1.442695f, 0.5f));
   let r = fma(n, 2.1219444e-4f, fma(n, -0.693359375f, x));
-  var p = 1.98756915e-4f;
-  p = fma(p, r, 1.3981999507e-3f);
-  p = fma(p, r, 8.3334519073e-3f);
-  p = fma(p, r, 4.1665795894e-2f);
-  p = fma(p, r, 1.6666665459e-1f);
-  p = fma(p, r, 5.0000001201e-1f);
   let scale = two_to(i32(n));
-  let below = fma(fma(p, r * r, r), scale, scale - 1.0f);
+  let below = fma(exp_less_one(r), scale, scale - 1.0f);
   return select(below, v, v > 0.0f);
 }
 ";
