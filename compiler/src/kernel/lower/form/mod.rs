@@ -14,6 +14,7 @@
 mod pairs;
 mod products;
 mod running;
+mod solve;
 mod state;
 mod steps;
 mod stream;

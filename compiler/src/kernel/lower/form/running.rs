@@ -16,6 +16,7 @@ use super::{
     Emission, Square, at, extent,
     products::{SUB_BLOCK, down, row_block, shifted},
     row_of,
+    solve::Feedback,
     stream::with_broadcast,
     with_rank,
 };
@@ -91,19 +92,9 @@ impl Emission<'_, '_> {
     /// The y with y[t] = c[t] .* (sum over s < t of P[t,s] G[t-1,s] .* y[s]) + x[t]: row by row.
     pub(super) fn solve_decayed(&mut self, index: NodeIndex, place: usize) -> Result<Tile> {
         let [gate, decay, pairs, y] = [0, 1, 2, 3].map(|place| self.operand(index, place));
-        let stack = self.stack(y);
-        let width = self.width(y).unwrap_or(Int::from(1i64));
-        let (mut solved, mut gates, mut squares) = (Vec::new(), Vec::new(), Vec::new());
-        for row in 0..stack {
-            let tile = self.rows_of("solved", Some(width.clone()), 0);
-            self.fill_stream(&tile, y, row)?;
-            solved.push(tile);
-            let place = if self.stack(gate) == 1 { 0 } else { row };
-            gates.push(with_broadcast(&self.stream(gate, place)?));
-            squares.push((0..stack).map(|column| self.pairs(pairs, row, column)).collect::<Result<Vec<Square>>>()?);
-        }
+        let Feedback { solved, gates, squares, width } = self.feedback([gate, pairs, y])?;
         let running = self.running(decay, solved.clone())?;
-        let sums: Vec<Tile> = (0..stack).map(|_| self.rows_of("feedback", Some(width.clone()), 0)).collect();
+        let sums: Vec<Tile> = solved.iter().map(|_| self.rows_of("feedback", Some(width.clone()), 0)).collect();
         self.sub_blocks(|this, block| {
             this.begin(&running, &block);
             for (sum, squares) in sums.iter().zip(&squares) {
@@ -125,10 +116,7 @@ impl Emission<'_, '_> {
             this.keep_own(&running, &block);
             Ok(())
         })?;
-        for (row, tile) in solved.iter().enumerate() {
-            self.streams.insert((index, row), tile.clone());
-        }
-        Ok(solved[place].clone())
+        Ok(self.stacked(index, place, &solved))
     }
 
     /// `for` every sub-block; under a window, whose rows see bands of tokens, all rows are one.

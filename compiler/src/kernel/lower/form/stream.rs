@@ -8,7 +8,7 @@ use petgraph::graph::NodeIndex;
 
 use crate::{
     ir::{Feat, Leaf, Term, facts::Definition},
-    kernel::{Access, Int, Reduce, ReduceOp, Solve, Stmt, Triangle, Value},
+    kernel::{Access, Int, Reduce, ReduceOp, Stmt, Triangle, Value},
     plan::Op,
 };
 
@@ -302,72 +302,6 @@ impl Emission<'_, '_> {
             Some(Term::TriRightProductsBefore(_)) => self.right_products_before(dst, index, place),
             _ => Err(self.no_statement(index)),
         }
-    }
-
-    /// (I - P)^-1 y: y is copied, then solved in place for the whole stack at once.
-    fn solve(&mut self, index: NodeIndex, place: usize) -> Result<Tile> {
-        let (pairs, y) = (self.operand(index, 0), self.operand(index, 1));
-        let stack = self.stack(y);
-        let width = self.width(y);
-        let mut x = Vec::new();
-        for row in 0..stack {
-            let tile = self.rows_of("solved", width.clone(), 0);
-            self.fill_stream(&tile, y, row)?;
-            x.push(tile);
-        }
-        let mut p = Vec::new();
-        for row in 0..stack {
-            for column in 0..stack {
-                let square = self.pairs(pairs, row, column)?;
-                p.push(square.access(Int::from(0i64), [square.stride.clone(), Int::from(1i64)]));
-            }
-        }
-        let columns = width.unwrap_or(Int::from(1i64));
-        let tiles = x.iter().map(|tile| at(&with_rank(tile.clone(), 1))).collect();
-        self.push(Stmt::Solve(Solve { n: self.count(), columns, p, x: tiles }));
-        for (row, tile) in x.iter().enumerate() {
-            self.streams.insert((index, row), tile.clone());
-        }
-        Ok(x[place].clone())
-    }
-
-    /// The y with y = c .* (P y) + x for a V-vector c: row by row.
-    fn solve_columns(&mut self, index: NodeIndex, place: usize) -> Result<Tile> {
-        let (gate, pairs, y) = (self.operand(index, 0), self.operand(index, 1), self.operand(index, 2));
-        let stack = self.stack(y);
-        let width = self.width(y).unwrap_or(Int::from(1i64));
-        let (mut solved, mut gates, mut squares) = (Vec::new(), Vec::new(), Vec::new());
-        for row in 0..stack {
-            let tile = self.rows_of("solved", Some(width.clone()), 0);
-            self.fill_stream(&tile, y, row)?;
-            solved.push(tile);
-            let place = if self.stack(gate) == 1 { 0 } else { row };
-            gates.push(with_broadcast(&self.stream(gate, place)?));
-            for column in 0..stack {
-                squares.push(self.pairs(pairs, row, column)?);
-            }
-        }
-        let sum = self.lowering.scratch("feedback", width.clone());
-        self.each(1i64, self.count(), |this, t| {
-            for row in 0..stack {
-                for column in 0..stack {
-                    let square = &squares[row * stack + column];
-                    let a = square.access(square.stride.clone() * t.clone(), [Int::from(0i64), Int::from(1i64)]);
-                    let dst = Access::new(sum, 0i64, [Int::from(0i64), Int::from(1i64)]);
-                    let b = at(&solved[column]);
-                    this.product((Int::from(1i64), width.clone(), t.clone()), (dst, a, b), column > 0);
-                }
-                let x = row_of(&solved[row], t.clone());
-                let fed = Value::Load(Access::new(sum, 0i64, [Int::from(1i64)]));
-                let gated = call(Function::Mul, [Value::Load(row_of(&gates[row], t.clone())), fed]);
-                this.map(vec![width.clone()], x.clone(), call(Function::Add, [Value::Load(x), gated]));
-            }
-            Ok(())
-        })?;
-        for (row, tile) in solved.iter().enumerate() {
-            self.streams.insert((index, row), tile.clone());
-        }
-        Ok(solved[place].clone())
     }
 
     /// A canonical product: the program's own tile where it is just that.
