@@ -151,6 +151,33 @@ impl Compiled {
         }
         Ok(times)
     }
+
+    /// Calls in a row on the same buffers, one on each of `steps`: each starts from the states that the one before left.
+    /// None without steps.
+    ///
+    /// # Errors
+    /// As `run`; calls in a row are not split.
+    pub fn carry(
+        &self,
+        request: Request,
+        chunk: usize,
+        steps: &[&Tensors],
+    ) -> Result<Option<(Vec<Duration>, Outputs)>, Failure> {
+        let sized = Work::sized(&*self.0, &request, chunk);
+        self.0.holds(&sized.empty()).map_err(failed)?;
+        let Some(first) = steps.first() else { return Ok(None) };
+        let mut work = sized.with_tensors(&Request { inputs: first, ..request })?;
+        let (carried, mut times) = (carries_state(request.variant), Vec::with_capacity(steps.len()));
+        for (call, inputs) in steps.iter().enumerate() {
+            if call > 0 && carried {
+                work.hand_on();
+            }
+            times.push(self.0.run(&mut work.launch(inputs), request.threads).map_err(failed)?);
+        }
+        let kernel_time = times.iter().sum();
+        let states = if carried { work.states } else { Vec::new() };
+        Ok(Some((times, Outputs { outputs: work.outputs, states, kernel_time })))
+    }
 }
 
 /// What a launch borrows.
@@ -183,6 +210,15 @@ impl Work {
         let states = variant.states.iter();
         let states = states.map(|of| (of.name.clone(), Tensor::zeros(state_shape(variant, of, sizes)))).collect();
         Ok(Self { start, outputs, states, ..self })
+    }
+
+    /// Makes the final states the next call's initial ones; that call writes over the states before them.
+    fn hand_on(&mut self) {
+        for (name, state) in &mut self.states {
+            if let Some(start) = self.start.get_mut(name) {
+                std::mem::swap(start, state);
+            }
+        }
     }
 
     fn launch<'a>(&'a mut self, inputs: &'a Tensors) -> Launch<'a> {

@@ -207,6 +207,34 @@ impl Engine {
         self.compiled(request.variant, request.sizes, plan)?.time(request, chunk, enough)
     }
 
+    /// Calls in a row, one on each of `steps` (the request's own inputs are not looked at): the first starts from the
+    /// request's initial states, each later one from the states that the one before left. Gives the kernels' time in
+    /// every call and the last one's results; None without steps.
+    ///
+    /// # Errors
+    /// As `run`; a variant whose order gives no final states starts anew in every call.
+    pub fn carry(
+        &mut self,
+        request: Request,
+        plan: Plan,
+        steps: &[&Tensors],
+    ) -> Result<Option<(Vec<Duration>, Outputs)>, Failure> {
+        if plan.backend != Backend::Reference {
+            self.prepare(request.variant, request.sizes, plan)?;
+            let chunk = chunk_length(plan.form, plan.chunk, tokens(request.variant, request.sizes));
+            return self.compiled(request.variant, request.sizes, plan)?.carry(request, chunk, steps);
+        }
+        let (mut times, mut last) = (Vec::new(), None);
+        let mut states = request.initial.clone();
+        for inputs in steps {
+            let outputs = run_reference(Request { inputs, initial: &states, ..request })?;
+            times.push(outputs.kernel_time);
+            states = outputs.states.iter().cloned().collect();
+            last = Some(outputs);
+        }
+        Ok(last.map(|last| (times, last)))
+    }
+
     fn compiled(&mut self, variant: &Variant, sizes: &Sizes, plan: Plan) -> Result<&Compiled, Failure> {
         let key = Key::new(variant, sizes, plan, &self.settings)?;
         let entry = match self.compiled.entry(key) {
