@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use chunkwise_compiler::{Form, Schedule};
-use chunkwise_runtime::{Backend, Engine, Limit, Precision, Settings, backend::cores};
+use chunkwise_runtime::{Backend, Engine, Limit, Precision, Settings, backend::cores, choose::Wish};
 use clap::Args;
 
 use crate::failure::Failure;
@@ -100,6 +100,22 @@ impl Shared {
     /// The forms asked for; none where it is left open.
     pub fn forms(&self) -> Vec<Form> {
         listed(&self.form)
+    }
+
+    /// Whether `--form auto` was said: the form is then the cost model's choice, where a command would take several.
+    pub fn chooses_form(&self) -> bool {
+        self.form.contains(&Wanted::Auto)
+    }
+
+    /// What is asked of a command that takes one plan.
+    pub fn wish(&self) -> Result<Wish, Failure> {
+        Ok(Wish {
+            backend: self.backend()?,
+            form: self.form()?,
+            schedule: self.schedule()?,
+            chunk: self.chunk()?,
+            threads: Some(self.threads()),
+        })
     }
 
     /// The schedules asked for; none where it is left open.

@@ -1,4 +1,6 @@
-//! `chunkwise bench`: how long the kernels take, on warm tensors.
+//! `chunkwise bench`: how long the kernels take, on warm tensors. Timing as an outside harness says is `serve`.
+
+mod serve;
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use chunkwise_compiler::{
 use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
     Backend, Engine, Plan, Request, Tensors,
-    choose::{self, CHUNK, exists},
+    choose::{self, CHUNK, Wish, exists},
     draw::{self, Gates},
     execute,
 };
@@ -21,7 +23,8 @@ use crate::{
     arguments::{OneVariant, Shape, Shared},
     failure::Failure,
     print, program,
-    sizes::Wish,
+    run::{say, settled},
+    sizes,
 };
 
 /// Tokens where none are asked for: enough for many chunks; the reference, an interpreter, gets fewer.
@@ -39,6 +42,8 @@ pub struct Arguments {
     #[command(flatten)]
     shape: Shape,
     #[command(flatten)]
+    served: serve::Flags,
+    #[command(flatten)]
     shared: Shared,
 }
 
@@ -55,6 +60,9 @@ struct Entry {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let shared = &arguments.shared;
+    if let Some(inputs) = arguments.served.inputs() {
+        return serve::run(&arguments, inputs);
+    }
     let start = Instant::now();
     let variant = program::load_one(&arguments.which, shared)?;
     let checked = start.elapsed();
@@ -108,6 +116,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 /// What to time: every back end, form, chunk length and token count asked for.
 fn plans(variant: &Variant, arguments: &Arguments) -> Result<Vec<(Plan, usize)>, Failure> {
     let shared = &arguments.shared;
+    if shared.chooses_form() {
+        return chosen(variant, arguments);
+    }
     let asked = shared.forms();
     for form in &asked {
         exists(variant, *form)?;
@@ -121,6 +132,31 @@ fn plans(variant: &Variant, arguments: &Arguments) -> Result<Vec<(Plan, usize)>,
                     let plan = Plan { backend, form, schedule: Schedule::Fused, chunk };
                     let schedules = schedules(variant, (plan, tokens), arguments)?;
                     plans.extend(schedules.into_iter().map(|schedule| (Plan { schedule, ..plan }, tokens)));
+                }
+            }
+        }
+    }
+    Ok(plans)
+}
+
+/// The cost model's choice for every back end, chunk length, schedule and token count asked for, and of those that are
+/// not asked for.
+fn chosen(variant: &Variant, arguments: &Arguments) -> Result<Vec<(Plan, usize)>, Failure> {
+    fn each<T: Copy>(asked: &[T]) -> Vec<Option<T>> {
+        if asked.is_empty() { vec![None] } else { asked.iter().copied().map(Some).collect() }
+    }
+    let shared = &arguments.shared;
+    let mut engine = shared.engine()?;
+    let mut plans = Vec::new();
+    for backend in each(&shared.backends()) {
+        for tokens in tokens(variant, backend.unwrap_or(Backend::Cranelift), arguments) {
+            let sizes = sizes(variant, tokens, arguments)?;
+            for chunk in each(shared.chunks()) {
+                for schedule in each(&shared.schedules()) {
+                    let wish = Wish { backend, form: None, schedule, chunk, threads: Some(shared.threads()) };
+                    let choice = settled(&mut engine, variant, &sizes, (shared, wish))?;
+                    say(&choice, shared.verbose);
+                    plans.push((choice.plan, tokens));
                 }
             }
         }
@@ -196,7 +232,7 @@ fn sizes(variant: &Variant, tokens: usize, arguments: &Arguments) -> Result<Size
     let head = variant.head.map_or("H".to_string(), |head| variant.axis_name(head));
     let place = |name: &str| variant.axes.iter().position(|axis| axis.name == name);
     let axis = |name: &str| place(name).map(|place| chunkwise_dsl::shape::AxisId(place as u32));
-    let wish = Wish::new()
+    let wish = sizes::Wish::new()
         .fill("B", 1)
         .fill("H", 8)
         .fill("K", 128)

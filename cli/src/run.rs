@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use chunkwise_compiler::bind::Sizes;
+use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
     Backend, Engine, Outputs, Precision, Request, Settings, Tensor,
     choose::{Choice, Wish, choose},
@@ -31,21 +33,11 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let shared = &arguments.shared;
-    let wish = Wish {
-        backend: shared.backend()?,
-        form: shared.form()?,
-        schedule: shared.schedule()?,
-        chunk: shared.chunk()?,
-        threads: Some(shared.threads()),
-    };
+    let wish = shared.wish()?;
     let variant = program::load_one(&arguments.which, shared)?;
     let inputs = inputs::load(&variant, &arguments.inputs, &shared.dims).map_err(Failure::Wrong)?;
     let mut engine = shared.engine()?;
-    let choice = choose(&mut engine, &variant, &inputs.sizes, wish)?;
-    if shared.precision() != Precision::F32 && choice.plan.backend != Backend::Wgpu {
-        let precision = shared.precision().name();
-        return Err(Failure::wrong(format!("--precision {precision} is of the wgpu back end: say --backend wgpu")));
-    }
+    let choice = settled(&mut engine, &variant, &inputs.sizes, (shared, wish))?;
     say(&choice, shared.verbose);
     let request = Request {
         variant: &variant,
@@ -67,6 +59,21 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     write(outputs, &arguments.output)
 }
 
+/// The plan: what was asked for, and the cost model's choice of the rest.
+pub(crate) fn settled(
+    engine: &mut Engine,
+    variant: &Variant,
+    sizes: &Sizes,
+    (shared, wish): (&Shared, Wish),
+) -> Result<Choice, Failure> {
+    let choice = choose(engine, variant, sizes, wish)?;
+    if shared.precision() != Precision::F32 && choice.plan.backend != Backend::Wgpu {
+        let precision = shared.precision().name();
+        return Err(Failure::wrong(format!("--precision {precision} is of the wgpu back end: say --backend wgpu")));
+    }
+    Ok(choice)
+}
+
 /// The largest max|got - want| / max|want| of all tensors.
 fn deviation(got: &Outputs, want: &Outputs) -> f64 {
     let of_tensor = |((_, got), (_, want)): (&(String, Tensor), &(String, Tensor))| {
@@ -78,7 +85,7 @@ fn deviation(got: &Outputs, want: &Outputs) -> f64 {
     got.all().zip(want.all()).map(of_tensor).fold(0.0, f64::max)
 }
 
-fn say(choice: &Choice, verbose: bool) {
+pub(crate) fn say(choice: &Choice, verbose: bool) {
     if verbose {
         choice.reasons.iter().for_each(|reason| print::note(&format!("auto: {reason}")));
     } else if choice.fell_back {
@@ -86,7 +93,7 @@ fn say(choice: &Choice, verbose: bool) {
     }
 }
 
-fn write(outputs: Outputs, path: &std::path::Path) -> Result<(), Failure> {
+pub(crate) fn write(outputs: Outputs, path: &std::path::Path) -> Result<(), Failure> {
     let tensors = outputs.outputs.into_iter().chain(outputs.states).collect();
     tensor::write(path, &tensors).map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
 }
