@@ -1,10 +1,11 @@
 //! Prefill, then decode: a prompt in one call, then one token a call, each starting from the state that the one before
-//! left. The outputs are those of a single call over all the tokens.
+//! left. The outputs are those of a single call over all the tokens. A session keeps the states and all else that a call
+//! of one token needs.
 //!
 //! `cargo run --release -p chunkwise --features llvm --example decode`; without `--features llvm` Cranelift
 //! compiles it.
 
-use std::{error::Error, fs, ops::Range};
+use std::{error::Error, fs, ops::Range, time::Instant};
 
 use chunkwise_compiler::{bind::Sizes, bind::bind_dims};
 use chunkwise_dsl::{compile, render::render, source::Source, typed::Variant};
@@ -32,15 +33,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let prefill = call(&mut engine, variant, &part(&all, 0..PROMPT), &Tensors::new())?;
     println!("prefill: {PROMPT} tokens in {:?}", prefill.kernel_time);
 
-    let mut state: Tensors = prefill.states.into_iter().collect();
+    let one = sizes(variant, 1)?;
+    let plan = choose(&mut engine, variant, &one, Wish::default())?.plan;
+    let mut session = engine.session(variant, &one, plan, 1)?;
+    session.set_states(&prefill.states.into_iter().collect())?;
     for token in PROMPT..PROMPT + DECODED {
-        let step = call(&mut engine, variant, &part(&all, token..token + 1), &state)?;
-        let (name, decoded) = &step.outputs[0];
+        let inputs = part(&all, token..token + 1);
+        let clock = Instant::now();
+        session.step(&inputs)?;
+        let time = clock.elapsed();
+        let (name, decoded) = session.outputs().next().ok_or("the variant has no output")?;
         let expected = whole.outputs[0].1.slice(TOKENS, token..token + 1);
-        let differences = decoded.to_f64().into_iter().zip(expected.to_f64()).map(|(a, b)| (a - b).abs());
+        let differences = decoded.values.iter().zip(expected.to_f64()).map(|(a, b)| (f64::from(*a) - b).abs());
         let worst = differences.fold(0.0, f64::max);
-        println!("decode:  token {token} in {:?}, {name} within {worst:.1e} of the single call", step.kernel_time);
-        state = step.states.into_iter().collect();
+        println!("decode:  token {token} in {time:?}, {name} within {worst:.1e} of the single call");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A variant's kernel, loaded, and a request as the launch of it: tensors in, tensors out. A code generator is an `impl`
 //! of `Code`; without any, nothing is ever compiled, so nothing is ever run. A run on more than a device holds is split here.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chunkwise_compiler::{
     bind::{Sizes, batch_axes, carries_state, output_shape, state_shape},
@@ -13,16 +13,20 @@ use crate::{
     backend::Backend,
     execute::{Failure, Outputs, Request},
     initial::initial_states,
-    launch::{Input, Launch, RunError},
+    launch::{Input, Launch, RunError, Steps, measure},
     split,
     tensor::{Data, Tensor, Tensors},
 };
 
 /// Code in memory.
-pub struct Compiled(Box<dyn Code>);
+#[derive(Clone)]
+pub struct Compiled(Arc<dyn Code>);
 
 /// Whether times taken so far are enough.
 type Enough<'a> = &'a dyn Fn(&[Duration]) -> bool;
+
+/// Names of outputs and of states.
+type Names<'a> = (&'a [String], &'a [String]);
 
 /// What a back end loads.
 trait Code: Send + Sync {
@@ -36,6 +40,14 @@ trait Code: Send + Sync {
             times.push(self.run(launch, threads)?);
         }
         Ok(times)
+    }
+
+    /// Runs of a launch's sizes, prepared once; None where every run is made anew.
+    ///
+    /// # Errors
+    /// Sizes or names that do not fit the module, working memory that cannot be had.
+    fn prepare(self: Arc<Self>, _: &Launch<'_>, _: usize, _: Names<'_>) -> Result<Option<Box<dyn Steps>>, RunError> {
+        Ok(None)
     }
 
     /// Tokens in a chunk and value tiles of a launch: those wished for, where they are not compiled in.
@@ -52,8 +64,22 @@ trait Code: Send + Sync {
 #[cfg(any(feature = "cranelift", feature = "llvm"))]
 impl Code for crate::cpu::Loaded {
     fn run(&self, launch: &mut Launch<'_>, threads: usize) -> Result<Duration, RunError> {
-        let clock = std::time::Instant::now();
-        self.run(launch, threads).map(|()| clock.elapsed())
+        let times = self.repeat(launch, threads, &mut |_| true)?;
+        Ok(times.into_iter().sum())
+    }
+
+    fn time(&self, launch: &mut Launch<'_>, (threads, enough): (usize, Enough<'_>)) -> Result<Vec<Duration>, RunError> {
+        self.repeat(launch, threads, &mut |times| enough(times))
+    }
+
+    fn prepare(
+        self: Arc<Self>,
+        launch: &Launch<'_>,
+        threads: usize,
+        names: Names<'_>,
+    ) -> Result<Option<Box<dyn Steps>>, RunError> {
+        let fit = measure(self.module(), launch)?;
+        Ok(Some(Box::new(crate::cpu::Repeated::new(self, fit, threads, names)?)))
     }
 }
 
@@ -85,13 +111,13 @@ impl Compiled {
         match backend {
             #[cfg(feature = "cranelift")]
             Backend::Cranelift => {
-                crate::cpu::cranelift::load(module).map(|loaded| Self(Box::new(loaded))).map_err(failed)
+                crate::cpu::cranelift::load(module).map(|loaded| Self(Arc::new(loaded))).map_err(failed)
             }
             #[cfg(feature = "llvm")]
             Backend::Llvm => {
                 let code = chunkwise_compiler::codegen::llvm::emit(module, &crate::cpu::host());
                 let code = code.map_err(|error| Failure::Failed(error.to_string()))?;
-                crate::cpu::llvm::load(module, &code).map(|loaded| Self(Box::new(loaded))).map_err(failed)
+                crate::cpu::llvm::load(module, &code).map(|loaded| Self(Arc::new(loaded))).map_err(failed)
             }
             _ => Err(Failure::Failed(format!("{} has no code generator for kernel `{}`", backend.name(), module.name))),
         }
@@ -103,7 +129,7 @@ impl Compiled {
     /// As `gpu::Build::load`.
     #[cfg(feature = "wgpu")]
     pub fn shaders(build: &crate::gpu::Build<'_>) -> Result<Self, Failure> {
-        build.load().map(|loaded| Self(Box::new(loaded)))
+        build.load().map(|loaded| Self(Arc::new(loaded)))
     }
 
     /// Runs with `chunk` tokens in a chunk.
@@ -134,6 +160,22 @@ impl Compiled {
         Ok(Outputs { outputs: work.outputs, states, kernel_time })
     }
 
+    /// Runs of a request's sizes that are prepared once; None where this back end makes every run anew.
+    ///
+    /// # Errors
+    /// Working memory that cannot be had, or a launch that does not fit (a bug).
+    pub(crate) fn prepare(
+        &self,
+        (variant, sizes): (&Variant, &Sizes),
+        (chunk, threads): (usize, usize),
+        names: Names<'_>,
+    ) -> Result<Option<Box<dyn Steps>>, Failure> {
+        let none = Tensors::new();
+        let request = Request { variant, sizes, inputs: &none, initial: &none, threads };
+        let work = Work::sized(&*self.0, &request, chunk);
+        Arc::clone(&self.0).prepare(&work.empty(), threads, names).map_err(failed)
+    }
+
     /// Times the kernels again and again on the same tensors until `enough` says so of all times. A run that is split
     /// is timed as a whole, its parts summed.
     ///
@@ -150,33 +192,6 @@ impl Compiled {
             times.push(self.run(request, chunk)?.kernel_time);
         }
         Ok(times)
-    }
-
-    /// Calls in a row on the same buffers, one on each of `steps`: each starts from the states that the one before left.
-    /// None without steps.
-    ///
-    /// # Errors
-    /// As `run`; calls in a row are not split.
-    pub fn carry(
-        &self,
-        request: Request,
-        chunk: usize,
-        steps: &[&Tensors],
-    ) -> Result<Option<(Vec<Duration>, Outputs)>, Failure> {
-        let sized = Work::sized(&*self.0, &request, chunk);
-        self.0.holds(&sized.empty()).map_err(failed)?;
-        let Some(first) = steps.first() else { return Ok(None) };
-        let mut work = sized.with_tensors(&Request { inputs: first, ..request })?;
-        let (carried, mut times) = (carries_state(request.variant), Vec::with_capacity(steps.len()));
-        for (call, inputs) in steps.iter().enumerate() {
-            if call > 0 && carried {
-                work.hand_on();
-            }
-            times.push(self.0.run(&mut work.launch(inputs), request.threads).map_err(failed)?);
-        }
-        let kernel_time = times.iter().sum();
-        let states = if carried { work.states } else { Vec::new() };
-        Ok(Some((times, Outputs { outputs: work.outputs, states, kernel_time })))
     }
 }
 
@@ -210,15 +225,6 @@ impl Work {
         let states = variant.states.iter();
         let states = states.map(|of| (of.name.clone(), Tensor::zeros(state_shape(variant, of, sizes)))).collect();
         Ok(Self { start, outputs, states, ..self })
-    }
-
-    /// Makes the final states the next call's initial ones; that call writes over the states before them.
-    fn hand_on(&mut self) {
-        for (name, state) in &mut self.states {
-            if let Some(start) = self.start.get_mut(name) {
-                std::mem::swap(start, state);
-            }
-        }
     }
 
     fn launch<'a>(&'a mut self, inputs: &'a Tensors) -> Launch<'a> {

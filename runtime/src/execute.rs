@@ -9,7 +9,7 @@ use std::{
 use chunkwise_compiler::{
     Form, Schedule, Tiles, Unsupported,
     bind::{Sizes, carries_state},
-    reference,
+    kernel, reference,
 };
 use chunkwise_dsl::typed::Variant;
 
@@ -18,6 +18,7 @@ use crate::{
     compiled::Compiled,
     device::Settings,
     inputs::arrays,
+    session::{Results, Runner, Session},
     tensor::{Tensor, Tensors},
 };
 
@@ -110,6 +111,8 @@ struct Key {
     chunk: Option<usize>,
     /// Value tiles wanted: more than one where there are too few batch elements to keep the device busy.
     tiles: usize,
+    /// Whether states lie in their final place from the start (`kernel::in_place`).
+    in_place: bool,
     /// Of every axis that is a constant of the kernel.
     constants: Vec<usize>,
 }
@@ -124,7 +127,8 @@ impl Key {
             Backend::Wgpu => (compiled_chunk(plan, tokens(variant, sizes)), tiles_on_gpu(settings, items)?),
             _ => (None, if items < cores() { 2 } else { 1 }),
         };
-        Ok(Self { variant: variant.fingerprint, backend, form, schedule, chunk, tiles, constants })
+        let (variant, in_place) = (variant.fingerprint, false);
+        Ok(Self { variant, backend, form, schedule, chunk, tiles, in_place, constants })
     }
 }
 
@@ -207,36 +211,66 @@ impl Engine {
         self.compiled(request.variant, request.sizes, plan)?.time(request, chunk, enough)
     }
 
-    /// Calls in a row, one on each of `steps` (the request's own inputs are not looked at): the first starts from the
-    /// request's initial states, each later one from the states that the one before left. Gives the kernels' time in
-    /// every call and the last one's results; None without steps.
+    /// Lays out calls of one plan at these sizes, each of which goes on from the states that the one before left.
     ///
     /// # Errors
-    /// As `run`; a variant whose order gives no final states starts anew in every call.
-    pub fn carry(
+    /// As `prepare`; working memory that cannot be had.
+    pub fn session(
         &mut self,
-        request: Request,
+        variant: &Variant,
+        sizes: &Sizes,
         plan: Plan,
-        steps: &[&Tensors],
-    ) -> Result<Option<(Vec<Duration>, Outputs)>, Failure> {
-        if plan.backend != Backend::Reference {
-            self.prepare(request.variant, request.sizes, plan)?;
-            let chunk = chunk_length(plan.form, plan.chunk, tokens(request.variant, request.sizes));
-            return self.compiled(request.variant, request.sizes, plan)?.carry(request, chunk, steps);
+        threads: usize,
+    ) -> Result<Session, Failure> {
+        let results = Results::of(variant, sizes);
+        let runner = match plan.backend {
+            Backend::Reference => Runner::Reference,
+            _ => {
+                plan.backend.devices().map_err(|why| Failure::Unusable(plan.backend, why))?;
+                let (compiled, in_place) = self.carrying((variant, sizes), plan, threads)?;
+                let chunk = chunk_length(plan.form, plan.chunk, tokens(variant, sizes));
+                let (outputs, states) = results.names();
+                match compiled.prepare((variant, sizes), (chunk, threads), (&outputs, &states))? {
+                    Some(steps) => Runner::Prepared { steps, in_place },
+                    None => Runner::Compiled(compiled, chunk),
+                }
+            }
+        };
+        Ok(Session::new((variant, sizes), threads, runner, results))
+    }
+
+    /// Code that finds and leaves states in one place, if there can be any; and whether it does.
+    fn carrying(
+        &mut self,
+        (variant, sizes): (&Variant, &Sizes),
+        plan: Plan,
+        threads: usize,
+    ) -> Result<(Compiled, bool), Failure> {
+        let mut key = Key::new(variant, sizes, plan, &self.settings)?;
+        if plan.backend != Backend::Wgpu && carries_state(variant) {
+            let batch = chunkwise_compiler::bind::batch_axes(variant);
+            let items: usize = batch.iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
+            (key.in_place, key.tiles) = (true, if items < threads { 2 } else { 1 });
+            if !self.compiled.contains_key(&key) {
+                let module = lowered(variant, sizes, (plan, &key))?;
+                match kernel::in_place(&module) {
+                    Some(module) => {
+                        self.compiled.insert(key.clone(), Compiled::new(plan.backend, &module));
+                    }
+                    None => key.in_place = false,
+                }
+            }
         }
-        let (mut times, mut last) = (Vec::new(), None);
-        let mut states = request.initial.clone();
-        for inputs in steps {
-            let outputs = run_reference(Request { inputs, initial: &states, ..request })?;
-            times.push(outputs.kernel_time);
-            states = outputs.states.iter().cloned().collect();
-            last = Some(outputs);
-        }
-        Ok(last.map(|last| (times, last)))
+        let in_place = key.in_place;
+        self.of_key((variant, sizes), plan, key).map(|compiled| (compiled.clone(), in_place))
     }
 
     fn compiled(&mut self, variant: &Variant, sizes: &Sizes, plan: Plan) -> Result<&Compiled, Failure> {
         let key = Key::new(variant, sizes, plan, &self.settings)?;
+        self.of_key((variant, sizes), plan, key)
+    }
+
+    fn of_key(&mut self, (variant, sizes): (&Variant, &Sizes), plan: Plan, key: Key) -> Result<&Compiled, Failure> {
         let entry = match self.compiled.entry(key) {
             Entry::Occupied(found) => found.into_mut(),
             Entry::Vacant(place) => {
@@ -261,9 +295,13 @@ fn compile(
         let build = crate::gpu::Build { variant, sizes, layout, chunk: key.chunk, tiles: key.tiles, settings };
         return Compiled::shaders(&build);
     }
+    Compiled::new(plan.backend, &lowered(variant, sizes, (plan, key))?)
+}
+
+/// The kernels of a plan for a CPU.
+fn lowered(variant: &Variant, sizes: &Sizes, (plan, key): (Plan, &Key)) -> Result<kernel::Module, Failure> {
     let tiles = if key.tiles > 1 { Tiles::Split } else { Tiles::Whole };
-    let module = chunkwise_compiler::compile(variant, sizes, (plan.form, plan.schedule), tiles)?;
-    Compiled::new(plan.backend, &module)
+    Ok(chunkwise_compiler::compile(variant, sizes, (plan.form, plan.schedule), tiles)?)
 }
 
 /// Tokens whose values the recurrent form computes before it steps through them.
@@ -301,7 +339,7 @@ pub fn reference(request: Request) -> Result<reference::Results, Failure> {
         .map_err(|error| Failure::Failed(error.to_string()))
 }
 
-fn run_reference(request: Request) -> Result<Outputs, Failure> {
+pub(crate) fn run_reference(request: Request) -> Result<Outputs, Failure> {
     let start = Instant::now();
     let results = reference(request)?;
     let kernel_time = start.elapsed();

@@ -6,6 +6,8 @@ use std::fmt;
 
 use chunkwise_compiler::kernel::{self, Buffer, BufferRole, Elem, Kernel, Module, ParamRole, interp};
 
+use crate::{aligned::Named, tensor::Tensors};
+
 /// An input tensor, whole, row-major.
 #[derive(Debug, Clone, Copy)]
 pub enum Input<'a> {
@@ -41,6 +43,26 @@ pub struct Launch<'a> {
     pub states_in: BTreeMap<&'a str, &'a [f32]>,
     pub outputs: BTreeMap<&'a str, &'a mut [f32]>,
     pub states_out: BTreeMap<&'a str, &'a mut [f32]>,
+}
+
+/// One of many calls whose sizes, names and number of tensors were settled before.
+#[cfg_attr(not(any(feature = "cranelift", feature = "llvm")), allow(dead_code, reason = "nothing compiles"))]
+pub(crate) struct Bound<'a> {
+    pub(crate) inputs: &'a Tensors,
+    pub(crate) outputs: &'a mut [Named],
+    /// Initial states; not looked at where states are carried in place.
+    pub(crate) start: &'a [Named],
+    /// Final states.
+    pub(crate) states: &'a mut [Named],
+}
+
+/// Runs that were prepared.
+pub(crate) trait Steps: Send {
+    /// Runs once. Allocates nothing.
+    ///
+    /// # Errors
+    /// A tensor that is missing, or of another length or type; nothing has run then.
+    fn step(&mut self, bound: &mut Bound<'_>) -> Result<(), RunError>;
 }
 
 /// Why a module does not run.

@@ -1,6 +1,7 @@
 //! KERNEL CODE -> NUMBERS. The only crate that runs code, touches devices or reads tensor files. Knows no language: what
 //! it runs is a typed variant that the compiler has turned into a kernel, or the compiler's own reference.
 
+mod aligned;
 pub mod backend;
 pub mod choose;
 mod compiled;
@@ -14,6 +15,7 @@ pub mod gpu;
 pub mod initial;
 pub mod inputs;
 mod launch;
+pub mod session;
 mod split;
 pub mod tensor;
 
@@ -21,4 +23,5 @@ pub use backend::Backend;
 pub use device::{Limit, Precision, Settings};
 pub use execute::{Engine, Failure, Outputs, Plan, Request};
 pub use launch::{Input, Launch, RunError, interpret};
+pub use session::{Session, View};
 pub use tensor::{Data, Tensor, Tensors};

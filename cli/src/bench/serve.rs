@@ -11,12 +11,12 @@
 use std::{
     io::BufRead,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chunkwise_compiler::bind::Sizes;
 use chunkwise_dsl::typed::Variant;
-use chunkwise_runtime::{Engine, Outputs, Plan, Request, Tensors, inputs};
+use chunkwise_runtime::{Engine, Outputs, Plan, Request, Session, Tensors, View, inputs};
 use clap::Args;
 
 use super::Arguments;
@@ -54,7 +54,7 @@ struct Server {
     threads: usize,
     /// Of one call.
     sizes: Sizes,
-    /// Those given; of the next call, where states are carried.
+    /// Those given.
     initial: Tensors,
     calls: Calls,
 }
@@ -63,8 +63,8 @@ struct Server {
 enum Calls {
     /// All tokens, each time.
     Whole(Tensors),
-    /// One token each: of every token the tensors, the token of the next call, and what the last call gave.
-    Carried { tokens: Vec<Tensors>, next: usize, last: Option<Outputs> },
+    /// One token each: of every token the tensors, the session that takes them, and how many calls it has made.
+    Carried { tokens: Vec<Tensors>, session: Box<Session>, made: usize },
 }
 
 /// Serves until stdin ends.
@@ -87,16 +87,20 @@ impl Server {
         let wish = shared.wish()?;
         let variant = program::load_one(&arguments.which, shared)?;
         let inputs = inputs::load(&variant, path, &shared.dims).map_err(Failure::Wrong)?;
-        let (sizes, calls) = if arguments.served.carry {
-            carried(&variant, &inputs)?
-        } else {
-            (inputs.sizes, Calls::Whole(inputs.tensors))
-        };
+        let sizes = if arguments.served.carry { of_a_token(&variant, &inputs)? } else { inputs.sizes.clone() };
         let mut engine = shared.engine()?;
         let choice = settled(&mut engine, &variant, &sizes, (shared, wish))?;
         say(&choice, shared.verbose);
         engine.prepare(&variant, &sizes, choice.plan)?;
         let threads = shared.threads();
+        let calls = match (arguments.served.carry, variant.token.and_then(|token| inputs.sizes.get(token))) {
+            (true, Some(count)) => {
+                let mut session = Box::new(engine.session(&variant, &sizes, choice.plan, threads)?);
+                session.set_states(&inputs.initial)?;
+                Calls::Carried { tokens: (0..count).map(|t| inputs.token(&variant, t)).collect(), session, made: 0 }
+            }
+            _ => Calls::Whole(inputs.tensors),
+        };
         Ok(Self { engine, variant, plan: choice.plan, threads, sizes, initial: inputs.initial, calls })
     }
 
@@ -124,14 +128,14 @@ impl Server {
         let request = |inputs| Request { variant, sizes, inputs, initial, threads: *threads };
         match calls {
             Calls::Whole(inputs) => Ok(engine.time(request(inputs), *plan, &|times| times.len() > count)?),
-            Calls::Carried { tokens, next, last } => {
-                let steps: Vec<&Tensors> = tokens.iter().cycle().skip(*next).take(count.saturating_add(1)).collect();
-                let Some((times, outputs)) = engine.carry(request(&tokens[*next]), *plan, &steps)? else {
-                    return Ok(Vec::new());
-                };
-                *next = (*next + steps.len()) % tokens.len();
-                *initial = outputs.states.iter().cloned().collect();
-                *last = Some(outputs);
+            Calls::Carried { tokens, session, made } => {
+                let mut times = Vec::with_capacity(count + 1);
+                for _ in 0..=count {
+                    let clock = Instant::now();
+                    session.step(&tokens[*made % tokens.len()])?;
+                    times.push(clock.elapsed());
+                    *made += 1;
+                }
                 Ok(times)
             }
         }
@@ -144,22 +148,24 @@ impl Server {
             Calls::Whole(inputs) => {
                 Ok(engine.run(Request { variant, sizes, inputs, initial, threads: *threads }, *plan)?)
             }
-            Calls::Carried { last, .. } => {
-                last.clone().ok_or_else(|| Failure::wrong("no call has been made: say run N first"))
+            Calls::Carried { made: 0, .. } => Err(Failure::wrong("no call has been made: say run N first")),
+            Calls::Carried { session, .. } => {
+                let owned = |(name, view): (&str, View<'_>)| (name.to_string(), view.to_tensor());
+                let (outputs, states) = (session.outputs().map(owned).collect(), session.states().map(owned).collect());
+                Ok(Outputs { outputs, states, kernel_time: Duration::ZERO })
             }
         }
     }
 }
 
-/// The sizes of a call on one token, and the tensors token by token.
-fn carried(variant: &Variant, inputs: &inputs::Inputs) -> Result<(Sizes, Calls), Failure> {
+/// The sizes of a call on one token of the tensors.
+fn of_a_token(variant: &Variant, inputs: &inputs::Inputs) -> Result<Sizes, Failure> {
     let none = || Failure::wrong("--carry needs a token in the tensors, to make a call on");
     let token = variant.token.ok_or_else(none)?;
-    let count = inputs.sizes.get(token).filter(|count| *count > 0).ok_or_else(none)?;
+    inputs.sizes.get(token).filter(|count| *count > 0).ok_or_else(none)?;
     let mut sizes = inputs.sizes.clone();
     sizes.set(token, 1);
-    let tokens = (0..count).map(|t| inputs.token(variant, t)).collect();
-    Ok((sizes, Calls::Carried { tokens, next: 0, last: None }))
+    Ok(sizes)
 }
 
 /// A failure in one line.

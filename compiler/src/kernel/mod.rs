@@ -22,6 +22,7 @@
 
 pub mod check;
 mod count;
+mod in_place;
 mod int;
 pub mod interp;
 pub mod lower;
@@ -33,6 +34,7 @@ mod split;
 pub use check::check;
 pub use chunkwise_dsl::typed::Function;
 pub use count::{Work, flops, handed_on, items, nanoseconds, tiles, work};
+pub use in_place::in_place;
 pub use int::Int;
 pub use print::Counts;
 pub use sequential::sequential;

@@ -6,6 +6,7 @@ pub mod cranelift;
 #[cfg(feature = "llvm")]
 pub mod llvm;
 mod loaded;
+mod prepared;
 #[cfg(feature = "cranelift")]
 pub mod simd;
 mod threads;
@@ -13,3 +14,4 @@ mod threads;
 #[cfg(feature = "llvm")]
 pub use llvm::host;
 pub use loaded::Loaded;
+pub(crate) use prepared::Repeated;

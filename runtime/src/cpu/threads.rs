@@ -1,7 +1,7 @@
 //! Threads that wait for work: small calls must not pay for starting one. Not here: what the work is.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
@@ -19,17 +19,26 @@ struct State {
     job: Option<Job>,
     /// Threads that may still join the job.
     tickets: usize,
-    /// Threads at work on it.
-    running: usize,
     panicked: bool,
     threads: usize,
+    /// Threads that wait for `work`.
+    asleep: usize,
+    /// Whether the caller waits for `idle`.
+    waiting: bool,
 }
+
+/// A cache line of its own (two, since processors fetch neighbours): threads look at it again and again.
+#[derive(Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Jobs so far, for threads that look without the lock.
-    jobs: AtomicU64,
+    /// Jobs so far; changed under the lock, looked at without it.
+    jobs: Apart<AtomicU64>,
+    /// Threads at work on the job; changed under the lock, looked at without it.
+    running: Apart<AtomicUsize>,
     work: Condvar,
     idle: Condvar,
 }
@@ -39,6 +48,10 @@ impl Shared {
         // The state is consistent whenever the lock is free.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn running(&self) -> usize {
+        self.running.0.load(Ordering::Acquire)
+    }
 }
 
 fn shared() -> &'static (Arc<Shared>, Mutex<()>) {
@@ -46,11 +59,24 @@ fn shared() -> &'static (Arc<Shared>, Mutex<()>) {
     POOL.get_or_init(Default::default)
 }
 
-/// Looks without the lock before a thread goes to sleep: some 20 microseconds.
-const LOOKS: u32 = 2000;
+/// Looks without the lock before a thread goes to sleep: some 50 microseconds. A call of few tokens finds the threads
+/// of the one before still awake, and its end is not put off by a thread that has to be woken.
+const LOOKS: u32 = 4000;
+
+/// Whether `done` comes true while a thread stays awake for it.
+fn soon(done: impl Fn() -> bool) -> bool {
+    for _ in 0..LOOKS {
+        if done() {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    done()
+}
 
 /// Calls `work(0)` here and up to `threads - 1` times more on other threads, each with a number of its own below
-/// `threads`. `work` takes its share of the whole until nothing is left; some numbers may never be used.
+/// `threads`. `work` takes its share of the whole until nothing is left; some numbers may never be used: nobody waits
+/// for a thread that has not begun.
 pub(super) fn run<'w>(threads: usize, work: &'w (dyn Fn(usize) + Sync + 'w)) {
     if threads <= 1 {
         return work(0);
@@ -67,9 +93,11 @@ pub(super) fn run<'w>(threads: usize, work: &'w (dyn Fn(usize) + Sync + 'w)) {
         state.threads += 1;
     }
     (state.job, state.tickets, state.panicked) = (Some(job), threads - 1, false);
+    pool.jobs.0.fetch_add(1, Ordering::Release);
+    let wanted = state.asleep.min(threads - 1);
     drop(state);
-    pool.jobs.fetch_add(1, Ordering::Release);
-    pool.work.notify_all();
+    // Waking is a call of the system: threads that are awake need none.
+    (0..wanted).for_each(|_| pool.work.notify_one());
     let here = catch_unwind(AssertUnwindSafe(|| work(0)));
     let panicked = leave(pool);
     if let Err(panic) = here {
@@ -82,9 +110,16 @@ pub(super) fn run<'w>(threads: usize, work: &'w (dyn Fn(usize) + Sync + 'w)) {
 fn leave(pool: &Shared) -> bool {
     let mut state = pool.lock();
     state.tickets = 0;
-    while state.running > 0 {
+    if pool.running() > 0 {
+        drop(state);
+        soon(|| pool.running() == 0);
+        state = pool.lock();
+    }
+    while pool.running() > 0 {
+        state.waiting = true;
         state = pool.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
+    state.waiting = false;
     state.job = None;
     state.panicked
 }
@@ -98,28 +133,26 @@ fn start(pool: &Arc<Shared>, number: usize) -> bool {
 fn serve(pool: &Shared) {
     let mut seen = 0;
     loop {
-        for _ in 0..LOOKS {
-            if pool.jobs.load(Ordering::Acquire) != seen {
-                break;
-            }
-            std::hint::spin_loop();
-        }
+        let awake = soon(|| pool.jobs.0.load(Ordering::Acquire) != seen);
         let mut state = pool.lock();
-        while state.tickets == 0 {
-            state = pool.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        if !awake {
+            state.asleep += 1;
+            while state.tickets == 0 {
+                state = pool.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.asleep -= 1;
         }
-        seen = pool.jobs.load(Ordering::Acquire);
-        let Some(job) = state.job else { continue };
-        let number = state.tickets;
+        seen = pool.jobs.0.load(Ordering::Acquire);
+        let (Some(job), number @ 1..) = (state.job, state.tickets) else { continue };
         state.tickets -= 1;
-        state.running += 1;
+        pool.running.0.fetch_add(1, Ordering::Release);
         drop(state);
         // SAFETY: `running` counts this thread, so `run` has not returned and the closure is alive.
         let done = catch_unwind(AssertUnwindSafe(|| unsafe { (*job.0)(number) }));
         let mut state = pool.lock();
         state.panicked |= done.is_err();
-        state.running -= 1;
-        if state.running == 0 {
+        let last = pool.running.0.fetch_sub(1, Ordering::Release) == 1;
+        if last && state.waiting {
             pool.idle.notify_all();
         }
     }
@@ -128,12 +161,15 @@ fn serve(pool: &Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn all_work_is_done_once() {
-        for threads in [1, 2, 5] {
+        for threads in [1, 2, 5, 2] {
             for round in 0..200 {
+                // Threads are met awake, and now and then asleep.
+                if round % 64 == 63 {
+                    thread::sleep(std::time::Duration::from_millis(2));
+                }
                 let (next, sum) = (AtomicUsize::new(0), AtomicUsize::new(0));
                 run(threads, &|number| {
                     assert!(number < threads);

@@ -19,7 +19,7 @@ mod before;
 mod stages;
 #[cfg(test)]
 mod tests;
-mod visit;
+pub(super) mod visit;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -6,7 +6,7 @@ use crate::kernel::{Access, BufferId, Int, Map, ParamId, Position, Product, Redu
 
 /// The buffers that a statement touches, whole, whatever the extents of its loops.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Effects {
+pub(in crate::kernel) struct Effects {
     pub reads: BTreeSet<BufferId>,
     pub writes: BTreeSet<BufferId>,
     pub params: BTreeSet<ParamId>,
@@ -125,13 +125,13 @@ impl Effects {
 
 /// Where a buffer lies in another kernel: another buffer, from an offset on.
 #[derive(Debug, Clone)]
-pub(super) struct Moved {
+pub(in crate::kernel) struct Moved {
     pub buffer: BufferId,
     pub offset: Int,
 }
 
 /// Statements of one kernel, rebuilt for another.
-pub(super) struct Rebuild<'v> {
+pub(in crate::kernel) struct Rebuild<'v> {
     pub vars: HashMap<VarId, Int>,
     pub params: HashMap<ParamId, Int>,
     pub buffers: HashMap<BufferId, Moved>,
