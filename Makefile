@@ -15,14 +15,12 @@ endif
 FEATURES  = --features llvm
 CHUNKWISE = cargo run --quiet --release -p chunkwise $(FEATURES) --
 DEMO      = target/demo
-BENCHED   = linear_attention retnet gla gated_deltanet kda
 
-# `make bench` compares with other programs: GRID=full takes long sequences, two threads and decoding too (hours). PEERS_DIR
-# names their folder (benches/peers.py says what is in it), PEERS_VENV a Python environment that has what they need.
+# `make bench` compares with other programs: GRID=full takes long sequences, two threads and decoding too (an hour and
+# more). PEERS_VENV names a Python environment that has what they need, PEERS_GGML ggml's libraries (benches/peers.py).
 GRID       = usual
-PEERS_DIR  ?= ../shared/peers/cpu
 PEERS_VENV ?= target/peers-venv
-PEERS      = $(PEERS_VENV)/bin/python benches/peers.py --peers-dir $(PEERS_DIR)
+PEERS      = $(PEERS_VENV)/bin/python benches/peers.py
 
 .PHONY: demo test bench peers setup
 
@@ -48,13 +46,6 @@ test: setup
 bench: setup
 	cargo bench -p chunkwise $(FEATURES) --bench compile
 	cargo build --release -p chunkwise $(FEATURES)
-	if [[ ! -f $(PEERS_DIR)/bench_peers.py ]]; then
-	  echo "no $(PEERS_DIR)/bench_peers.py (make bench PEERS_DIR=...): chunkwise is timed alone"
-	  for name in $(BENCHED); do
-	    $(CHUNKWISE) bench examples/$$name.attn --form recurrent,chunked --dim K=128 --dim V=128
-	  done
-	  exit 0
-	fi
 	$(MAKE) --no-print-directory peers
 	if [[ "$(GRID)" == full ]]; then
 	  $(PEERS) --T 512,2048,8192 --threads 1,2
@@ -66,7 +57,7 @@ bench: setup
 
 # What the programs to compare with need, in an environment of their own.
 peers:
-	if $(PEERS_VENV)/bin/python -c 'import jax, matplotlib, onnx, onnxruntime, safetensors, torch, transformers' 2>/dev/null; then
+	if $(PEERS_VENV)/bin/python -c 'import jax, matplotlib, onnx, onnxruntime, safetensors, torch' 2>/dev/null; then
 	  exit 0
 	fi
 	echo "== Installing torch, jax and onnxruntime into $(PEERS_VENV)"
@@ -77,7 +68,7 @@ peers:
 	# The build without CUDA where its index can be reached.
 	$(PEERS_VENV)/bin/pip install --quiet --retries 1 --index-url https://download.pytorch.org/whl/cpu torch ||
 	  $(PEERS_VENV)/bin/pip install --quiet torch
-	$(PEERS_VENV)/bin/pip install --quiet 'jax[cpu]' matplotlib numpy onnx onnxruntime safetensors transformers
+	$(PEERS_VENV)/bin/pip install --quiet 'jax[cpu]' matplotlib numpy onnx onnxruntime safetensors
 
 # A C compiler to link with, LLVM 22 where the features ask for it, and a Vulkan driver: a software one (lavapipe) where
 # there is none. The tests skip the wgpu back end where no driver can be had.

@@ -4,9 +4,9 @@
     benches/peers.py [--chunkwise BINARY] [--variants gla,kda] [--T 512,2048] [--K 64,128] [--threads 1] [--mode decode]
 
 All programs of one shape take turns in one run, in a new order each round, each pinned and in a process of its own; every
-output is checked against a float64 recurrence before it is timed. `make bench` sets the Python packages up. The peers and
-the turns are those of PEERS_DIR/bench_peers.py (default: ../shared/peers/cpu); ours is one more program there, by the
-protocol of `chunkwise bench --serve`, on the programs in benches/peers/.
+output is checked against a float64 recurrence before it is timed. The programs are those in benches/peers/: ONNX Runtime's
+LinearAttention, the chunked form in PyTorch (as it is and compiled), JAX in chunks and in a scan over tokens, ggml's
+operators; ours serves on the .attn programs there. `make bench` sets the Python packages up; what is absent is left out.
 
 Into target/bench go results.jsonl, a line a program and shape; results.txt, the table; and a plot of time against T for
 each variant, PNG and SVG. With --again the table and the plots are made of the lines that are there.
@@ -16,9 +16,12 @@ ggml takes part where PEERS_GGML names the folder of libggml-base.so and libggml
     cmake --build build --target ggml-cpu        # PEERS_GGML=build/src
 (of llama-cpp-python's source package, the folder is vendor/llama.cpp/ggml; it lacks ggml.pc.in and the folders tests and
 examples with a CMakeLists.txt each: empty ones do).
+
+With --harness, or PEERS_DIR, another program measures: bench_peers.py of that folder, with ours by its --external.
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -30,7 +33,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VARIANTS = ["linear", "retnet", "ssd", "gla", "delta", "gated_delta", "kda"]
 OURS = "chunkwise"
-# Products, states and sums in f32: what f32 results are compared with.
+OWN = ["onnxruntime", "torch-chunks", "torch-compiled", "jax-chunks", "jax-scan", "ggml"]
+# Those of bench_peers.py that keep products, states and sums in f32.
 PEERS = {
     "prefill": ["torch-chunk", "torch-chunk-compiled", "torch-factored", "torch-factored-compiled", "jax-chunk",
                 "jax-factored", "jax-scan", "onnxruntime", "ggml", "hf-torch"],
@@ -44,7 +48,7 @@ def arguments():
     words = lambda text: [word for word in text.split(",") if word]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunkwise", default=str(ROOT / "target/release/chunkwise"), help="the binary")
-    parser.add_argument("--peers-dir", default=os.environ.get("PEERS_DIR", str(ROOT.parent / "shared/peers/cpu")))
+    parser.add_argument("--harness", metavar="FOLDER", default=os.environ.get("PEERS_DIR"), help="of bench_peers.py")
     parser.add_argument("--variants", type=words, default=VARIANTS, help="rwkv7 is there as well")
     parser.add_argument("--peers", type=words, help="default: all that compute in f32")
     parser.add_argument("--mode", choices=PEERS, default="prefill")
@@ -53,14 +57,13 @@ def arguments():
     parser.add_argument("--B", default="1")
     parser.add_argument("--H", default="8")
     parser.add_argument("--threads", default="1")
-    parser.add_argument("--regime", default="mild", help="of the decays; strong: some underflow")
     parser.add_argument("--form", default="auto")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--bench-flags", default="", help="more flags of chunkwise bench")
     parser.add_argument("--runs", type=int, default=25, help="undisturbed runs wanted of each program")
     parser.add_argument("--seconds", type=float, default=60, help="at most, for a shape")
     parser.add_argument("--peer-seconds", type=float, default=4, help="at most, for a program in it, after 3 runs")
-    parser.add_argument("--keep-disturbed", action="store_true", help="on a machine that is never idle")
+    parser.add_argument("--keep-disturbed", action="store_true", help="with --harness, which drops them")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target/bench")
     parser.add_argument("--append", action="store_true", help="keep the lines that are there")
     parser.add_argument("--again", action="store_true", help="table and plots of the lines that are there")
@@ -72,14 +75,35 @@ def arguments():
 # -- timing
 
 
-def harness(given):
-    """The peers' program, in a copy: it keeps its compiler's cache beside itself."""
-    source = pathlib.Path(given.peers_dir)
+def command(given, variant):
+    """Our program, but for the tensors and the threads."""
+    program = str(ROOT / "benches/peers" / f"{variant}.attn")
+    carry = ["--carry"] if given.mode == "decode" else []
+    return [os.path.abspath(given.chunkwise), "bench", program, "--serve", "--form", given.form, "--backend", given.backend,
+            *carry, *shlex.split(given.bench_flags)]
+
+
+def in_turns(given, variant):
+    """The lines of one variant's shapes, as they come."""
+    sys.path.insert(0, str(ROOT / "benches/peers"))
+    import turns
+
+    numbers = lambda text: [int(number) for number in text.split(",")]
+    names = ("threads", "K", "T", "B", "H")
+    limits = (given.runs, given.seconds, given.peer_seconds)
+    with open(given.out / "stderr.log", "a") as log:
+        for shape in itertools.product(*(numbers(getattr(given, name)) for name in names)):
+            job = {"variant": variant, "mode": given.mode, **dict(zip(names, shape))}
+            flags = ["--threads", str(job["threads"])]
+            ours = lambda file: [*command(given, variant), *flags, "--inputs", str(file)]
+            yield from turns.measure(job, given.peers or OWN, (OURS, ours), limits, log)
+
+
+def copied(given):
+    """bench_peers.py, in a copy: it keeps its compiler's cache beside itself."""
+    source, copy = pathlib.Path(given.harness), given.out / "harness"
     if not (source / "bench_peers.py").is_file():
-        sys.exit(f"no {source}/bench_peers.py: name its folder by PEERS_DIR or --peers-dir")
-    if not os.access(given.chunkwise, os.X_OK):
-        sys.exit(f"no {given.chunkwise}: cargo build --release -p chunkwise --features llvm, or --chunkwise BINARY")
-    copy = given.out / "harness"
+        sys.exit(f"no {source}/bench_peers.py: --harness and PEERS_DIR name its folder")
     for file in source.rglob("*.py"):
         to = copy / file.relative_to(source)
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -87,24 +111,16 @@ def harness(given):
     return copy / "bench_peers.py"
 
 
-def ours(given, variant):
-    """Our program as the peers' harness starts it; it fills the braces in."""
-    command = [os.path.abspath(given.chunkwise), "bench", str(ROOT / "benches/peers" / f"{variant}.attn"), "--serve",
-               "--form", given.form, "--backend", given.backend, *shlex.split(given.bench_flags)]
-    carry = ["--carry"] if given.mode == "decode" else []
-    return f"{OURS}={shlex.join(command + carry)} --inputs {{input}} --threads {{threads}}"
-
-
-def measured(given, program, variant):
-    """The lines of one variant's run, as they come. Ends the program where the run fails."""
-    command = [sys.executable, str(program), "--variants", variant, "--mode", given.mode, "--T", given.T, "--K", given.K,
-               "--B", given.B, "--H", given.H, "--threads", given.threads, "--regime", given.regime,
-               "--peers", ",".join(given.peers or PEERS[given.mode]), "--runs", str(given.runs),
-               "--seconds", str(given.seconds), "--peer-seconds", str(given.peer_seconds),
-               "--log", str(given.out / "stderr.log"), "--external", ours(given, variant)]
+def by_harness(given, variant):
+    """The same lines, by bench_peers.py. Ends the program where the run fails."""
+    ours = f"{OURS}={shlex.join(command(given, variant))} --inputs {{input}} --threads {{threads}}"
+    run = [sys.executable, str(copied(given)), "--variants", variant, "--mode", given.mode, "--T", given.T, "--K", given.K,
+           "--B", given.B, "--H", given.H, "--threads", given.threads, "--runs", str(given.runs),
+           "--peers", ",".join(given.peers or PEERS[given.mode]), "--seconds", str(given.seconds),
+           "--peer-seconds", str(given.peer_seconds), "--log", str(given.out / "stderr.log"), "--external", ours]
     if given.keep_disturbed:
-        command.append("--no-quiet")
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        run.append("--no-quiet")
+    run = subprocess.Popen(run, stdout=subprocess.PIPE, text=True)
     for line in run.stdout:
         yield json.loads(line)
     if run.wait() != 0:
@@ -112,11 +128,13 @@ def measured(given, program, variant):
 
 
 def measure(given):
-    program = harness(given)
+    if not os.access(given.chunkwise, os.X_OK):
+        sys.exit(f"no {given.chunkwise}: cargo build --release -p chunkwise --features llvm, or --chunkwise BINARY")
     given.out.mkdir(parents=True, exist_ok=True)
+    lines = by_harness if given.harness else in_turns
     with open(given.out / "results.jsonl", "a" if given.append else "w") as file:
         for variant in given.variants:
-            for row in measured(given, program, variant):
+            for row in lines(given, variant):
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 print(told(row), file=sys.stderr, flush=True)
@@ -125,7 +143,8 @@ def measure(given):
 def told(row):
     time = f"{row['median_ms']:.3f} ms" if "median_ms" in row else row.get("skipped", "no time")
     error = f"off by {row['err_o']:.1e}" if "err_o" in row else ""
-    return f"{row['variant']} {row['mode']} B={row['B']} T={row['T']} K={row['K']} x{row['threads']}  {row['peer']}: {time}  {error}"
+    shape = f"{row['variant']} {row['mode']} B={row['B']} T={row['T']} K={row['K']} x{row['threads']}"
+    return f"{shape}  {row['peer']}: {time}  {error}"
 
 
 # -- what the lines say
@@ -138,6 +157,8 @@ def entries(rows):
         key = tuple(row[part] for part in ("mode", "variant", "B", "H", "K", "T", "threads"))
         is_ours = row["peer"] == OURS
         error = max(row.get("err_o", 0.0), row.get("err_state", 0.0))
+        if "skipped" in row and not is_ours:
+            continue
         if "median_ms" not in row or not error <= (BOUND if is_ours else BOUND_OF_PEERS):
             wrong.append((is_ours, told(row)))
         else:
@@ -209,12 +230,14 @@ def plots(found, folder):
             for name in [OURS, *names]:
                 line = sorted((t, programs[name]["median_ms"]) for t, programs in shapes.items() if name in programs)
                 if line:
-                    ax.plot(*zip(*line), marker="o", label=name, color=colours[name], linewidth=2.5 if name == OURS else 1)
-            ax.set(xscale="log", yscale="log", xlabel="T", ylabel="ms", title="{} B={} H={} K=V={} x{}".format(variant, *panel))
+                    width = 2.5 if name == OURS else 1
+                    ax.plot(*zip(*line), marker="o", label=name, color=colours[name], linewidth=width)
+            title = "{} B={} H={} K=V={} x{}".format(variant, *panel)
+            ax.set(xscale="log", yscale="log", xlabel="T", ylabel="ms", title=title)
             ax.set_xticks(sorted(shapes), [str(t) for t in sorted(shapes)], minor=False)
-            ax.minorticks_off()
+            ax.set_xticks([], minor=True)
             ax.grid(alpha=0.3)
-        axes[0][-1].legend(fontsize="x-small")
+        axes[0][-1].legend(fontsize="x-small", loc="upper left")
         figure.tight_layout()
         for ending in ("png", "svg"):
             figure.savefig(folder / f"{variant}.{ending}")
