@@ -31,6 +31,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).absolute() / "release/chunkwise"
 VARIANTS = ["linear", "retnet", "ssd", "gla", "delta", "gated_delta", "kda"]
 OURS = "chunkwise"
 OWN = ["onnxruntime", "torch-chunks", "torch-compiled", "jax-chunks", "jax-scan", "ggml"]
@@ -47,7 +48,7 @@ BOUND, BOUND_OF_PEERS = 1e-5, 1e-3
 def arguments():
     words = lambda text: [word for word in text.split(",") if word]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--chunkwise", default=str(ROOT / "target/release/chunkwise"), help="the binary")
+    parser.add_argument("--chunkwise", default=str(BUILT), help="the binary")
     parser.add_argument("--harness", metavar="FOLDER", default=os.environ.get("PEERS_DIR"), help="of bench_peers.py")
     parser.add_argument("--variants", type=words, default=VARIANTS, help="rwkv7 is there as well")
     parser.add_argument("--peers", type=words, help="default: all that compute in f32")
