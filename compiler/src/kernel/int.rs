@@ -119,6 +119,22 @@ impl Int {
         }
     }
 
+    /// The integer with `value` in place of a loop variable.
+    pub fn with(&self, var: VarId, value: &Int) -> Int {
+        let of = |x: &Int| x.with(var, value);
+        match self {
+            Int::Var(id) if *id == var => value.clone(),
+            Int::Const(_) | Int::Param(_) | Int::Var(_) => self.clone(),
+            Int::Add(a, b) => of(a) + of(b),
+            Int::Sub(a, b) => of(a) - of(b),
+            Int::Mul(a, b) => of(a) * of(b),
+            Int::Div(a, b) => of(a).floor_div(of(b)),
+            Int::Mod(a, b) => of(a).modulo(of(b)),
+            Int::Min(a, b) => of(a).min(of(b)),
+            Int::Max(a, b) => of(a).max(of(b)),
+        }
+    }
+
     /// The value under an assignment of params and loop variables. A division by 0 gives 0.
     pub fn eval(&self, param: &dyn Fn(ParamId) -> i64, var: &dyn Fn(VarId) -> i64) -> i64 {
         let of = |x: &Int| x.eval(param, var);

@@ -20,6 +20,7 @@
 //!
 //! Triangular statements never read what lies outside their triangle: a NaN above the diagonal reaches nothing.
 
+mod ahead;
 pub mod check;
 mod count;
 mod in_place;
@@ -28,15 +29,18 @@ pub mod interp;
 pub mod lower;
 mod print;
 pub mod scalar;
+mod scaled;
 mod sequential;
 mod split;
 
+pub use ahead::{Ahead, ahead};
 pub use check::check;
 pub use chunkwise_dsl::typed::Function;
 pub use count::{Work, flops, handed_on, items, nanoseconds, tiles, work};
 pub use in_place::in_place;
 pub use int::Int;
 pub use print::Counts;
+pub use scaled::scaled;
 pub use sequential::sequential;
 pub use split::split;
 

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::kernel::{Int, Kernel, Module, Stmt};
+use crate::kernel::{Ahead, Int, Kernel, Module, Stmt, ahead, scaled};
 
 use super::text::Text;
 use super::{Routine, Target, product};
+
+/// Elements of a cache line.
+const LINE: i64 = 16;
 
 /// A kernel being written.
 pub(super) struct Emitter<'m> {
@@ -19,7 +22,7 @@ pub(super) struct Emitter<'m> {
 /// The text of a kernel's function `body.N`, and the routines it calls.
 pub(super) fn body(module: &Module, number: usize, kernel: &Kernel, target: &Target) -> (String, BTreeSet<Routine>) {
     let mut emitter = Emitter { module, target, t: Text::new(target.width), vars: Vec::new() };
-    emitter.block(&kernel.body);
+    emitter.block(&kernel.body, &[]);
     emitter.t.run("ret void");
     let needs = std::mem::take(&mut emitter.t.needs);
     let buffers = (0..module.buffers.len()).map(|i| format!("ptr noalias %b{i}"));
@@ -50,16 +53,24 @@ pub(super) fn entry(module: &Module, number: usize) -> String {
 }
 
 impl Emitter<'_> {
-    fn block(&mut self, body: &[Stmt]) {
-        for stmt in body {
+    fn block(&mut self, body: &[Stmt], hints: &[Ahead]) {
+        let mut skip = false;
+        for (place, stmt) in body.iter().enumerate() {
             match stmt {
-                Stmt::For { var, from, to, step, body } => {
-                    let [from, to, step] = [from, to, step].map(|x| self.int(x));
+                _ if std::mem::take(&mut skip) => {}
+                Stmt::Map(_)
+                    if let Some((product, factor)) = body.get(place + 1).and_then(|next| scaled(stmt, next)) =>
+                {
+                    product::product(self, product, Some(&factor));
+                    skip = true;
+                }
+                Stmt::For { var, from, to, step: whole_step, body } => {
+                    let [from, to, step] = [from, to, whole_step].map(|x| self.int(x));
                     // A size of 0 must not make a loop endless.
                     let step = if step.starts_with('%') { self.t.larger(&step, "1") } else { step };
                     let opened = self.t.open(&from, &to, &step, &[]);
                     self.vars.push((var.0, opened.index.clone()));
-                    self.block(body);
+                    self.block(body, &ahead(self.module, (*var, whole_step), body));
                     self.vars.pop();
                     self.t.close(&opened, &[]);
                 }
@@ -70,7 +81,7 @@ impl Emitter<'_> {
                     self.t.branch(&cond, &yes, &no);
                     for (label, body) in [(yes, then), (no, otherwise)] {
                         self.t.block(&label);
-                        self.block(body);
+                        self.block(body, &[]);
                         self.t.jump(&join);
                     }
                     self.t.block(&join);
@@ -78,10 +89,28 @@ impl Emitter<'_> {
                 Stmt::Map(map) => self.map(map),
                 Stmt::Reduce(reduce) => self.reduce(reduce),
                 Stmt::Scan(_) => unreachable!("`kernel::sequential` leaves no scan"),
-                Stmt::Product(product) => product::product(self, product),
+                Stmt::Product(product) => product::product(self, product, None),
                 Stmt::Solve(solve) => product::solve(self, solve),
             }
+            hints.iter().filter(|hint| hint.after == place).for_each(|hint| self.fetch(hint));
         }
+    }
+
+    /// Asks for every line of some rows.
+    fn fetch(&mut self, ahead: &Ahead) {
+        let Ahead { rows, elements, access, written, .. } = ahead;
+        let [rows, elements, offset, stride] =
+            [rows, elements, &access.offset, &access.strides[0]].map(|x| self.int(x));
+        let first = self.t.element(&format!("%b{}", access.buffer.0), &offset);
+        let around = self.t.open("0", &rows, 1, &[]);
+        let down = self.t.mul(&around.index, &stride);
+        let row = self.t.element(&first, &down);
+        let along = self.t.open("0", &elements, LINE, &[]);
+        let at = self.t.element(&row, &along.index);
+        // Into the second level: the first is full of tiles.
+        self.t.run(format_args!("call void @llvm.prefetch.p0(ptr {at}, i32 {}, i32 2, i32 1)", u8::from(*written)));
+        self.t.close(&along, &[]);
+        self.t.close(&around, &[]);
     }
 
     /// An i64 operand.

@@ -1,13 +1,18 @@
 //! Maps: scalar loops over all axes but one, vectors along that one, a tail under a mask or lane by lane.
 
-use crate::kernel::{Int, Map};
+use crate::kernel::{Access, Elem, Int, Map};
 
 use super::kernel::Emitter;
 use super::text::Loop;
+use super::transpose;
 use super::value::Point;
 
 impl Emitter<'_> {
     pub(super) fn map(&mut self, map: &Map) {
+        let floats = |access: &&Access| self.module.buffers[access.buffer.index()].elem == Elem::F32;
+        if let Some(from) = transpose::source(map, self.target).filter(floats) {
+            return self.transpose(map, from);
+        }
         // The last axis that is more than one element long; a diagonal bounds the last one of all.
         let lane = match &map.below {
             Some(_) => Some(map.axes.len() - 1),

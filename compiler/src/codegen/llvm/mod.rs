@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Files by what they write: `text` (a function body), `kernel` (kernels, loops, integers), `value`, `map`, `reduce`,
-//! `product`, `math` and `power`, `library` (the functions that a C program calls), `object` (parsing, passes, machine code). Not here: loading or running what comes out.
+//! `transpose`, `product`, `math` and `power`, `library` (the functions that a C program calls), `object` (parsing, passes, machine code). Not here: loading or running what comes out.
 
 mod kernel;
 mod library;
@@ -19,6 +19,7 @@ mod power;
 mod product;
 mod reduce;
 mod text;
+mod transpose;
 mod value;
 
 use std::collections::BTreeSet;
@@ -153,6 +154,8 @@ enum Routine {
     Driver(product::Kind),
     /// A register tile of a product.
     Tile(product::Kind, product::Tile),
+    /// A tile turned.
+    Transpose,
 }
 
 impl Routine {
@@ -161,6 +164,7 @@ impl Routine {
             Routine::Function(function, lanes) => format!("{function:?}.{lanes}").to_lowercase(),
             Routine::Driver(kind) => format!("product.{}", kind.name()),
             Routine::Tile(kind, tile) => format!("tile.{}.{}", kind.name(), tile.name()),
+            Routine::Transpose => "transpose".to_owned(),
         }
     }
 
@@ -170,6 +174,7 @@ impl Routine {
             Routine::Function(function, lanes) => math::define(function, lanes, target),
             Routine::Driver(kind) => product::driver(kind, target),
             Routine::Tile(kind, tile) => product::tile(kind, tile),
+            Routine::Transpose => transpose::define(target),
         }
     }
 }
@@ -194,7 +199,7 @@ struct Writer<'t> {
 
 impl<'t> Writer<'t> {
     fn new(target: &'t Target) -> Self {
-        let out = String::from("@zero = internal constant float 0.0\n\n");
+        let out = String::from("@zero = internal constant float 0.0\n@one = internal constant float 1.0\n\n");
         Self { target, out, waiting: BTreeSet::new() }
     }
 

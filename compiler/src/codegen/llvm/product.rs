@@ -7,8 +7,8 @@
 //! A triangular tile ends with the rows of its diagonal block, written out: row r takes k0 .. k0 + r only, so nothing
 //! above the diagonal is read. A substitution does the same with its own accumulators in place of b.
 //!
-//! Rows that do not fill a tile: a full product lets the missing rows repeat the last one (the same numbers are written
-//! twice); a triangular one goes row by row.
+//! Rows that do not fill a tile: a full product takes a smaller tile whose missing rows repeat the last one (the same
+//! numbers are written twice); a triangular one goes row by row.
 
 use crate::kernel::{Access, Product, Solve, Triangle};
 
@@ -57,8 +57,13 @@ impl Tile {
         i64::from(self.vectors * self.lanes)
     }
 
-    fn row(self) -> Tile {
-        Tile { rows: 1, ..self }
+    fn with_rows(self, rows: u32) -> Tile {
+        Tile { rows, ..self }
+    }
+
+    /// The tiles for rows that do not fill this one, smallest first: each takes as many rows as it has, or a row less.
+    fn smaller(self) -> impl Iterator<Item = Tile> {
+        [1, 2, 4].into_iter().filter(move |rows| *rows < self.rows).map(move |rows| self.with_rows(rows))
     }
 }
 
@@ -73,7 +78,8 @@ fn panels(target: &Target) -> Vec<Tile> {
     }
 }
 
-const PARAMS: &str = "ptr %c, i64 %ldc, ptr %a, i64 %am, i64 %ak, ptr %b, i64 %ldb, i64 %m, i64 %n, i64 %k, i1 %add";
+const PARAMS: &str =
+    "ptr %c, i64 %ldc, ptr %a, i64 %am, i64 %ak, ptr %b, i64 %ldb, i64 %m, i64 %n, i64 %k, ptr %scale, i64 %sm";
 
 /// The call of a driver or a tile, its sizes last: rows (all, or of this tile), columns, k.
 struct Call<'c> {
@@ -85,14 +91,15 @@ struct Call<'c> {
     b: &'c str,
     ldb: &'c str,
     size: [&'c str; 3],
-    add: &'c str,
+    /// What each row of c is multiplied by before the product is added, and its stride; a null pointer overwrites c.
+    scale: [&'c str; 2],
 }
 
 impl Call<'_> {
     fn write(&self, t: &mut Text, routine: Routine) {
-        let Call { c, ldc, a, am, ak, b, ldb, size: [m, n, k], add } = self;
+        let Call { c, ldc, a, am, ak, b, ldb, size: [m, n, k], scale: [scale, sm] } = self;
         t.run(format_args!(
-            "call void @{}(ptr {c}, i64 {ldc}, ptr {a}, i64 {am}, i64 {ak}, ptr {b}, i64 {ldb}, i64 {m}, i64 {n}, i64 {k}, i1 {add})",
+            "call void @{}(ptr {c}, i64 {ldc}, ptr {a}, i64 {am}, i64 {ak}, ptr {b}, i64 {ldb}, i64 {m}, i64 {n}, i64 {k}, ptr {scale}, i64 {sm})",
             routine.name()
         ));
         t.needs.insert(routine);
@@ -112,7 +119,12 @@ fn matrix(emitter: &mut Emitter<'_>, access: &Access) -> Matrix {
     Matrix { at, strides }
 }
 
-pub(super) fn product(emitter: &mut Emitter<'_>, product: &Product) {
+/// Adds to what stands in c.
+const ADD: [&str; 2] = ["@one", "0"];
+const OVERWRITE: [&str; 2] = ["null", "0"];
+
+/// A product; with a factor, what it adds to is multiplied by it, row by row.
+pub(super) fn product(emitter: &mut Emitter<'_>, product: &Product, factor: Option<&Access>) {
     let [m, n, k] = [&product.m, &product.n, &product.k].map(|x| emitter.extent(x));
     let [c, a, b] = [&product.dst, &product.a, &product.b].map(|x| matrix(emitter, x));
     let kind = match product.shape {
@@ -121,13 +133,26 @@ pub(super) fn product(emitter: &mut Emitter<'_>, product: &Product) {
         Triangle::LowerLeft { strict: true } => Kind::StrictlyLower,
         Triangle::LowerOut => Kind::LowerOut,
     };
-    call(&c, &a, &b, [&m, &n, &k], if product.accumulate { "true" } else { "false" })
-        .write(&mut emitter.t, Routine::Driver(kind));
+    let factor = factor.map(|factor| {
+        let (offset, stride) = (emitter.int(&factor.offset), emitter.int(&factor.strides[0]));
+        [emitter.t.element(&format!("%b{}", factor.buffer.0), &offset), stride]
+    });
+    let scale = match &factor {
+        Some([scale, stride]) => [scale.as_str(), stride.as_str()],
+        None => {
+            if product.accumulate {
+                ADD
+            } else {
+                OVERWRITE
+            }
+        }
+    };
+    call(&c, &a, &b, [&m, &n, &k], scale).write(&mut emitter.t, Routine::Driver(kind));
 }
 
-fn call<'c>(c: &'c Matrix, a: &'c Matrix, b: &'c Matrix, size: [&'c str; 3], add: &'c str) -> Call<'c> {
+fn call<'c>(c: &'c Matrix, a: &'c Matrix, b: &'c Matrix, size: [&'c str; 3], scale: [&'c str; 2]) -> Call<'c> {
     let [am, ak] = &a.strides;
-    Call { c: &c.at, ldc: &c.strides[0], a: &a.at, am, ak, b: &b.at, ldb: &b.strides[0], size, add }
+    Call { c: &c.at, ldc: &c.strides[0], a: &a.at, am, ak, b: &b.at, ldb: &b.strides[0], size, scale }
 }
 
 /// Rows that a substitution of several systems treats at once.
@@ -138,7 +163,7 @@ pub(super) fn solve(emitter: &mut Emitter<'_>, solve: &Solve) {
     let x: Vec<Matrix> = solve.x.iter().map(|x| matrix(emitter, x)).collect();
     let p: Vec<Matrix> = solve.p.iter().map(|x| matrix(emitter, x)).collect();
     if let ([x], [p]) = (&x[..], &p[..]) {
-        return call(x, p, x, [&n, &columns, "0"], "true").write(&mut emitter.t, Routine::Driver(Kind::Solve));
+        return call(x, p, x, [&n, &columns, "0"], ADD).write(&mut emitter.t, Routine::Driver(Kind::Solve));
     }
     let t = &mut emitter.t;
     let blocks = t.open("0", &n, BLOCK, &[]);
@@ -173,7 +198,7 @@ fn systems(t: &mut Text, x: &[Matrix], p: &[Matrix], columns: &str, at: &Rows<'_
             let c = shifted(t, c, at.first, "0");
             let a = shifted(t, a, at.first, at.from);
             let b = shifted(t, b, at.from, "0");
-            call(&c, &a, &b, [at.rows, columns, at.k], "true").write(t, Routine::Driver(Kind::Full));
+            call(&c, &a, &b, [at.rows, columns, at.k], ADD).write(t, Routine::Driver(Kind::Full));
         }
     }
 }
@@ -197,6 +222,8 @@ impl Spot<'_> {
         let a = t.element("%a", &down);
         let b = t.element("%b", self.column);
         let columns = t.sub("%n", self.column);
+        let down = t.mul(row, "%sm");
+        let scale = t.element("%scale", &down);
         Call {
             c: &c,
             ldc: "%ldc",
@@ -206,22 +233,25 @@ impl Spot<'_> {
             b: &b,
             ldb: "%ldb",
             size: [size[0], &columns, size[1]],
-            add: "%add",
+            scale: [&scale, "%sm"],
         }
         .write(t, Routine::Tile(kind, tile));
     }
 
-    /// Rows from here on that are one tile, or one row.
+    /// Rows from here on that are one tile: the smallest that holds what is left.
     fn full(&self, t: &mut Text) {
         let rows = t.sub("%m", self.row);
-        let [many, one, join] = ["many", "one", "join"].map(|stem| t.label(stem));
-        let several = t.less("1", &rows);
-        t.branch(&several, &many, &one);
-        t.block(&many);
+        let join = t.label("join");
+        for tile in self.tile.smaller() {
+            let [few, more] = ["few", "more"].map(|stem| t.label(stem));
+            let enough = t.less(&rows, &(tile.rows + 1).to_string());
+            t.branch(&enough, &few, &more);
+            t.block(&few);
+            self.call(t, Kind::Full, tile, self.row, [&rows, "%k"]);
+            t.jump(&join);
+            t.block(&more);
+        }
         self.call(t, Kind::Full, self.tile, self.row, [&rows, "%k"]);
-        t.jump(&join);
-        t.block(&one);
-        self.call(t, Kind::Full, self.tile.row(), self.row, ["1", "%k"]);
         t.jump(&join);
         t.block(&join);
     }
@@ -253,7 +283,7 @@ impl Spot<'_> {
         if self.kind != Kind::Solve {
             k = t.smaller(&k, "%k");
         }
-        self.call(t, Kind::Full, self.tile.row(), &each.index, ["1", &k]);
+        self.call(t, Kind::Full, self.tile.with_rows(1), &each.index, ["1", &k]);
         t.close(&each, &[]);
         t.jump(&join);
         t.block(&join);
@@ -298,35 +328,30 @@ pub(super) fn driver(kind: Kind, target: &Target) -> (String, Text) {
 /// Terms that are summed on their own before they join the total: long sums lose less to rounding.
 const RUN: i64 = 64;
 
-/// A tile as an internal function: `%m` rows and `%n` columns are left here, `%k` rows of b count.
+/// A tile as an internal function: `%m` rows and `%n` columns are left here, `%k` rows of b count. Between runs the
+/// totals lie in c, so that the sums have the registers to themselves.
 pub(super) fn tile(kind: Kind, tile: Tile) -> (String, Text) {
-    let mut writer = Writer { t: Text::new(tile.lanes), tile, mask: None, a: Vec::new(), c: Vec::new() };
+    let mut writer = Writer { t: Text::new(tile.lanes), tile, mask: None, r: Vec::new(), a: Vec::new(), c: Vec::new() };
     writer.rows(kind);
-    let start = writer.start();
-    let floats = writer.t.floats();
-    let zeros: Vec<(String, String)> = start.iter().map(|_| (floats.clone(), constant(0.0))).collect();
-    let carried: Vec<(String, String)> = start.into_iter().map(|x| (floats.clone(), x)).collect();
-    let runs = writer.t.open("0", "%k", RUN, &carried);
-    let end = writer.t.add(&runs.index, &RUN.to_string());
-    let end = writer.t.smaller(&end, "%k");
-    let around = writer.t.open(&runs.index, &end, 1, &zeros);
-    let across = writer.t.mul(&around.index, "%ak");
-    let row = writer.row_of_b(&around.index);
-    let mut sums = around.carried.clone();
-    for r in 0..tile.rows as usize {
-        writer.step(&mut sums, r, &across, &row);
+    // Of nothing there is a sum too.
+    let end = writer.t.larger("%k", "1");
+    let runs = writer.t.open("0", &end, RUN, &[]);
+    let to = writer.t.add(&runs.index, &RUN.to_string());
+    let to = writer.t.smaller(&to, "%k");
+    let mut sums = writer.sums(&runs.index, &to);
+    let later = writer.t.less("0", &runs.index);
+    let adds = writer.t.set("icmp ne ptr %scale, null");
+    let join = writer.t.set(format_args!("or i1 {later}, {adds}"));
+    let scale = writer.t.set(format_args!("select i1 {later}, ptr @one, ptr %scale"));
+    let stride = writer.t.set(format_args!("select i1 {later}, i64 0, i64 %sm"));
+    sums = writer.given(&join, sums, |writer, sums| writer.joined(sums, &scale, &stride));
+    if !matches!(kind, Kind::Full | Kind::LowerOut) {
+        let more = writer.t.less(&to, "%k");
+        let last = writer.t.set(format_args!("xor i1 {more}, true"));
+        sums = writer.given(&last, sums, |writer, sums| writer.diagonal(kind, sums));
     }
-    writer.t.close(&around, &sums);
-    let totals: Vec<String> = runs
-        .carried
-        .iter()
-        .zip(&around.carried)
-        .map(|(total, sum)| writer.t.set(format_args!("fadd {floats} {total}, {sum}")))
-        .collect();
-    writer.t.close(&runs, &totals);
-    let mut sums = runs.carried;
-    writer.diagonal(kind, &mut sums);
     writer.end(&sums);
+    writer.t.close(&runs, &[]);
     writer.t.run("ret void");
     (format!("define internal void @{}({PARAMS}) noinline #0", Routine::Tile(kind, tile).name()), writer.t)
 }
@@ -335,6 +360,8 @@ struct Writer {
     t: Text,
     tile: Tile,
     mask: Option<String>,
+    /// The tile's rows, counted from its first.
+    r: Vec<String>,
     /// Pointers to the tile's rows of a and c.
     a: Vec<String>,
     c: Vec<String>,
@@ -359,26 +386,60 @@ impl Writer {
             let (down, right) = (t.mul(&row, "%am"), t.mul(&row, "%ldc"));
             self.a.push(t.element("%a", &down));
             self.c.push(t.element("%c", &right));
+            self.r.push(row);
         }
     }
 
-    /// What the accumulators start from: dst, or 0.
-    fn start(&mut self) -> Vec<String> {
-        let [load, go] = ["load", "go"].map(|stem| self.t.label(stem));
-        let before = self.t.here();
-        self.t.branch("%add", &load, &go);
-        self.t.block(&load);
-        let mut loaded = Vec::new();
+    /// The sums over rows from .. to of b.
+    fn sums(&mut self, from: &str, to: &str) -> Vec<String> {
+        let zero = (self.t.floats(), constant(0.0));
+        let zeros = vec![zero; (self.tile.rows * self.tile.vectors) as usize];
+        let around = self.t.open(from, to, 1, &zeros);
+        let across = self.t.mul(&around.index, "%ak");
+        let row = self.row_of_b(&around.index);
+        let mut sums = around.carried.clone();
         for r in 0..self.tile.rows as usize {
-            let c = self.c[r].clone();
-            loaded.extend((0..self.tile.vectors).map(|v| self.vector(&c, v)).collect::<Vec<_>>());
+            self.step(&mut sums, r, &across, &row);
         }
-        self.t.jump(&go);
-        self.t.block(&go);
+        self.t.close(&around, &sums);
+        around.carried
+    }
+
+    /// What `change` makes of the sums where the condition holds; else the sums.
+    fn given(
+        &mut self,
+        condition: &str,
+        sums: Vec<String>,
+        change: impl FnOnce(&mut Self, &mut [String]),
+    ) -> Vec<String> {
+        let [yes, join] = ["given", "join"].map(|stem| self.t.label(stem));
+        let before = self.t.here();
+        self.t.branch(condition, &yes, &join);
+        self.t.block(&yes);
+        let mut changed = sums.clone();
+        change(self, &mut changed);
+        let after = self.t.here();
+        self.t.jump(&join);
+        self.t.block(&join);
         let floats = self.t.floats();
-        let phi =
-            |x: String| self.t.set(format_args!("phi {floats} [ {}, %{before} ], [ {x}, %{load} ]", constant(0.0)));
-        loaded.into_iter().map(phi).collect()
+        let phi = |(x, y)| self.t.set(format_args!("phi {floats} [ {x}, %{before} ], [ {y}, %{after} ]"));
+        sums.iter().zip(&changed).map(phi).collect()
+    }
+
+    /// sums += scale c
+    fn joined(&mut self, sums: &mut [String], scale: &str, stride: &str) {
+        for r in 0..self.tile.rows as usize {
+            let (c, row) = (self.c[r].clone(), self.r[r].clone());
+            let down = self.t.mul(&row, stride);
+            let at = self.t.element(scale, &down);
+            let factor = self.t.set(format_args!("load float, ptr {at}, align 4"));
+            let factor = self.t.splat("float", &factor);
+            for v in 0..self.tile.vectors {
+                let total = self.vector(&c, v);
+                let sum = &mut sums[r * self.tile.vectors as usize + v as usize];
+                *sum = self.t.fma(&factor, &total, sum);
+            }
+        }
     }
 
     /// Vector `v` of a row at `from`.
