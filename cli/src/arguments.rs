@@ -3,10 +3,15 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use chunkwise_compiler::{Form, Schedule};
-use chunkwise_runtime::{Backend, Engine, Limit, Precision, Settings, backend::cores, choose::Wish};
+use chunkwise_runtime::{
+    Backend, Engine, Limit, Precision, Settings,
+    backend::cores,
+    choose::Wish,
+    rates::{Table, path},
+};
 use clap::Args;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, print};
 
 /// Flags of every subcommand that reads a program.
 #[derive(Args, Debug, Clone)]
@@ -157,12 +162,13 @@ impl Shared {
                 "--device, --precision and --limit are of the wgpu back end: say --backend wgpu",
             ));
         }
-        Ok(Engine::with(self.settings()))
+        Ok(Engine::with(self.settings()).with_rates(rates()))
     }
 
     pub fn settings(&self) -> Settings {
         let Gpu { device, precision, limits } = &self.gpu;
-        Settings { device: device.clone(), precision: *precision, lowered: limits.clone() }
+        let threads = Some(self.threads());
+        Settings { device: device.clone(), precision: *precision, threads, lowered: limits.clone() }
     }
 
     pub fn precision(&self) -> Precision {
@@ -172,6 +178,15 @@ impl Shared {
     pub fn threads(&self) -> usize {
         self.threads.map_or_else(cores, NonZeroUsize::get)
     }
+}
+
+/// This machine's rates, as `chunkwise calibrate` left them. Damage is a note: the built-in rates serve.
+pub fn rates() -> Table {
+    let loaded = path().map_or_else(|| Ok(Table::default()), |path| Table::load(&path));
+    loaded.unwrap_or_else(|why| {
+        print::note(&format!("note: built-in rates: {why}"));
+        Table::default()
+    })
 }
 
 impl<T> Wanted<T> {

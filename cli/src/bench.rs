@@ -208,7 +208,8 @@ fn schedules(
     }
     let sizes = sizes(variant, tokens, arguments)?;
     let workers = choose::workers(plan.backend, &arguments.shared.settings(), arguments.shared.threads());
-    Ok(vec![choose::schedule(variant, &sizes, plan, workers).0])
+    let mut engine = arguments.shared.engine()?;
+    Ok(vec![choose::schedule(&mut engine, variant, &sizes, (plan, workers)).0])
 }
 
 fn chunks(shared: &Shared) -> Vec<usize> {

@@ -6,6 +6,7 @@
 mod arguments;
 mod backends;
 mod bench;
+mod calibrate;
 mod check;
 mod emit;
 mod explain;
@@ -43,6 +44,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Time the kernels
     Bench(bench::Arguments),
+    /// Measure what kernels cost on this machine, for --form auto to choose by
+    Calibrate(calibrate::Arguments),
     /// The back ends and devices usable here, and why the others are not
     Backends(backends::Arguments),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Calibrate(arguments) => calibrate::run(arguments),
         Command::Backends(arguments) => backends::run(arguments),
     };
     match done {

@@ -13,7 +13,7 @@ use chunkwise_compiler::{
 };
 use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
-    Backend,
+    Backend, Engine,
     choose::{self, exists},
     execute::{self, longest_chunk},
     tensor::write_whole,
@@ -89,7 +89,8 @@ pub fn run(which: &OneVariant, output: Option<&Path>, flags: &Flags, shared: &Sh
     if let Some(form) = wish.form {
         exists(&variant, form)?;
     }
-    let (form, chunk) = choose::for_any_length(&variant, &sizes, wish);
+    // By the built-in rates: the same object comes out on every machine.
+    let (form, chunk) = choose::for_any_length(&mut Engine::new(), &variant, &sizes, wish);
     let module = chunkwise_compiler::compile(&variant, &sizes, (form, schedule), Tiles::Whole).map_err(unsupported)?;
     let longest = longest_chunk(form, chunk);
     let interface =

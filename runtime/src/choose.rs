@@ -4,7 +4,8 @@
 use chunkwise_compiler::{
     Form, Schedule, Tiles,
     bind::{Sizes, batch_axes},
-    kernel, report,
+    kernel::{self, Rates},
+    report,
 };
 use chunkwise_dsl::typed::Variant;
 
@@ -18,7 +19,7 @@ use crate::{
 pub const CHUNK: usize = 64;
 
 /// Chunk lengths that `auto` prices.
-const CHUNKS: [usize; 4] = [16, 32, 64, 128];
+const CHUNKS: [usize; 5] = [8, 16, 32, 64, 128];
 
 /// The back ends that `auto` takes, the fastest first.
 const COMPILED: [Backend; 2] = [Backend::Llvm, Backend::Cranelift];
@@ -94,10 +95,15 @@ pub fn choose(engine: &mut Engine, variant: &Variant, sizes: &Sizes, wish: Wish)
     }
 }
 
-/// The form and chunk length that `auto` takes for long sequences. Where nothing is priced it is what was asked for, or
-/// the first form that exists, chunks first.
-pub fn for_any_length(variant: &Variant, sizes: &Sizes, wish: Wish) -> (Form, usize) {
-    let cheapest = priced(variant, sizes, wish, PRICED).into_iter().next();
+/// The form and chunk length that `auto` takes for long sequences, in one thread. Where nothing is priced it is what was
+/// asked for, or the first form that exists, chunks first.
+pub fn for_any_length(engine: &mut Engine, variant: &Variant, sizes: &Sizes, wish: Wish) -> (Form, usize) {
+    let mut long = sizes.clone();
+    if let Some(token) = variant.token {
+        long.set(token, PRICED);
+    }
+    let wish = Wish { threads: Some(1), ..wish };
+    let cheapest = priced(engine, (variant, &long), Backend::Llvm, wish).into_iter().next();
     cheapest.map_or_else(
         || {
             let order = [Form::Chunked, Form::Recurrent, Form::Parallel];
@@ -137,18 +143,17 @@ fn compiled(
     if let Some(form) = wish.form {
         exists(variant, form)?;
     }
-    let tokens = variant.token.map_or(0, |axis| sizes.get(axis).unwrap_or(0));
-    let mut candidates = priced(variant, sizes, wish, tokens);
+    let mut candidates = priced(engine, (variant, sizes), backend, wish);
     if candidates.is_empty() {
-        let chunk = wish.chunk.unwrap_or(CHUNK);
+        let (chunk, schedule) = (wish.chunk.unwrap_or(CHUNK), wish.schedule.unwrap_or(Schedule::Fused));
         let forms = wished_forms(wish);
-        candidates = forms.into_iter().map(|form| Candidate { form, chunk, nanoseconds: f64::NAN }).collect();
+        candidates = forms.into_iter().map(|form| Candidate { form, schedule, chunk, nanoseconds: f64::NAN }).collect();
     }
     let mut reasons = Vec::new();
     let mut refusal = None;
     for candidate in &candidates {
-        let plan = Plan { backend, form: candidate.form, schedule: Schedule::Fused, chunk: candidate.chunk };
-        let (plan, why) = scheduled(engine, variant, sizes, (plan, wish));
+        let Candidate { form, schedule, chunk, .. } = *candidate;
+        let (plan, why) = scheduled(engine, variant, sizes, (Plan { backend, form, schedule, chunk }, wish));
         match engine.prepare(variant, sizes, plan) {
             Ok(()) => {
                 reasons.extend(why);
@@ -160,7 +165,7 @@ fn compiled(
                 return Ok(Choice { plan, reasons, fell_back: false });
             }
             Err(failure) => {
-                reasons.push(format!("no {} form: {failure}", candidate.form.name()));
+                reasons.push(format!("no {}: {failure}", candidate.name()));
                 refusal.get_or_insert(failure);
             }
         }
@@ -180,15 +185,17 @@ fn wished_forms(wish: Wish) -> Vec<Form> {
 /// A form at a chunk length, and what its kernels cost a token and head.
 struct Candidate {
     form: Form,
+    schedule: Schedule,
     chunk: usize,
     nanoseconds: f64,
 }
 
 impl Candidate {
     fn name(&self) -> String {
-        match self.form {
-            Form::Chunked => format!("chunked form, C = {}", self.chunk),
-            form => format!("{} form", form.name()),
+        match (self.form, self.schedule) {
+            (Form::Chunked, Schedule::Fused) => format!("chunked form, C = {}", self.chunk),
+            (Form::Chunked, Schedule::Split) => format!("chunked form in three kernels, C = {}", self.chunk),
+            (form, _) => format!("{} form", form.name()),
         }
     }
 
@@ -197,22 +204,19 @@ impl Candidate {
     }
 }
 
-/// The plan with its schedule, and a sentence on why. Where nobody asks for a schedule, one that does not compile is
-/// not taken.
+/// The plan with the schedule that a GPU runs, and a sentence on why; for CPUs it is a part of what is priced. Where
+/// nobody asks for a schedule, one that does not compile is not taken.
 fn scheduled(
     engine: &mut Engine,
     variant: &Variant,
     sizes: &Sizes,
     (plan, wish): (Plan, Wish),
 ) -> (Plan, Option<String>) {
-    if let Some(schedule) = wish.schedule {
-        return (Plan { schedule, ..plan }, None);
-    }
-    if plan.form != Form::Chunked {
+    if plan.backend != Backend::Wgpu || wish.schedule.is_some() || plan.form != Form::Chunked {
         return (plan, None);
     }
     let workers = workers(plan.backend, engine.settings(), wish.threads.unwrap_or_else(cores));
-    let (schedule, why) = schedule(variant, sizes, plan, workers);
+    let (schedule, why) = schedule(engine, variant, sizes, (plan, workers));
     match engine.prepare(variant, sizes, Plan { schedule, ..plan }) {
         Ok(()) => (Plan { schedule, ..plan }, Some(why)),
         Err(failure) => (plan, Some(format!("fused: split does not compile: {failure}"))),
@@ -228,7 +232,7 @@ pub fn workers(backend: Backend, settings: &Settings, threads: usize) -> usize {
     }
 }
 
-/// What a further kernel costs, in nanoseconds: waking the threads, or a launch.
+/// What a further kernel costs on a GPU, in nanoseconds.
 const LAUNCH: f64 = 5_000.0;
 
 /// Bytes that kernels hand on through memory in a nanosecond, all workers together: on CPUs some lie in caches, some
@@ -241,20 +245,24 @@ const MARGIN: f64 = 1.1;
 
 /// The schedule of a chunked plan by the work there is, and why: three kernels where work items are fewer than
 /// `workers` run at a time, chunks are several, and the price is lower.
-pub fn schedule(variant: &Variant, sizes: &Sizes, plan: Plan, workers: usize) -> (Schedule, String) {
+pub fn schedule(
+    engine: &mut Engine,
+    variant: &Variant,
+    sizes: &Sizes,
+    (plan, workers): (Plan, usize),
+) -> (Schedule, String) {
     let fused = |why: String| (Schedule::Fused, format!("fused: {why}"));
-    let items: usize = batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
-    let tokens = variant.token.map_or(0, |axis| sizes.get(axis).unwrap_or(0));
+    let items = batch_elements(variant, sizes);
     if items >= workers {
         return fused(format!("{items} batch elements are work for {workers}"));
     }
-    if tokens <= plan.chunk {
+    if tokens(variant, sizes) <= plan.chunk {
         return fused("there is one chunk".into());
     }
-    let price = |schedule| {
-        let module = chunkwise_compiler::compile(variant, sizes, (Form::Chunked, schedule), Tiles::Split);
-        let handed_on = if plan.backend == Backend::Wgpu { HANDED_ON_BY_GPU } else { HANDED_ON };
-        module.map(|module| elapsed(variant, sizes, &module, (plan.chunk, tokens, workers, handed_on)))
+    let mut price = |schedule| {
+        let module = engine.module(variant, sizes, (Form::Chunked, schedule), Tiles::Split);
+        let plan = Plan { schedule, ..plan };
+        module.map(|module| elapsed((variant, sizes), &module, (plan, workers), &engine.rates(plan.backend)))
     };
     match (price(Schedule::Fused), price(Schedule::Split)) {
         (Ok(one), Ok(three)) => {
@@ -269,27 +277,38 @@ pub fn schedule(variant: &Variant, sizes: &Sizes, plan: Plan, workers: usize) ->
     }
 }
 
-/// The price of a run's kernels, one after another, on so many workers. What one work item costs is counted on few
-/// tokens: all cost per token is alike.
+fn batch_elements(variant: &Variant, sizes: &Sizes) -> usize {
+    batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product()
+}
+
+fn tokens(variant: &Variant, sizes: &Sizes) -> usize {
+    variant.token.map_or(0, |axis| sizes.get(axis).unwrap_or(0))
+}
+
+/// The price of a run's kernels, one after another, on so many workers, in nanoseconds. What one work item costs is
+/// counted on few tokens: all cost per token is alike.
 fn elapsed(
-    variant: &Variant,
-    sizes: &Sizes,
+    (variant, sizes): (&Variant, &Sizes),
     module: &kernel::Module,
-    (chunk, tokens, workers, handed_on): (usize, usize, usize, f64),
+    (plan, workers): (Plan, usize),
+    rates: &Rates,
 ) -> f64 {
-    let counted = tokens.min(PRICED.max(2 * chunk));
-    let items: usize = batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
-    let tiles = workers.div_ceil(items.max(1));
-    let few = kernel::work(module, &*with_tokens(variant, sizes, counted), chunk, tiles);
+    let (tokens, gpu) = (tokens(variant, sizes), plan.backend == Backend::Wgpu);
+    let most = if plan.form == Form::Parallel { tokens } else { PRICED.max(2 * plan.chunk) };
+    let counted = tokens.min(most);
+    let chunk = chunk_length(plan.form, plan.chunk, counted);
+    let tiles = workers.div_ceil(batch_elements(variant, sizes).max(1));
+    let few = kernel::work(module, &*with_tokens(variant, sizes, counted), (chunk, tiles), rates);
     let many = kernel::items(module, &*with_tokens(variant, sizes, tokens), chunk, tiles);
     let growth = tokens as f64 / counted.max(1) as f64;
+    let call = if gpu { LAUNCH } else { rates.call * f64::from(u8::from(workers > 1)) };
     let of = |(work, items): (&kernel::Work, f64)| {
         let total = work.items * work.nanoseconds * growth;
-        LAUNCH + total / items.max(1.0) * (items / workers as f64).ceil()
+        call + total / items.max(1.0) * (items / workers as f64).ceil()
     };
     // Written by one kernel and read by another, four bytes each.
     let bytes = 8.0 * kernel::handed_on(module, &*with_tokens(variant, sizes, counted), chunk, tiles) * growth;
-    few.iter().zip(many).map(of).sum::<f64>() + bytes / handed_on
+    few.iter().zip(many).map(of).sum::<f64>() + bytes / if gpu { HANDED_ON_BY_GPU } else { HANDED_ON }
 }
 
 /// The sizes by name, of so many tokens.
@@ -305,62 +324,59 @@ fn with_tokens<'a>(variant: &'a Variant, sizes: &'a Sizes, tokens: usize) -> Box
 }
 
 /// Every form that is asked for and exists, the cheapest first.
-fn priced(variant: &Variant, sizes: &Sizes, wish: Wish, tokens: usize) -> Vec<Candidate> {
-    let forms = wished_forms(wish);
+fn priced(engine: &mut Engine, (variant, sizes): (&Variant, &Sizes), backend: Backend, wish: Wish) -> Vec<Candidate> {
+    let (tokens, items) = (tokens(variant, sizes), batch_elements(variant, sizes));
+    // A GPU's forms are compared by the work of one thread, and scheduled apart.
+    let workers = if backend == Backend::Wgpu { 1 } else { wish.threads.unwrap_or_else(cores).max(1) };
+    let tiles = if items < workers { Tiles::Split } else { Tiles::Whole };
+    let rates = engine.rates(backend);
     let mut candidates = Vec::new();
-    for form in forms {
-        if form == Form::Parallel && wish.form.is_none() && tokens > ONE_CHUNK {
+    for form in wished_forms(wish) {
+        // Of one token a chunk is a step with more around it.
+        let pointless = match form {
+            Form::Recurrent => false,
+            Form::Chunked => tokens <= 1 && wish.schedule.is_none(),
+            Form::Parallel => tokens <= 1 || tokens > ONE_CHUNK,
+        };
+        if pointless && wish.form.is_none() {
             continue;
         }
-        let Ok(module) = chunkwise_compiler::compile(variant, sizes, (form, Schedule::Fused), Tiles::Whole) else {
-            continue;
-        };
-        let chunks = match (form, wish.chunk) {
-            (Form::Chunked, None) => CHUNKS.to_vec(),
-            (_, chunk) => vec![chunk.unwrap_or(CHUNK)],
-        };
-        for chunk in chunks {
-            let nanoseconds = price(variant, sizes, &module, (form, chunk, tokens));
-            candidates.push(Candidate { form, chunk, nanoseconds });
+        for schedule in schedules((form, wish), (items, workers)) {
+            let Ok(module) = engine.module(variant, sizes, (form, schedule), tiles) else { continue };
+            for chunk in chunks((form, wish), tokens) {
+                if schedule == Schedule::Split && wish.schedule.is_none() && tokens <= chunk {
+                    continue;
+                }
+                let plan = Plan { backend, form, schedule, chunk };
+                let time = elapsed((variant, sizes), &module, (plan, workers), &rates);
+                let margin = if schedule == Schedule::Split { MARGIN } else { 1.0 };
+                let nanoseconds = margin * time / (tokens.max(1) * items.max(1)) as f64;
+                candidates.push(Candidate { form, schedule, chunk, nanoseconds });
+            }
         }
     }
     candidates.sort_by(|a, b| a.nanoseconds.total_cmp(&b.nanoseconds));
     candidates
 }
 
-fn price(
-    variant: &Variant,
-    sizes: &Sizes,
-    module: &kernel::Module,
-    (form, chunk, tokens): (Form, usize, usize),
-) -> f64 {
-    let counted = if form == Form::Parallel { tokens } else { tokens.min(PRICED) };
-    let length = chunk_length(form, chunk, counted);
-    kernel::nanoseconds(module, &*with_tokens(variant, sizes, counted), length) / counted.max(1) as f64
+/// The schedules to price: three kernels only where work items are fewer than workers.
+fn schedules((form, wish): (Form, Wish), (items, workers): (usize, usize)) -> Vec<Schedule> {
+    match wish.schedule {
+        _ if form != Form::Chunked => vec![Schedule::Fused],
+        Some(schedule) => vec![schedule],
+        None if items < workers => Schedule::ALL.to_vec(),
+        None => vec![Schedule::Fused],
+    }
+}
+
+/// The chunk lengths to price: of those as long as the sequence, the first.
+fn chunks((form, wish): (Form, Wish), tokens: usize) -> Vec<usize> {
+    if form != Form::Chunked || wish.chunk.is_some() {
+        return vec![wish.chunk.unwrap_or(CHUNK)];
+    }
+    let within = CHUNKS.iter().position(|chunk| *chunk >= tokens).map_or(CHUNKS.len(), |last| last + 1);
+    CHUNKS[..within].to_vec()
 }
 
 #[cfg(test)]
-mod tests {
-    use chunkwise_compiler::bind::bind_dims;
-    use chunkwise_dsl::{compile, source::Source};
-
-    use super::*;
-
-    #[test]
-    fn chunks_run_apart_where_there_is_little_else_to_do() {
-        let text = "variant f { axes B, T, H, K, V; input q, k : [B,T,H,K], v : [B,T,H,V]; state S : [K,V] = 0; \
-                    update S additive(k, v); output o[t] = S[t]' * q[t]; }";
-        let program = compile(&Source::new("f.attn", text), &[]).unwrap();
-        let variant = &program.variants[0];
-        let of = |heads: usize, tokens: usize, backend: Backend| {
-            let dims = [("B", 1), ("H", heads), ("T", tokens), ("K", 64), ("V", 64)];
-            let sizes = bind_dims(variant, &dims.map(|(name, n)| (name.to_string(), n))).unwrap();
-            let plan = Plan { backend, form: Form::Chunked, schedule: Schedule::Fused, chunk: 64 };
-            schedule(variant, &sizes, plan, if backend == Backend::Wgpu { 256 } else { 2 }).0
-        };
-        assert_eq!(of(1, 16384, Backend::Wgpu), Schedule::Split);
-        assert_eq!(of(1, 64, Backend::Wgpu), Schedule::Fused);
-        assert_eq!(of(512, 16384, Backend::Wgpu), Schedule::Fused);
-        assert_eq!(of(8, 16384, Backend::Llvm), Schedule::Fused);
-    }
-}
+mod tests;

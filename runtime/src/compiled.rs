@@ -132,6 +132,14 @@ impl Compiled {
         build.load().map(|loaded| Self(Arc::new(loaded)))
     }
 
+    /// Times a launch of any module in one thread until `enough` says so.
+    ///
+    /// # Errors
+    /// A launch that does not fit the module.
+    pub(crate) fn time_launch(&self, launch: &mut Launch<'_>, enough: Enough<'_>) -> Result<Vec<Duration>, Failure> {
+        self.0.time(launch, (1, enough)).map_err(failed)
+    }
+
     /// Runs with `chunk` tokens in a chunk.
     ///
     /// # Errors

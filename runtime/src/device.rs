@@ -8,6 +8,8 @@ pub struct Settings {
     /// A GPU by its number in `chunkwise backends` or by a part of its name; the most powerful one if None.
     pub device: Option<String>,
     pub precision: Precision,
+    /// Threads that code for few batch elements is made for; all cores if None.
+    pub threads: Option<usize>,
     /// Limits of the GPU that code must keep to although the GPU has more: for tests of small adapters on a large one.
     pub lowered: Vec<(Limit, u64)>,
 }

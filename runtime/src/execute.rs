@@ -2,14 +2,16 @@
 //! form and the sizes it is compiled for; batch sizes, tokens and the chunk length are given at each run.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use chunkwise_compiler::{
     Form, Schedule, Tiles, Unsupported,
     bind::{Sizes, carries_state},
-    kernel, reference,
+    kernel::{self, Module, Rates},
+    reference,
 };
 use chunkwise_dsl::typed::Variant;
 
@@ -18,6 +20,7 @@ use crate::{
     compiled::Compiled,
     device::Settings,
     inputs::arrays,
+    rates::Table,
     session::{Results, Runner, Session},
     tensor::{Tensor, Tensors},
 };
@@ -96,7 +99,20 @@ impl std::error::Error for Failure {}
 #[derive(Default)]
 pub struct Engine {
     compiled: HashMap<Key, Result<Compiled, Failure>>,
+    /// Kernels as they were lowered: what is priced and then compiled is lowered once.
+    lowered: HashMap<Lowered, Result<Arc<Module>, Unsupported>>,
     settings: Settings,
+    rates: Table,
+}
+
+/// What kernels are lowered for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Lowered {
+    variant: u64,
+    form: Form,
+    schedule: Schedule,
+    tiles: Tiles,
+    constants: Vec<usize>,
 }
 
 /// What a kernel is compiled for.
@@ -125,7 +141,7 @@ impl Key {
         let items: usize = batch.iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
         let (chunk, tiles) = match backend {
             Backend::Wgpu => (compiled_chunk(plan, tokens(variant, sizes)), tiles_on_gpu(settings, items)?),
-            _ => (None, if items < cores() { 2 } else { 1 }),
+            _ => (None, if items < settings.threads.unwrap_or_else(cores) { 2 } else { 1 }),
         };
         let (variant, in_place) = (variant.fingerprint, false);
         Ok(Self { variant, backend, form, schedule, chunk, tiles, in_place, constants })
@@ -166,6 +182,33 @@ impl Engine {
 
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// An engine that prices kernels by these rates, where they are known.
+    pub fn with_rates(self, rates: Table) -> Self {
+        Self { rates, ..self }
+    }
+
+    /// What this machine's rates are for a back end's code; those built in where none were measured.
+    pub fn rates(&self, backend: Backend) -> Rates {
+        self.rates.of(backend)
+    }
+
+    /// The kernels of a form for these sizes, as `chunkwise_compiler::compile` makes them.
+    ///
+    /// # Errors
+    /// As `chunkwise_compiler::compile`.
+    pub fn module(
+        &mut self,
+        variant: &Variant,
+        sizes: &Sizes,
+        (form, schedule): (Form, Schedule),
+        tiles: Tiles,
+    ) -> Result<Arc<Module>, Unsupported> {
+        let constants = constant_axes(variant).map(|axis| sizes.get(axis).unwrap_or(0)).collect();
+        let key = Lowered { variant: variant.fingerprint, form, schedule, tiles, constants };
+        let lower = || chunkwise_compiler::compile(variant, sizes, (form, schedule), tiles).map(Arc::new);
+        self.lowered.entry(key).or_insert_with(lower).clone()
     }
 
     /// Compiles what a plan runs, if it is not compiled yet.
@@ -252,7 +295,7 @@ impl Engine {
             let items: usize = batch.iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
             (key.in_place, key.tiles) = (true, if items < threads { 2 } else { 1 });
             if !self.compiled.contains_key(&key) {
-                let module = lowered(variant, sizes, (plan, &key))?;
+                let module = self.module(variant, sizes, (plan.form, plan.schedule), tiles_of(&key))?;
                 match kernel::in_place(&module) {
                     Some(module) => {
                         self.compiled.insert(key.clone(), Compiled::new(plan.backend, &module));
@@ -271,37 +314,27 @@ impl Engine {
     }
 
     fn of_key(&mut self, (variant, sizes): (&Variant, &Sizes), plan: Plan, key: Key) -> Result<&Compiled, Failure> {
-        let entry = match self.compiled.entry(key) {
-            Entry::Occupied(found) => found.into_mut(),
-            Entry::Vacant(place) => {
-                let compiled = compile(variant, sizes, (plan, place.key()), &self.settings);
-                place.insert(compiled)
-            }
-        };
-        entry.as_ref().map_err(Failure::clone)
+        if !self.compiled.contains_key(&key) {
+            let compiled = self.compile((variant, sizes), plan, &key);
+            self.compiled.insert(key.clone(), compiled);
+        }
+        self.compiled[&key].as_ref().map_err(Failure::clone)
+    }
+
+    fn compile(&mut self, (variant, sizes): (&Variant, &Sizes), plan: Plan, key: &Key) -> Result<Compiled, Failure> {
+        #[cfg(feature = "wgpu")]
+        if plan.backend == Backend::Wgpu {
+            let (layout, settings) = ((plan.form, plan.schedule), &self.settings);
+            let build = crate::gpu::Build { variant, sizes, layout, chunk: key.chunk, tiles: key.tiles, settings };
+            return Compiled::shaders(&build);
+        }
+        let module = self.module(variant, sizes, (plan.form, plan.schedule), tiles_of(key))?;
+        Compiled::new(plan.backend, &module)
     }
 }
 
-#[cfg_attr(not(feature = "wgpu"), allow(unused_variables, reason = "only a GPU has settings"))]
-fn compile(
-    variant: &Variant,
-    sizes: &Sizes,
-    (plan, key): (Plan, &Key),
-    settings: &Settings,
-) -> Result<Compiled, Failure> {
-    #[cfg(feature = "wgpu")]
-    if plan.backend == Backend::Wgpu {
-        let layout = (plan.form, plan.schedule);
-        let build = crate::gpu::Build { variant, sizes, layout, chunk: key.chunk, tiles: key.tiles, settings };
-        return Compiled::shaders(&build);
-    }
-    Compiled::new(plan.backend, &lowered(variant, sizes, (plan, key))?)
-}
-
-/// The kernels of a plan for a CPU.
-fn lowered(variant: &Variant, sizes: &Sizes, (plan, key): (Plan, &Key)) -> Result<kernel::Module, Failure> {
-    let tiles = if key.tiles > 1 { Tiles::Split } else { Tiles::Whole };
-    Ok(chunkwise_compiler::compile(variant, sizes, (plan.form, plan.schedule), tiles)?)
+fn tiles_of(key: &Key) -> Tiles {
+    if key.tiles > 1 { Tiles::Split } else { Tiles::Whole }
 }
 
 /// Tokens whose values the recurrent form computes before it steps through them.

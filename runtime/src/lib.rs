@@ -3,6 +3,7 @@
 
 mod aligned;
 pub mod backend;
+pub mod calibrate;
 pub mod choose;
 mod compiled;
 #[cfg(any(feature = "cranelift", feature = "llvm"))]
@@ -15,6 +16,7 @@ pub mod gpu;
 pub mod initial;
 pub mod inputs;
 mod launch;
+pub mod rates;
 pub mod session;
 mod split;
 pub mod tensor;

@@ -2,7 +2,7 @@
 //! nanoseconds, by which `auto` chooses between forms and chunk lengths.
 
 use super::{
-    BufferRole, Function, Int, Kernel, Map, Module, Param, ParamId, ParamRole, Reduce, ReduceOp, ScanFrom, Stmt,
+    BufferRole, Function, Int, Kernel, Map, Module, Param, ParamId, ParamRole, Rates, Reduce, ReduceOp, ScanFrom, Stmt,
     Triangle, Value, VarId,
 };
 
@@ -15,10 +15,10 @@ pub fn flops(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> 
     module.kernels.iter().map(|kernel| of_kernel(kernel, params.clone(), POINTS, &operations)).sum::<f64>() as u64
 }
 
-/// What one work item of every kernel costs on one CPU core, in nanoseconds: the product of its counts and of rates
-/// measured on the generated code with AVX-512 (`benches/RESULTS.md`). Good for comparing kernels, not for predicting a time.
-pub fn nanoseconds(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> f64 {
-    work(module, size_of, chunk, 1).iter().map(|work| work.nanoseconds).sum()
+/// What one work item of every kernel costs on one core, in nanoseconds: the product of its counts and of the rates.
+/// Good for comparing kernels, not for predicting a time.
+pub fn nanoseconds(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize, rates: &Rates) -> f64 {
+    work(module, size_of, (chunk, 1), rates).iter().map(|work| work.nanoseconds).sum()
 }
 
 /// The work of one kernel of a run.
@@ -30,13 +30,18 @@ pub struct Work {
     pub nanoseconds: f64,
 }
 
-/// The work of every kernel, with so many value tiles where the module takes any.
-pub fn work(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize, tiles: usize) -> Vec<Work> {
+/// The work of every kernel, with so many tokens in a chunk, and so many value tiles where the module takes any.
+pub fn work(
+    module: &Module,
+    size_of: &dyn Fn(&str) -> usize,
+    (chunk, tiles): (usize, usize),
+    rates: &Rates,
+) -> Vec<Work> {
     let params = params(module, size_of, (chunk, tiles));
     let items = items(module, size_of, chunk, tiles);
     let of = |(kernel, items): (&Kernel, f64)| Work {
         items,
-        nanoseconds: of_kernel(kernel, params.clone(), 1, &price) / items.max(1.0),
+        nanoseconds: of_kernel(kernel, params.clone(), 1, &|stmt, place| price(stmt, place, rates)) / items.max(1.0),
     };
     module.kernels.iter().zip(items).map(of).collect()
 }
@@ -70,43 +75,69 @@ fn params(module: &Module, size_of: &dyn Fn(&str) -> usize, (chunk, wanted): (us
     module.params.iter().map(value).collect()
 }
 
-/// Statements cost this much beside their elements.
-const STATEMENT: f64 = 6.0;
-
-fn price(stmt: &Stmt, place: &Place) -> f64 {
+fn price(stmt: &Stmt, place: &Place, rates: &Rates) -> f64 {
     let work = operations(stmt, place);
-    STATEMENT
+    let exponential = |value: &Value, elements: f64| elements * exponentials(value) * rates.exponential;
+    rates.statement
         + match stmt {
             Stmt::Map(map) => {
                 let elements = place.elements(map);
                 let inner = map.axes.last().map_or(1.0, |axis| place.extent(axis).max(1.0));
-                // A row costs a loop of its own, and each of its vectors a load and a store.
-                elements * 0.04 + work * 0.02 + elements / inner * 2.0 + elements * exponentials(&map.value) * 0.25
+                let rows = elements / inner;
+                elements * (rates.element + strided(map, place) * rates.strided)
+                    + rows * rates.row
+                    + work * rates.operation
+                    + exponential(&map.value, elements)
+                    + rates.sweep(4.0 * elements)
             }
             Stmt::Reduce(reduce) => {
-                let elements = place.product(&reduce.axes) * place.extent(&reduce.inner);
-                place.product(&reduce.axes) * 4.0 + work * 0.02 + elements * exponentials(&reduce.value) * 0.25
+                let results = place.product(&reduce.axes);
+                let elements = results * place.extent(&reduce.inner);
+                results * rates.reduced + work * rates.operation + exponential(&reduce.value, elements)
             }
             Stmt::Product(product) => {
-                let (m, n) = (place.extent(&product.m), place.extent(&product.n));
-                let rate = if n < 4.0 {
-                    7.0
-                } else if m < 4.0 {
-                    45.0
-                } else {
-                    105.0
-                };
-                work / rate
+                let [m, n, k] = [&product.m, &product.n, &product.k].map(|x| place.extent(x));
+                // Fewer columns than a vector has cost as much as a vector.
+                let columns = n.max(rates.vector);
+                let wasted = if n > 0.0 { columns / n } else { 0.0 };
+                work * wasted * rates.product
+                    + m * columns * rates.result
+                    + k * columns * rates.right
+                    + rates.sweep(4.0 * k * n)
             }
             Stmt::Scan(scan) => {
                 let (rows, inner) = (place.product(&scan.axes), place.extent(&scan.inner));
                 let elements = if scan.from == ScanFrom::First { rows * inner } else { triangle(inner, rows, false) };
                 // A step of the scan is a map of its own.
-                inner * (STATEMENT + 2.0) + elements * (0.04 + exponentials(&scan.value) * 0.25) + work * 0.02
+                inner * (rates.statement + rates.row)
+                    + elements * rates.element
+                    + work * rates.operation
+                    + exponential(&scan.value, elements)
             }
-            Stmt::Solve(_) => work / 90.0,
-            Stmt::For { .. } | Stmt::If { .. } => -STATEMENT,
+            Stmt::Solve(solve) => {
+                let rows = place.extent(&solve.n) * solve.x.len() as f64;
+                work * rates.solve + rows * rates.solve_row
+            }
+            Stmt::For { .. } | Stmt::If { .. } => -rates.statement,
         }
+}
+
+/// How many of a map's accesses stride through memory along its last axis.
+fn strided(map: &Map, place: &Place) -> f64 {
+    let long = map.axes.last().is_some_and(|axis| place.extent(axis) > 1.0);
+    let strides = |access: &super::Access| access.strides.last().is_some_and(|stride| place.eval(stride).abs() > 1);
+    let mut count = f64::from(u8::from(strides(&map.dst)));
+    each_load(&map.value, &mut |access| count += f64::from(u8::from(strides(access))));
+    if long { count } else { 0.0 }
+}
+
+fn each_load(value: &Value, visit: &mut dyn FnMut(&super::Access)) {
+    match value {
+        Value::Load(access) | Value::Bounded { access, .. } => visit(access),
+        Value::Call(_, args) => args.iter().for_each(|x| each_load(x, visit)),
+        Value::Select(cond, then, otherwise) => [cond, then, otherwise].into_iter().for_each(|x| each_load(x, visit)),
+        Value::Const(_) | Value::Int(_) | Value::Axis(_) => {}
+    }
 }
 
 fn exponentials(value: &Value) -> f64 {

@@ -1,0 +1,68 @@
+//! `chunkwise calibrate`: what kernels cost on this machine, measured and kept for `auto` to choose by.
+
+use chunkwise_compiler::kernel::Rates;
+use chunkwise_runtime::{
+    Backend, calibrate,
+    rates::{Table, path, processor},
+};
+use clap::Args;
+use serde_json::{Map, json};
+
+use crate::{failure::Failure, print};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// One line of JSON a back end
+    #[arg(long)]
+    json: bool,
+    /// Measure and print, but keep nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Say where the rates are kept
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let backends = [Backend::Llvm, Backend::Cranelift].into_iter().filter(|backend| backend.usable());
+    let mut table = Table::default();
+    let mut measured = Vec::new();
+    for backend in backends {
+        let rates = calibrate::measure(backend)?;
+        if arguments.json {
+            print::line(&as_json(backend, &rates))?;
+        }
+        table.set(backend, rates.clone());
+        measured.push((backend, rates));
+    }
+    if measured.is_empty() {
+        return Err(Failure::Failed("no back end of this chunkwise compiles for a CPU".into()));
+    }
+    if !arguments.json {
+        let header: Vec<&str> = ["ns"].into_iter().chain(measured.iter().map(|(backend, _)| backend.name())).collect();
+        let row = |name: &&str| {
+            let values = measured.iter().map(|(_, rates)| format!("{:.4}", rates.get(name).unwrap_or(0.0)));
+            [name.to_string()].into_iter().chain(values).collect()
+        };
+        let rows: Vec<Vec<String>> = Rates::NAMES.iter().map(row).collect();
+        print::line(&print::table(&header, &rows))?;
+    }
+    if arguments.dry_run {
+        return Ok(());
+    }
+    let Some(path) = path() else {
+        return Err(Failure::Failed("there is no cache folder: neither XDG_CACHE_HOME nor HOME is set".into()));
+    };
+    let failed = |error| Failure::Failed(format!("cannot write {}: {error}", path.display()));
+    table.store(&path).map_err(failed)?;
+    if arguments.verbose {
+        print::note(&format!("the rates of {} are in {}", processor(), path.display()));
+    }
+    Ok(())
+}
+
+fn as_json(backend: Backend, rates: &Rates) -> String {
+    let rates: Map<String, serde_json::Value> =
+        Rates::NAMES.iter().map(|name| (name.to_string(), json!(rates.get(name)))).collect();
+    json!({ "processor": processor(), "backend": backend.name(), "rates": rates }).to_string()
+}
