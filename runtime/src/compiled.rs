@@ -13,7 +13,7 @@ use crate::{
     backend::Backend,
     execute::{Failure, Outputs, Request},
     initial::initial_states,
-    launch::{Input, Launch, RunError, Steps, measure},
+    launch::{Input, Launch, RunError, Steps},
     split,
     tensor::{Data, Tensor, Tensors},
 };
@@ -78,7 +78,7 @@ impl Code for crate::cpu::Loaded {
         threads: usize,
         names: Names<'_>,
     ) -> Result<Option<Box<dyn Steps>>, RunError> {
-        let fit = measure(self.module(), launch)?;
+        let fit = crate::launch::measure(self.module(), launch)?;
         Ok(Some(Box::new(crate::cpu::Repeated::new(self, fit, threads, names)?)))
     }
 }

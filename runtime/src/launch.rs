@@ -163,6 +163,7 @@ pub(crate) fn fit(module: &Module, launch: &Launch<'_>) -> Result<Fit, RunError>
     Ok(fit)
 }
 
+#[cfg_attr(not(any(feature = "cranelift", feature = "llvm")), allow(dead_code, reason = "nothing compiles"))]
 impl Fit {
     /// Extents of a kernel's grid.
     pub(crate) fn extents(&self, kernel: &Kernel) -> Vec<i64> {
