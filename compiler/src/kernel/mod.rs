@@ -43,7 +43,7 @@ pub use int::Int;
 pub use print::Counts;
 pub use rates::Rates;
 pub use scaled::scaled;
-pub use sequential::sequential;
+pub use sequential::{sequential, sequential_but};
 pub use split::split;
 
 /// What one artifact holds: kernels that run one after another over shared buffers.
@@ -218,7 +218,7 @@ pub enum ScanFrom {
     Diagonal,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReduceOp {
     Sum,
     Max,

@@ -10,10 +10,15 @@ use super::{Access, Function, Int, Map, Module, Position, ReduceOp, Scan, ScanFr
 
 /// The module without scans.
 pub fn sequential(module: &Module) -> Module {
+    sequential_but(module, |_| false)
+}
+
+/// The module without scans but those that `keep` names.
+pub fn sequential_but(module: &Module, keep: impl Fn(&Scan) -> bool) -> Module {
     let mut next = module.kernels.iter().map(|kernel| variables(&kernel.body)).max().unwrap_or(0);
     let mut module = module.clone();
     for kernel in &mut module.kernels {
-        kernel.body = block(std::mem::take(&mut kernel.body), &mut next);
+        kernel.body = block(std::mem::take(&mut kernel.body), &keep, &mut next);
     }
     module
 }
@@ -28,16 +33,16 @@ fn variables(body: &[Stmt]) -> u32 {
     body.iter().map(of).max().unwrap_or(0)
 }
 
-fn block(body: Vec<Stmt>, next: &mut u32) -> Vec<Stmt> {
+fn block(body: Vec<Stmt>, keep: &dyn Fn(&Scan) -> bool, next: &mut u32) -> Vec<Stmt> {
     let mut out = Vec::with_capacity(body.len());
     for stmt in body {
         match stmt {
-            Stmt::Scan(scan) => out.extend(steps(scan, next)),
+            Stmt::Scan(scan) if !keep(&scan) => out.extend(steps(scan, next)),
             Stmt::For { var, from, to, step, body } => {
-                out.push(Stmt::For { var, from, to, step, body: block(body, next) });
+                out.push(Stmt::For { var, from, to, step, body: block(body, keep, next) });
             }
             Stmt::If { left, right, then, otherwise } => {
-                let (then, otherwise) = (block(then, next), block(otherwise, next));
+                let (then, otherwise) = (block(then, keep, next), block(otherwise, keep, next));
                 out.push(Stmt::If { left, right, then, otherwise });
             }
             other => out.push(other),
@@ -53,7 +58,7 @@ fn steps(scan: Scan, next: &mut u32) -> Vec<Stmt> {
     let at = |r: &Int| last_at(&dst, r);
     let last = axes.len();
     let alone = |r: &Int| value_at(&value, last, r);
-    let joined = |r: &Int| Value::Call(join(op), vec![alone(r), Value::Load(at(&(r.clone() - 1i64)))]);
+    let joined = |r: &Int| Value::Call(op.function(), vec![alone(r), Value::Load(at(&(r.clone() - 1i64)))]);
     let (zero, one, v) = (Int::from(0i64), Int::from(1i64), Int::Var(var));
     match from {
         ScanFrom::First => {
@@ -76,12 +81,15 @@ fn steps(scan: Scan, next: &mut u32) -> Vec<Stmt> {
     }
 }
 
-fn join(op: ReduceOp) -> Function {
-    match op {
-        ReduceOp::Sum => Function::Add,
-        ReduceOp::Max => Function::Max,
-        ReduceOp::Min => Function::Min,
-        ReduceOp::Product => Function::Mul,
+impl ReduceOp {
+    /// The function that joins two of its terms.
+    pub fn function(self) -> Function {
+        match self {
+            ReduceOp::Sum => Function::Add,
+            ReduceOp::Max => Function::Max,
+            ReduceOp::Min => Function::Min,
+            ReduceOp::Product => Function::Mul,
+        }
     }
 }
 

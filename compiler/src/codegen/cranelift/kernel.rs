@@ -14,7 +14,7 @@ use cranelift_module::{Linkage, Module as Target};
 use crate::kernel::{Access, Int, Kernel, Module, Stmt, Value as Tree};
 
 use super::place::bounded;
-use super::{CodegenError, Routine};
+use super::{CodegenError, Routine, plan};
 
 /// Accesses that never trap: a checked launch holds every element that a kernel touches.
 pub(super) const TRUSTED: MemFlagsData = MemFlagsData::new().with_notrap();
@@ -34,6 +34,8 @@ pub(super) struct Emitter<'e> {
     /// Strips of a row on the stack, and how many of them the statement at hand has taken.
     pub(super) strips: Vec<StackSlot>,
     pub(super) taken: usize,
+    /// Tiles on the stack.
+    pub(super) tiles: Vec<StackSlot>,
     /// 64 bytes of zeros, where the kernel has bounded loads.
     pub(super) zeros: Option<Value>,
     /// Routines declared so far.
@@ -65,6 +67,7 @@ pub(super) fn define(
         places: HashMap::new(),
         strips: Vec::new(),
         taken: 0,
+        tiles: Vec::new(),
         zeros: None,
         routines: HashMap::new(),
         target,
@@ -87,7 +90,8 @@ fn has_bounds(stmt: &Stmt) -> bool {
         Stmt::If { then, otherwise, .. } => then.iter().chain(otherwise).any(has_bounds),
         Stmt::Map(map) => bounded(&map.value),
         Stmt::Reduce(reduce) => bounded(&reduce.value),
-        Stmt::Scan(_) | Stmt::Product(_) | Stmt::Solve(_) => false,
+        Stmt::Scan(scan) => bounded(&scan.value),
+        Stmt::Product(_) | Stmt::Solve(_) => false,
     }
 }
 
@@ -137,7 +141,10 @@ impl<'e> Emitter<'e> {
                 }
                 Stmt::Map(map) => self.map(map),
                 Stmt::Reduce(reduce) => self.reduce(reduce),
-                Stmt::Scan(_) => unreachable!("`kernel::sequential` leaves no scan"),
+                Stmt::Scan(scan) => {
+                    let frame = plan::scan_frame(self.module, scan);
+                    self.scan(scan, frame.expect("`kernel::sequential_but` leaves the scans that have a frame"));
+                }
                 Stmt::Product(product) => self.product(product),
                 Stmt::Solve(solve) => self.solve(solve),
             }

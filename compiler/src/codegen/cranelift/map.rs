@@ -7,12 +7,16 @@ use crate::kernel::{Int, Map};
 use super::integer::Extent;
 use super::kernel::Emitter;
 use super::place::{At, Row, is_dense};
+use super::plan;
 use super::value::{fits_lanes, steps};
 
 impl Emitter<'_> {
     pub(super) fn map(&mut self, map: &Map) {
         self.hoist(&map.value);
         self.reach(&map.dst);
+        if let Some(frame) = plan::map_frame(self.module, map) {
+            return self.map_tiles(map, frame);
+        }
         // The last axis that is more than one element long; a diagonal bounds the last one of all.
         let lane = match &map.below {
             Some(_) => Some(map.axes.len() - 1),
@@ -31,7 +35,7 @@ impl Emitter<'_> {
             && (dense > 0 || strided == 0 || map.axes.len() > 1)
             && extent.known.is_none_or(|n| n >= 4);
         let diagonal = map.below.as_ref().map(|d| self.int(&(d.clone() + 1i64)));
-        self.rows(&map.axes, Some(lane), &mut |this, index| {
+        self.rows(&map.axes, &[lane], &mut |this, index| {
             let extent = diagonal.map_or(extent, |d| this.below(extent, d, index[lane - 1]));
             this.some(extent, &[], |this| {
                 this.strips(&map.value, (lane, extent), &[], |this, lane, _| {
@@ -54,17 +58,12 @@ impl Emitter<'_> {
         Extent { value: self.b.ins().smin(extent.value, end), known: None }
     }
 
-    /// Writes `body(index)` over every axis but `lane`, whose index is none.
-    pub(super) fn rows(
-        &mut self,
-        axes: &[Int],
-        lane: Option<usize>,
-        body: &mut dyn FnMut(&mut Self, &[Option<Value>]),
-    ) {
+    /// Writes `body(index)` over every axis but those of `skipped`, whose index is none.
+    pub(super) fn rows(&mut self, axes: &[Int], skipped: &[usize], body: &mut dyn FnMut(&mut Self, &[Option<Value>])) {
         let ends: Vec<Option<Value>> = axes
             .iter()
             .enumerate()
-            .map(|(d, axis)| (lane != Some(d) && *axis != Int::Const(1)).then(|| self.extent(axis).value))
+            .map(|(d, axis)| (!skipped.contains(&d) && *axis != Int::Const(1)).then(|| self.extent(axis).value))
             .collect();
         self.over(&ends, Vec::new(), body);
     }

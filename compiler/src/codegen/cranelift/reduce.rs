@@ -24,8 +24,11 @@ impl Emitter<'_> {
         let across = last.filter(|d| {
             is_dense(&reduce.dst, *d) && along(*d) + 1 > along(inner) && !reads(&reduce.value, &reduce.dst)
         });
+        let apart = !reads(&reduce.value, &reduce.dst);
         match across {
+            Some(lane) if self.reduce_across(reduce, lane) => {}
             Some(lane) => self.across(reduce, lane),
+            None if apart && self.reduce_along(reduce) => {}
             None => self.along(reduce),
         }
     }
@@ -34,7 +37,7 @@ impl Emitter<'_> {
     fn across(&mut self, reduce: &Reduce, lane: usize) {
         let (extent, inner) = (self.extent(&reduce.axes[lane]), self.extent(&reduce.inner));
         let wide = fits_lanes(&reduce.value, lane) && extent.known.is_none_or(|n| n >= 4);
-        self.rows(&reduce.axes, Some(lane), &mut |this, index| {
+        self.rows(&reduce.axes, &[lane], &mut |this, index| {
             this.some(extent, &[], |this| {
                 this.strips(&reduce.value, (lane, extent), &[], |this, lane, _| {
                     let to = this.place(&reduce.dst, &Row { index, lane: Some(lane) });
@@ -65,7 +68,7 @@ impl Emitter<'_> {
         let (inner, axis) = (self.extent(&reduce.inner), reduce.axes.len());
         let (dense, strided) = steps(&reduce.value, axis);
         let wide = fits_lanes(&reduce.value, axis) && (dense > 0 || strided == 0) && inner.known.is_none_or(|n| n >= 4);
-        self.rows(&reduce.axes, None, &mut |this, index| {
+        self.rows(&reduce.axes, &[], &mut |this, index| {
             let to = this.place(&reduce.dst, &Row { index, lane: None });
             let empty = this.b.ins().f32const(reduce.op.empty() as f32);
             let index: Vec<Option<Value>> = index.iter().copied().chain([None]).collect();

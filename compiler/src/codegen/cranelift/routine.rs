@@ -2,7 +2,7 @@
 
 use chunkwise_dsl::typed::Function;
 
-use crate::kernel::Triangle;
+use crate::kernel::{ReduceOp, Triangle};
 
 /// An imported function. All arguments are 64-bit integers or addresses; matrices are rows of f32, strides in elements.
 ///
@@ -10,16 +10,96 @@ use crate::kernel::Triangle;
 /// product_*(c, ldc, a, am, ak, b, ldb, m, n, k, add)      c[m,n] (+)= sum over k of a[m,k] b[k,n]; add is 0 or 1
 /// solve(systems, n, columns, table)                       `kernel::Solve`
 /// vector_NAME(dst, a, n), vector_NAME(dst, a, b, n)       dst[i] = f(a[i]) for i < n; dst may be a or b
+/// map_NAME(dst, ldd, a, ar, al, .., rows, columns, diagonal)
+///                                                         dst[i,j] = f(a[i,j], ..) for j < min(columns, diagonal + i)
+/// turn(dst, ldd, a, ar, al, rows, columns, diagonal)      dst[i,j] = a[i,j]
+/// fold_NAME(dst, step, a, lda, rows, columns)             dst[i] = dst[i] op all a[i,j]
 /// ```
 ///
 /// The table of a solve holds, for each of r systems, the address and the row stride of x; then for each of the r by r
 /// tiles, row-major, its address, row stride and column stride.
+///
+/// Operands of a map have the last stride 0 or 1, those of `turn` any. A map goes row by row: an operand may be a row of
+/// the result that lies before. An operand may be the result itself, but for `turn`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Routine {
     Product(Triangle),
     Solve,
     /// A function of scalars on a row.
     Vector(Function),
+    /// A function of scalars on a tile.
+    Map(Operation),
+    Turn,
+    Fold(ReduceOp),
+}
+
+/// What a map computes of each element of its operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    Copy,
+    /// a b + c
+    MulAdd,
+    /// b where a is not 0, else c
+    Select,
+    /// One of those that `Operation::of` gives.
+    Apply(Function),
+}
+
+impl Operation {
+    /// The operation of a function, where there is a routine for it.
+    pub(super) fn of(function: Function) -> Option<Self> {
+        use Function::*;
+        let known = matches!(
+            function,
+            Add | Sub
+                | Mul
+                | Div
+                | Min
+                | Max
+                | Neg
+                | Abs
+                | Relu
+                | Sqrt
+                | Rsqrt
+                | Exp
+                | Ln
+                | Elu
+                | Silu
+                | Gelu
+                | Sigmoid
+        ) || matches!(function, LogSigmoid | Softplus | Tanh | Sin | Cos | Lt | Le | Gt | Ge | Eq);
+        known.then_some(Operation::Apply(function))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Operation::Copy => "copy",
+            Operation::MulAdd => "mul_add",
+            Operation::Select => "select",
+            Operation::Apply(function) => match function {
+                Function::Add => "add",
+                Function::Sub => "sub",
+                Function::Mul => "mul",
+                Function::Div => "div",
+                Function::Neg => "neg",
+                Function::Lt => "lt",
+                Function::Le => "le",
+                Function::Gt => "gt",
+                Function::Ge => "ge",
+                Function::Eq => "eq",
+                function => function.name(),
+            },
+        }
+    }
+
+    /// How many operands it takes.
+    fn arity(self) -> usize {
+        match self {
+            Operation::Copy => 1,
+            Operation::MulAdd | Operation::Select => 3,
+            Operation::Apply(function) => function.arity(),
+        }
+    }
 }
 
 impl Routine {
@@ -32,6 +112,12 @@ impl Routine {
             Routine::Solve => "solve".to_owned(),
             Routine::Vector(Function::Pow) => "vector_pow".to_owned(),
             Routine::Vector(function) => format!("vector_{}", function.name()),
+            Routine::Map(operation) => format!("map_{}", operation.name()),
+            Routine::Turn => "turn".to_owned(),
+            Routine::Fold(ReduceOp::Sum) => "fold_sum".to_owned(),
+            Routine::Fold(ReduceOp::Product) => "fold_prod".to_owned(),
+            Routine::Fold(ReduceOp::Max) => "fold_max".to_owned(),
+            Routine::Fold(ReduceOp::Min) => "fold_min".to_owned(),
         }
     }
 
@@ -41,6 +127,9 @@ impl Routine {
             Routine::Product(_) => 11,
             Routine::Solve => 4,
             Routine::Vector(function) => function.arity() + 2,
+            Routine::Map(operation) => 3 * operation.arity() + 5,
+            Routine::Turn => 8,
+            Routine::Fold(_) => 6,
         }
     }
 }

@@ -1,15 +1,19 @@
 //! The `extern "C"` functions that generated code calls, one instance an instruction set, and their table.
 
+use std::marker::PhantomData;
 use std::slice;
 
 use pulp::Simd;
 
-use super::Table;
+use super::element::{self, Element, Elements, Extent, Operand};
+use super::fold::{Fold, Joint};
 use super::function::{Each, Unary};
 use super::math;
 use super::pair::{self, Binary, Pairs};
 use super::product::{Full, Lower, LowerOut, Operands, Product, Shape, StrictlyLower};
 use super::solve::{Matrix, Solve};
+use super::turn::{self, Tile};
+use super::{Routine, Table};
 
 /// An instruction set, and how to say that this processor has it.
 pub(super) trait Set: Simd {
@@ -18,6 +22,15 @@ pub(super) trait Set: Simd {
     /// # Safety
     /// The processor has the instruction set.
     unsafe fn taken() -> Self;
+
+    /// dst[i, j] = a[i + j lda].
+    ///
+    /// # Safety
+    /// The tile's elements may be read and written, dst is apart from a, and the processor has the instruction set.
+    unsafe fn turn(tile: Tile, rows: isize, columns: isize) {
+        // SAFETY: the caller vouches for the elements.
+        unsafe { tile.plain(rows, columns) };
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -29,6 +42,11 @@ impl Set for pulp::x86::V4 {
         // SAFETY: the caller vouches for the instruction set.
         unsafe { Self::new_unchecked() }
     }
+
+    unsafe fn turn(tile: Tile, rows: isize, columns: isize) {
+        // SAFETY: the caller vouches for the elements and the instruction set.
+        unsafe { turn::sixteen(tile, rows, columns) };
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -39,6 +57,11 @@ impl Set for pulp::x86::V3 {
     unsafe fn taken() -> Self {
         // SAFETY: the caller vouches for the instruction set.
         unsafe { Self::new_unchecked() }
+    }
+
+    unsafe fn turn(tile: Tile, rows: isize, columns: isize) {
+        // SAFETY: the caller vouches for the elements and the instruction set.
+        unsafe { turn::eight(tile, rows, columns) };
     }
 }
 
@@ -64,7 +87,7 @@ impl Set for pulp::Scalar128b {
 
 /// Every routine of a set. Its addresses may be called only where the processor has the set.
 pub(super) fn table<S: Set>() -> Table {
-    let routines = vec![
+    let mut routines = vec![
         ("product_full", product::<S, Full> as *const u8),
         ("product_lower", product::<S, Lower> as *const u8),
         ("product_strictly_lower", product::<S, StrictlyLower> as *const u8),
@@ -87,7 +110,49 @@ pub(super) fn table<S: Set>() -> Table {
         ("vector_mod", binary::<S, pair::Mod> as *const u8),
         ("vector_div", binary::<S, pair::FloorDiv> as *const u8),
     ];
+    routines.extend(tiles::<S>());
     Table { set: S::NAME, routines }
+}
+
+/// The routines on tiles.
+fn tiles<S: Set>() -> Vec<Routine> {
+    vec![
+        ("map_copy", map_one::<S, element::Copy> as *const u8),
+        ("map_neg", map_one::<S, element::Neg> as *const u8),
+        ("map_abs", map_one::<S, element::Abs> as *const u8),
+        ("map_relu", map_one::<S, element::Relu> as *const u8),
+        ("map_exp", map_one::<S, math::Exp> as *const u8),
+        ("map_ln", map_one::<S, math::Ln> as *const u8),
+        ("map_sqrt", map_one::<S, math::Sqrt> as *const u8),
+        ("map_rsqrt", map_one::<S, math::Rsqrt> as *const u8),
+        ("map_elu", map_one::<S, math::Elu> as *const u8),
+        ("map_silu", map_one::<S, math::Silu> as *const u8),
+        ("map_gelu", map_one::<S, math::Gelu> as *const u8),
+        ("map_sigmoid", map_one::<S, math::Sigmoid> as *const u8),
+        ("map_logsigmoid", map_one::<S, math::LogSigmoid> as *const u8),
+        ("map_softplus", map_one::<S, math::Softplus> as *const u8),
+        ("map_tanh", map_one::<S, math::Tanh> as *const u8),
+        ("map_sin", map_one::<S, math::Sin> as *const u8),
+        ("map_cos", map_one::<S, math::Cos> as *const u8),
+        ("map_add", map_two::<S, element::Add> as *const u8),
+        ("map_sub", map_two::<S, element::Sub> as *const u8),
+        ("map_mul", map_two::<S, element::Mul> as *const u8),
+        ("map_div", map_two::<S, element::Div> as *const u8),
+        ("map_min", map_two::<S, element::Min> as *const u8),
+        ("map_max", map_two::<S, element::Max> as *const u8),
+        ("map_lt", map_two::<S, element::Lt> as *const u8),
+        ("map_le", map_two::<S, element::Le> as *const u8),
+        ("map_gt", map_two::<S, element::Gt> as *const u8),
+        ("map_ge", map_two::<S, element::Ge> as *const u8),
+        ("map_eq", map_two::<S, element::Eq> as *const u8),
+        ("map_mul_add", map_three::<S, element::MulAdd> as *const u8),
+        ("map_select", map_three::<S, element::Select> as *const u8),
+        ("turn", turned::<S> as *const u8),
+        ("fold_sum", fold::<S, element::Add> as *const u8),
+        ("fold_prod", fold::<S, element::Mul> as *const u8),
+        ("fold_max", fold::<S, element::Max> as *const u8),
+        ("fold_min", fold::<S, element::Min> as *const u8),
+    ]
 }
 
 /// c[m,n] (+)= sum over k of a[m,k] b[k,n].
@@ -152,4 +217,130 @@ unsafe extern "C" fn binary<S: Set, F: Binary>(dst: *mut f32, a: *const f32, b: 
     // SAFETY: a table is made for a processor that has its set.
     let simd = unsafe { S::taken() };
     Simd::vectorize(simd, Pairs::<F>::new(dst, [a, b], n as isize));
+}
+
+/// An operand of a map as it is passed.
+fn operand(at: *const f32, row: i64, lane: i64) -> Operand {
+    Operand { at, row: row as isize, lane: lane as isize }
+}
+
+fn extent(rows: i64, columns: i64, diagonal: i64) -> Extent {
+    Extent { rows: rows as isize, columns: columns as isize, diagonal: diagonal as isize }
+}
+
+/// dst = f(a), element by element.
+///
+/// # Safety
+/// The elements within the extent may be read and written; dst and an operand are apart, or the same element by element,
+/// or the operand is a row of dst that an earlier row wrote; the processor has the set.
+#[allow(clippy::too_many_arguments, reason = "generated code calls it so")]
+unsafe extern "C" fn map_one<S: Set, E: Element<1>>(
+    dst: *mut f32,
+    ldd: i64,
+    a: *const f32,
+    ar: i64,
+    al: i64,
+    rows: i64,
+    columns: i64,
+    diagonal: i64,
+) {
+    // SAFETY: a table is made for a processor that has its set.
+    let simd = unsafe { S::taken() };
+    let operands = [operand(a, ar, al)];
+    Simd::vectorize(simd, Elements::<E, 1>::new(dst, ldd as isize, operands, extent(rows, columns, diagonal)));
+}
+
+/// dst = f(a, b), element by element.
+///
+/// # Safety
+/// As `map_one`.
+#[allow(clippy::too_many_arguments, reason = "generated code calls it so")]
+unsafe extern "C" fn map_two<S: Set, E: Element<2>>(
+    dst: *mut f32,
+    ldd: i64,
+    a: *const f32,
+    ar: i64,
+    al: i64,
+    b: *const f32,
+    br: i64,
+    bl: i64,
+    rows: i64,
+    columns: i64,
+    diagonal: i64,
+) {
+    // SAFETY: a table is made for a processor that has its set.
+    let simd = unsafe { S::taken() };
+    let operands = [operand(a, ar, al), operand(b, br, bl)];
+    Simd::vectorize(simd, Elements::<E, 2>::new(dst, ldd as isize, operands, extent(rows, columns, diagonal)));
+}
+
+/// dst = f(a, b, c), element by element.
+///
+/// # Safety
+/// As `map_one`.
+#[allow(clippy::too_many_arguments, reason = "generated code calls it so")]
+unsafe extern "C" fn map_three<S: Set, E: Element<3>>(
+    dst: *mut f32,
+    ldd: i64,
+    a: *const f32,
+    ar: i64,
+    al: i64,
+    b: *const f32,
+    br: i64,
+    bl: i64,
+    c: *const f32,
+    cr: i64,
+    cl: i64,
+    rows: i64,
+    columns: i64,
+    diagonal: i64,
+) {
+    // SAFETY: a table is made for a processor that has its set.
+    let simd = unsafe { S::taken() };
+    let operands = [operand(a, ar, al), operand(b, br, bl), operand(c, cr, cl)];
+    Simd::vectorize(simd, Elements::<E, 3>::new(dst, ldd as isize, operands, extent(rows, columns, diagonal)));
+}
+
+/// dst[i, j] = a[i ar + j al].
+///
+/// # Safety
+/// The elements within the extent may be read and written, and dst is apart from a; the processor has the set.
+#[allow(clippy::too_many_arguments, reason = "generated code calls it so")]
+unsafe extern "C" fn turned<S: Set>(
+    dst: *mut f32,
+    ldd: i64,
+    a: *const f32,
+    ar: i64,
+    al: i64,
+    rows: i64,
+    columns: i64,
+    diagonal: i64,
+) {
+    let (ldd, across, extent) = (ldd as isize, [ar as isize, al as isize], extent(rows, columns, diagonal));
+    // SAFETY: the caller vouches for the elements, and a table is made for a processor that has its set.
+    unsafe {
+        if ar == 1 && diagonal >= columns {
+            S::turn(Tile { dst, ldd, a, lda: across[1] }, extent.rows, extent.columns);
+        } else {
+            turn::each(dst, ldd, a, across, extent);
+        }
+    }
+}
+
+/// dst[i] = dst[i] op all a[i, j].
+///
+/// # Safety
+/// The rows of a may be read, and the results read and written, apart from each other; the processor has the set.
+unsafe extern "C" fn fold<S: Set, J: Joint>(
+    dst: *mut f32,
+    step: i64,
+    a: *const f32,
+    lda: i64,
+    rows: i64,
+    columns: i64,
+) {
+    // SAFETY: a table is made for a processor that has its set.
+    let simd = unsafe { S::taken() };
+    let [step, lda, rows, columns] = [step, lda, rows, columns].map(|x| x as isize);
+    Simd::vectorize(simd, Fold::<J> { dst, step, a, lda, rows, columns, joint: PhantomData });
 }

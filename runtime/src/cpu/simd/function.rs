@@ -77,7 +77,7 @@ pub(super) fn multiply_add<S: Simd>(simd: S, x: S::f32s, y: S::f32s, z: S::f32s)
 }
 
 #[inline(always)]
-fn value<S: Simd, F: Unary>(simd: S, x: S::f32s) -> S::f32s {
+pub(super) fn value<S: Simd, F: Unary>(simd: S, x: S::f32s) -> S::f32s {
     let mut y = F::of(simd, x);
     if F::LIMIT < f32::INFINITY {
         let far = simd.greater_than_f32s(simd.abs_f32s(x), simd.splat_f32s(F::LIMIT));
@@ -100,6 +100,6 @@ fn beyond<S: Simd, F: Unary>(mut x: S::f32s, mut y: S::f32s) -> S::f32s {
     y
 }
 
-fn lanes<S: Simd>(x: &mut S::f32s) -> &mut [f32] {
+pub(super) fn lanes<S: Simd>(x: &mut S::f32s) -> &mut [f32] {
     pulp::bytemuck::cast_slice_mut(std::slice::from_mut(x))
 }

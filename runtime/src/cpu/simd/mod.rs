@@ -8,6 +8,7 @@
 //! solve      blocks of rows: a product with what stands above, then the block
 //! vector     products of one column: sums along rows
 //! function   functions of vectors in f32 (`math`), of pairs in f64 (`pair`)
+//! element    functions of tiles, element by element      fold   reductions along rows      turn   transposed copies
 //! ```
 //! Sizes and strides are `i64`, counted in elements; sizes may be 0; f32 is aligned to 4 bytes.
 //!
@@ -17,17 +18,23 @@
 //! | `solve` | systems, n, columns, table |
 //! | `vector_NAME` of one argument | dst, a, n |
 //! | `vector_NAME` of two arguments | dst, a, b, n |
+//! | `map_NAME` | dst, ldd, an address and two strides for each of one to three operands, rows, columns, diagonal |
+//! | `turn` | as `map_NAME` of one operand, of any strides |
+//! | `fold_sum`, `fold_prod`, `fold_max`, `fold_min` | dst, step, a, lda, rows, columns |
 //!
 //! NAME is a scalar function's name as it is written in a call (`exp`); `^`, `mod` and `div` are `pow`, `mod` and `div`.
-//! Not here: what generated code does itself (sums, maxima, plain arithmetic), and threads.
+//! Not here: what generated code does itself (a few elements at a time), and threads.
 
+mod element;
 mod entry;
+mod fold;
 mod function;
 mod math;
 mod pair;
 mod product;
 mod solve;
 mod tile;
+mod turn;
 mod vector;
 
 use std::sync::OnceLock;

@@ -3,6 +3,7 @@
 mod functions;
 mod products;
 mod solves;
+mod tiles;
 
 use super::{Table, available, instruction_set, routines};
 
