@@ -278,7 +278,8 @@ impl Spot<'_> {
         t.jump(&join);
         t.block(&ragged);
         let to = t.smaller("%m", &end);
-        let each = t.open(self.row, &to, 1, &[]);
+        let single = self.four(t, &limit);
+        let each = t.open(&single, &to, 1, &[]);
         let mut k = if self.kind == Kind::Lower { t.add(&each.index, "1") } else { each.index.clone() };
         if self.kind != Kind::Solve {
             k = t.smaller(&k, "%k");
@@ -287,6 +288,23 @@ impl Spot<'_> {
         t.close(&each, &[]);
         t.jump(&join);
         t.block(&join);
+    }
+}
+
+impl Spot<'_> {
+    /// Of rows that do not fill a tile on the diagonal the first four at once, where there are as many; gives the row
+    /// after those that are done.
+    fn four(&self, t: &mut Text, limit: &str) -> String {
+        let after = t.add(self.row, "4");
+        let [tile, join] = ["four", "join"].map(|stem| t.label(stem));
+        let before = t.here();
+        let few = t.less(limit, &after);
+        t.branch(&few, &join, &tile);
+        t.block(&tile);
+        self.call(t, self.kind, self.tile.with_rows(4), self.row, ["4", self.row]);
+        t.jump(&join);
+        t.block(&join);
+        t.set(format_args!("phi i64 [ {}, %{before} ], [ {after}, %{tile} ]", self.row))
     }
 }
 

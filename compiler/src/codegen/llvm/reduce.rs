@@ -7,6 +7,9 @@ use super::kernel::Emitter;
 use super::text::{constant, float};
 use super::value::Point;
 
+/// Rows that are summed at a time.
+const FOUR: u32 = 4;
+
 impl Emitter<'_> {
     pub(super) fn reduce(&mut self, reduce: &Reduce) {
         let inner = reduce.axes.len();
@@ -44,8 +47,86 @@ impl Emitter<'_> {
 
     /// Lanes along the reduced axis.
     fn reduce_along(&mut self, reduce: &Reduce) {
+        let inner = self.extent(&reduce.inner);
+        if let ([rows], ReduceOp::Sum) = (&reduce.axes[..], reduce.op)
+            && self.whole(&inner) == inner
+            && self.t.lanes >= FOUR
+        {
+            return self.sums(reduce, rows, &inner);
+        }
         let (index, loops) = self.open_axes(&reduce.axes, None);
-        let (inner, lane) = (self.extent(&reduce.inner), Some(index.len()));
+        self.reduce_row(reduce, &index, &inner);
+        self.close_axes(&loops);
+    }
+
+    /// Sums of rows of whole vectors, four rows at a time: what all rows read is read once, and the horizontal steps
+    /// are shared.
+    fn sums(&mut self, reduce: &Reduce, rows: &Int, inner: &str) {
+        let rows = self.extent(rows);
+        let last = self.t.sub(&rows, &(FOUR - 1).to_string());
+        let fours = self.t.open("0", &last, FOUR, &[]);
+        let index: Vec<String> = (0..FOUR).map(|r| self.t.add(&fours.index, &r.to_string())).collect();
+        let zero = (self.t.floats(), constant(0.0));
+        let opened = self.t.open("0", inner, self.t.lanes, &vec![zero; FOUR as usize]);
+        let mut next = Vec::new();
+        for (row, sum) in index.iter().zip(&opened.carried) {
+            let point = Point { index: vec![row.clone(), opened.index.clone()], lane: Some(1), mask: None };
+            let x = self.value(&reduce.value, &point);
+            next.push(self.join(ReduceOp::Sum, sum, &x));
+        }
+        self.t.close(&opened, &next);
+        let [a, b, c, d] = [0, 1, 2, 3].map(|r| opened.carried[r].clone());
+        let totals = self.horizontal_sums([&a, &b, &c, &d]);
+        for (r, row) in index.into_iter().enumerate() {
+            let x = self.t.set(format_args!("extractelement <{FOUR} x float> {totals}, i32 {r}"));
+            self.one(|this| {
+                let x = this.t.splat("float", &x);
+                this.store(&reduce.dst, &Point { index: vec![row], lane: None, mask: None }, &x);
+            });
+        }
+        self.t.close(&fours, &[]);
+        let rest = self.t.open(&fours.index, &rows, 1, &[]);
+        self.reduce_row(reduce, std::slice::from_ref(&rest.index), inner);
+        self.t.close(&rest, &[]);
+    }
+
+    /// The sums of the lanes of four vectors, as one vector of four.
+    fn horizontal_sums(&mut self, [a, b, c, d]: [&str; 4]) -> String {
+        let pair = |this: &mut Self, x: &str, y: &str, take: &dyn Fn(u32, u32) -> u32| {
+            let (floats, n) = (this.t.floats(), this.t.lanes);
+            let half = |this: &mut Self, second: u32| {
+                let lanes: Vec<String> = (0..n).map(|i| format!("i32 {}", take(i, second))).collect();
+                this.t.set(format_args!("shufflevector {floats} {x}, {floats} {y}, <{n} x i32> <{}>", lanes.join(", ")))
+            };
+            let (first, second) = (half(this, 0), half(this, 1));
+            this.t.exact("fadd", &first, &second)
+        };
+        let n = self.t.lanes;
+        // Lanes x y x y .., each the sum of two neighbours; then of four: a b c d a b c d ..
+        let ones = |i: u32, second: u32| (i / 2 * 2 + second) + i % 2 * n;
+        let twos = |i: u32, second: u32| (i / 4 * 4 + i % 2 + 2 * second) + i / 2 % 2 * n;
+        let (ab, cd) = (pair(self, a, b, &ones), pair(self, c, d, &ones));
+        let mut sums = pair(self, &ab, &cd, &twos);
+        let mut width = n;
+        while width > FOUR {
+            let half = width / 2;
+            let part = |this: &mut Self, from: u32| {
+                let lanes: Vec<String> = (from..from + half).map(|i| format!("i32 {i}")).collect();
+                let lanes = lanes.join(", ");
+                this.t.set(format_args!(
+                    "shufflevector <{width} x float> {sums}, <{width} x float> poison, <{half} x i32> <{lanes}>"
+                ))
+            };
+            let (low, high) = (part(self, 0), part(self, half));
+            sums = self.t.set(format_args!("fadd <{half} x float> {low}, {high}"));
+            width = half;
+        }
+        sums
+    }
+
+    fn reduce_row(&mut self, reduce: &Reduce, index: &[String], inner: &str) {
+        let inner = inner.to_owned();
+        let lane = Some(index.len());
         let point = |at: &str, mask| {
             let index = index.iter().cloned().chain([at.to_owned()]).collect();
             Point { index, lane, mask }
@@ -84,9 +165,8 @@ impl Emitter<'_> {
         }
         self.one(|this| {
             let x = this.t.splat("float", &result);
-            this.store(&reduce.dst, &Point { index: index.clone(), lane: None, mask: None }, &x);
+            this.store(&reduce.dst, &Point { index: index.to_vec(), lane: None, mask: None }, &x);
         });
-        self.close_axes(&loops);
     }
 
     fn join(&mut self, op: ReduceOp, a: &str, b: &str) -> String {

@@ -2,7 +2,7 @@
 //! exact and every factor lies in [-1, 1] (DERIVATION 4.2, R-prod).
 
 use chunkwise_dsl::typed::Function;
-use petgraph::graph::NodeIndex;
+use petgraph::{algo::has_path_connecting, graph::NodeIndex};
 
 use crate::{
     ir::Term,
@@ -91,19 +91,25 @@ impl Emission<'_, '_> {
     }
 
     /// Scores under a decay by channel. For every sub-block of rows: queries times prefix products against all keys
-    /// before it, each decayed to the sub-block's start (one product); inside it, running products.
+    /// before it, each decayed to the sub-block's start (one product); inside it, running products. The keys decay once
+    /// for all queries that meet them.
     pub(super) fn decayed_scores(&mut self, index: NodeIndex, row: usize, column: usize) -> Result<Square> {
-        let before = matches!(self.term(index), Some(Term::TriProductsBefore(_)));
-        let (decay, q, k) = (self.operand(index, 0), self.operand(index, 1), self.operand(index, 2));
+        let (decay, k) = (self.operand(index, 0), self.operand(index, 2));
         let d = with_rank(self.stream(decay, 0)?, 1);
-        let (q, k) = (with_rank(self.stream(q, row)?, 1), with_rank(self.stream(k, column)?, 1));
+        let k = with_rank(self.stream(k, column)?, 1);
         let width = d.dims[0].extent.clone();
+        let mut asked = Vec::new();
+        for node in self.alike(index, row, column) {
+            let q = with_rank(self.stream(self.operand(node, 1), row)?, 1);
+            let before = matches!(self.term(node), Some(Term::TriProductsBefore(_)));
+            asked.push(Asked { node, square: self.square("scores"), q, before });
+        }
         let small = |this: &mut Self, name: &str, rows: i64| {
             let buffer = this.lowering.scratch(name, width.clone() * rows);
             Tile::dense(buffer, 0i64, std::slice::from_ref(&width))
         };
         let tiles = Scores {
-            square: self.square("scores"),
+            asked,
             prefix: small(self, "prefix", SUB_BLOCK + 1),
             queries: small(self, "queries", SUB_BLOCK),
             running: small(self, "running", SUB_BLOCK),
@@ -111,9 +117,7 @@ impl Emission<'_, '_> {
             past: self.lowering.scratch("past", width.clone() * self.rows.capacity.clone()),
             width,
             d,
-            q,
             k,
-            before,
         };
         let var = self.lowering.var();
         let before = self.lowering.exchange(Vec::new());
@@ -122,7 +126,29 @@ impl Emission<'_, '_> {
         built?;
         let step = Int::from(SUB_BLOCK);
         self.push(Stmt::For { var, from: Int::from(0i64), to: self.count(), step, body });
-        Ok(tiles.square)
+        for Asked { node, square, .. } in &tiles.asked {
+            self.squares.insert((*node, row, column), square.clone());
+        }
+        Ok(tiles.asked[0].square.clone())
+    }
+
+    /// A node of decayed scores, and all others of the same keys and decay whose queries do not wait for it.
+    fn alike(&self, index: NodeIndex, row: usize, column: usize) -> Vec<NodeIndex> {
+        let same = |place| move |this: &Self, node| this.operand(node, place) == this.operand(index, place);
+        let scores = |node: &NodeIndex| {
+            matches!(self.term(*node), Some(Term::TriProducts(_) | Term::TriProductsBefore(_)))
+                && *node != index
+                && same(0)(self, *node)
+                && same(2)(self, *node)
+        };
+        let free = |node: &NodeIndex| {
+            let q = self.operand(*node, 1);
+            row < self.stack(q)
+                && !self.squares.contains_key(&(*node, row, column))
+                && !has_path_connecting(&self.plan.graph, index, q, None)
+        };
+        let others = self.plan.graph.node_indices().filter(|node| scores(node) && free(node));
+        std::iter::once(index).chain(others).collect()
     }
 
     fn sub_block(&mut self, tiles: &Scores, first: Int) -> Result<()> {
@@ -133,36 +159,51 @@ impl Emission<'_, '_> {
         let d = Tile { offset: tiles.d.offset.clone() + tiles.d.row.clone() * first.clone(), ..tiles.d.clone() };
         let dst = down(&shifted(&tiles.prefix, 1));
         self.running_product(vec![width], rows.clone(), dst, Value::Load(down(&d)));
-        self.if_own(first.clone() + rows.clone(), |this| this.past_scores(tiles, &first, &rows));
+        let past = self.collected(|this| {
+            this.if_own(first.clone() + rows.clone(), |this| this.past_scores(tiles, &first, &rows));
+        });
+        self.push(Stmt::If { left: Int::from(0i64), right: first.clone(), then: past, otherwise: Vec::new() });
         self.each(0i64, rows.clone(), |this, r| {
-            if tiles.before {
+            let (early, late): (Vec<&Asked>, Vec<&Asked>) = tiles.asked.iter().partition(|asked| asked.before);
+            for asked in early {
                 this.if_own(first.clone() + r.clone() + 1i64, |this| {
-                    this.running_scores(tiles, first.clone(), r.clone(), r.clone());
+                    this.running_scores(tiles, asked, (first.clone(), r.clone()), r.clone());
                 });
             }
             this.decay_running(tiles, first.clone(), r.clone());
-            if !tiles.before {
+            for asked in late {
                 this.if_own(first.clone() + r.clone() + 1i64, |this| {
-                    this.running_scores(tiles, first.clone(), r.clone(), r.clone() + 1i64);
+                    this.running_scores(tiles, asked, (first.clone(), r.clone()), r.clone() + 1i64);
                 });
             }
             Ok(())
         })?;
-        self.keep_past(tiles, first, rows);
+        // The last sub-block's keys meet no later query.
+        let next = first.clone() + rows.clone();
+        let kept = self.collected(|this| this.keep_past(tiles, first, rows));
+        self.push(Stmt::If { left: next, right: self.count(), then: kept, otherwise: Vec::new() });
         Ok(())
+    }
+
+    /// What `body` pushes.
+    fn collected(&mut self, body: impl FnOnce(&mut Self)) -> Vec<Stmt> {
+        let before = self.lowering.exchange(Vec::new());
+        body(self);
+        self.lowering.exchange(before)
     }
 
     /// Queries decayed from the sub-block's start against all keys before it.
     fn past_scores(&mut self, tiles: &Scores, first: &Int, rows: &Int) {
         let width = tiles.width.clone();
-        let query = row_block(&tiles.q, first.clone());
-        let factor = shifted(&tiles.prefix, i64::from(!tiles.before));
-        let value = call(Function::Mul, [Value::Load(query), Value::Load(at(&factor))]);
-        self.map(vec![rows.clone(), width.clone()], at(&tiles.queries), value);
-        let square = &tiles.square;
-        let dst = square.access(square.stride.clone() * first.clone(), [square.stride.clone(), Int::from(1i64)]);
-        let past = Access::new(tiles.past, 0i64, [tiles.side.clone(), Int::from(1i64)]);
-        self.product((rows.clone(), first.clone(), width), (dst, at(&tiles.queries), past), false);
+        for Asked { square, q, before, .. } in &tiles.asked {
+            let query = row_block(q, first.clone());
+            let factor = shifted(&tiles.prefix, i64::from(!before));
+            let value = call(Function::Mul, [Value::Load(query), Value::Load(at(&factor))]);
+            self.map(vec![rows.clone(), width.clone()], at(&tiles.queries), value);
+            let dst = square.access(square.stride.clone() * first.clone(), [square.stride.clone(), Int::from(1i64)]);
+            let past = Access::new(tiles.past, 0i64, [tiles.side.clone(), Int::from(1i64)]);
+            self.product((rows.clone(), first.clone(), width.clone()), (dst, at(&tiles.queries), past), false);
+        }
     }
 
     /// What `body` pushes, where a row before `end` is wanted.
@@ -170,18 +211,16 @@ impl Emission<'_, '_> {
         if self.window.is_none() {
             return body(self);
         }
-        let before = self.lowering.exchange(Vec::new());
-        body(self);
-        let then = self.lowering.exchange(before);
+        let then = self.collected(body);
         self.push(Stmt::If { left: self.own.clone(), right: end, then, otherwise: Vec::new() });
     }
 
     /// M[first + r, first + s] = sum over channels of q[first + r] Y[s].
-    fn running_scores(&mut self, tiles: &Scores, first: Int, r: Int, length: Int) {
-        let q = row_of(&tiles.q, first.clone() + r.clone());
+    fn running_scores(&mut self, tiles: &Scores, asked: &Asked, (first, r): (Int, Int), length: Int) {
+        let q = row_of(&asked.q, first.clone() + r.clone());
         let q = Access::new(q.buffer, q.offset, [Int::from(0i64)].into_iter().chain(q.strides));
         let value = call(Function::Mul, [Value::Load(q), Value::Load(at(&tiles.running))]);
-        let square = &tiles.square;
+        let square = &asked.square;
         let dst = square.access(square.stride.clone() * (first.clone() + r) + first, [Int::from(1i64)]);
         let inner = tiles.width.clone();
         self.push(Stmt::Reduce(Reduce { axes: vec![length], inner, op: ReduceOp::Sum, dst, value }));
@@ -215,7 +254,8 @@ impl Emission<'_, '_> {
 
 /// What scores under a decay by channel work on.
 struct Scores {
-    square: Square,
+    /// At least one.
+    asked: Vec<Asked>,
     /// [r, c]: products of the sub-block's decays before row r.
     prefix: Tile,
     queries: Tile,
@@ -225,8 +265,15 @@ struct Scores {
     side: Int,
     width: Int,
     d: Tile,
-    q: Tile,
     k: Tile,
+}
+
+/// The queries that meet the keys.
+struct Asked {
+    node: NodeIndex,
+    square: Square,
+    q: Tile,
+    /// Without the decay of the query's own token.
     before: bool,
 }
 
