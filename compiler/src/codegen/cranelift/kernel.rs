@@ -11,7 +11,7 @@ use cranelift_codegen::ir::{
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{Linkage, Module as Target};
 
-use crate::kernel::{Access, Int, Kernel, Module, Stmt, Value as Tree};
+use crate::kernel::{Access, Ahead, Int, Kernel, Module, Stmt, Value as Tree, ahead, scaled};
 
 use super::place::bounded;
 use super::{CodegenError, Routine, plan};
@@ -76,7 +76,7 @@ pub(super) fn define(
     if kernel.body.iter().any(has_bounds) {
         emitter.zeros = Some(emitter.write_zeros());
     }
-    emitter.statements(&kernel.body);
+    emitter.statements(&kernel.body, &[]);
     let Emitter { mut b, failure, .. } = emitter;
     b.ins().return_(&[]);
     b.seal_all_blocks();
@@ -104,13 +104,20 @@ struct Loop {
 }
 
 impl<'e> Emitter<'e> {
-    fn statements(&mut self, body: &[Stmt]) {
-        for stmt in body {
-            self.ints.clear();
-            self.places.clear();
-            self.taken = 0;
+    fn statements(&mut self, body: &[Stmt], hints: &[Ahead]) {
+        let mut skip = false;
+        for (place, stmt) in body.iter().enumerate() {
+            self.forget();
             match stmt {
+                _ if std::mem::take(&mut skip) => {}
+                Stmt::Map(_)
+                    if let Some((product, factor)) = body.get(place + 1).and_then(|next| scaled(stmt, next)) =>
+                {
+                    self.product(product, Some(&factor));
+                    skip = true;
+                }
                 Stmt::For { var, from, to, step, body } => {
+                    let hints = ahead(self.module, (*var, step), body);
                     let [from, to] = [from, to].map(|x| self.int(x));
                     // A size of 0 must not make a loop endless.
                     let step = match step {
@@ -122,7 +129,7 @@ impl<'e> Emitter<'e> {
                     };
                     self.count((from, to, step), &[], |this, index, _| {
                         this.vars.push((var.0, index));
-                        this.statements(body);
+                        this.statements(body, &hints);
                         this.vars.pop();
                         Vec::new()
                     });
@@ -134,7 +141,7 @@ impl<'e> Emitter<'e> {
                     self.b.ins().brif(condition, yes, &[], no, &[]);
                     for (block, body) in [(yes, then), (no, otherwise)] {
                         self.b.switch_to_block(block);
-                        self.statements(body);
+                        self.statements(body, &[]);
                         self.b.ins().jump(join, &[]);
                     }
                     self.b.switch_to_block(join);
@@ -145,10 +152,21 @@ impl<'e> Emitter<'e> {
                     let frame = plan::scan_frame(self.module, scan);
                     self.scan(scan, frame.expect("`kernel::sequential_but` leaves the scans that have a frame"));
                 }
-                Stmt::Product(product) => self.product(product),
+                Stmt::Product(product) => self.product(product, None),
                 Stmt::Solve(solve) => self.solve(solve),
             }
+            for hint in hints.iter().filter(|hint| hint.after == place) {
+                self.forget();
+                self.fetch(hint);
+            }
         }
+    }
+
+    /// A statement begins: what the one before computed may not have been reached.
+    fn forget(&mut self) {
+        self.ints.clear();
+        self.places.clear();
+        self.taken = 0;
     }
 
     /// Computes what the loads of a value need before the loops of its statement.

@@ -3,19 +3,33 @@
 use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
-use crate::kernel::{Product, Solve};
+use crate::kernel::{Access, Ahead, Product, Solve};
 
 use super::Routine;
 use super::kernel::{Emitter, TRUSTED};
 
 impl Emitter<'_> {
-    pub(super) fn product(&mut self, product: &Product) {
+    /// A product; with a factor, what it adds to is multiplied by it, row by row.
+    pub(super) fn product(&mut self, product: &Product, factor: Option<&Access>) {
         let [c, a, b] = [&product.dst, &product.a, &product.b].map(|x| self.first(x));
         let strides = [&product.dst.strides[0], &product.a.strides[0], &product.a.strides[1], &product.b.strides[0]];
         let [ldc, am, ak, ldb] = strides.map(|x| self.int(x));
         let [m, n, k] = [&product.m, &product.n, &product.k].map(|x| self.extent(x).value);
+        if let Some(factor) = factor {
+            let (scale, stride) = (self.first(factor), self.int(&factor.strides[0]));
+            return self.call(Routine::ProductScaled, &[c, ldc, a, am, ak, b, ldb, m, n, k, scale, stride]);
+        }
         let add = self.constant(i64::from(product.accumulate));
         self.call(Routine::Product(product.shape), &[c, ldc, a, am, ak, b, ldb, m, n, k, add]);
+    }
+
+    /// Asks for rows that the next round of a loop touches.
+    pub(super) fn fetch(&mut self, ahead: &Ahead) {
+        let first = self.first(&ahead.access);
+        let stride = self.int(&ahead.access.strides[0]);
+        let [rows, elements] = [&ahead.rows, &ahead.elements].map(|x| self.extent(x).value);
+        let written = self.constant(i64::from(ahead.written));
+        self.call(Routine::Fetch, &[first, stride, rows, elements, written]);
     }
 
     pub(super) fn solve(&mut self, solve: &Solve) {

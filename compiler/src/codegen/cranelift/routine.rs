@@ -8,12 +8,15 @@ use crate::kernel::{ReduceOp, Triangle};
 ///
 /// ```text
 /// product_*(c, ldc, a, am, ak, b, ldb, m, n, k, add)      c[m,n] (+)= sum over k of a[m,k] b[k,n]; add is 0 or 1
+/// product_scaled(c, ldc, a, am, ak, b, ldb, m, n, k, scale, sm)
+///                                                         c[m,n] = scale[m] c[m,n] + sum over k of a[m,k] b[k,n]
 /// solve(systems, n, columns, table)                       `kernel::Solve`
 /// vector_NAME(dst, a, n), vector_NAME(dst, a, b, n)       dst[i] = f(a[i]) for i < n; dst may be a or b
 /// map_NAME(dst, ldd, a, ar, al, .., rows, columns, diagonal)
 ///                                                         dst[i,j] = f(a[i,j], ..) for j < min(columns, diagonal + i)
 /// turn(dst, ldd, a, ar, al, rows, columns, diagonal)      dst[i,j] = a[i,j]
 /// fold_NAME(dst, step, a, lda, rows, columns)             dst[i] = dst[i] op all a[i,j]
+/// fetch(a, lda, rows, columns, written)                   a hint that a[i,j] is wanted soon; written is 0 or 1
 /// ```
 ///
 /// The table of a solve holds, for each of r systems, the address and the row stride of x; then for each of the r by r
@@ -24,6 +27,7 @@ use crate::kernel::{ReduceOp, Triangle};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Routine {
     Product(Triangle),
+    ProductScaled,
     Solve,
     /// A function of scalars on a row.
     Vector(Function),
@@ -31,6 +35,7 @@ pub enum Routine {
     Map(Operation),
     Turn,
     Fold(ReduceOp),
+    Fetch,
 }
 
 /// What a map computes of each element of its operands.
@@ -109,6 +114,7 @@ impl Routine {
             Routine::Product(Triangle::LowerLeft { strict: false }) => "product_lower".to_owned(),
             Routine::Product(Triangle::LowerLeft { strict: true }) => "product_strictly_lower".to_owned(),
             Routine::Product(Triangle::LowerOut) => "product_lower_out".to_owned(),
+            Routine::ProductScaled => "product_scaled".to_owned(),
             Routine::Solve => "solve".to_owned(),
             Routine::Vector(Function::Pow) => "vector_pow".to_owned(),
             Routine::Vector(function) => format!("vector_{}", function.name()),
@@ -118,6 +124,7 @@ impl Routine {
             Routine::Fold(ReduceOp::Product) => "fold_prod".to_owned(),
             Routine::Fold(ReduceOp::Max) => "fold_max".to_owned(),
             Routine::Fold(ReduceOp::Min) => "fold_min".to_owned(),
+            Routine::Fetch => "fetch".to_owned(),
         }
     }
 
@@ -125,11 +132,13 @@ impl Routine {
     pub(super) fn arity(self) -> usize {
         match self {
             Routine::Product(_) => 11,
+            Routine::ProductScaled => 12,
             Routine::Solve => 4,
             Routine::Vector(function) => function.arity() + 2,
             Routine::Map(operation) => 3 * operation.arity() + 5,
             Routine::Turn => 8,
             Routine::Fold(_) => 6,
+            Routine::Fetch => 5,
         }
     }
 }

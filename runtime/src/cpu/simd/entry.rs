@@ -89,6 +89,7 @@ impl Set for pulp::Scalar128b {
 pub(super) fn table<S: Set>() -> Table {
     let mut routines = vec![
         ("product_full", product::<S, Full> as *const u8),
+        ("product_scaled", product_scaled::<S> as *const u8),
         ("product_lower", product::<S, Lower> as *const u8),
         ("product_strictly_lower", product::<S, StrictlyLower> as *const u8),
         ("product_lower_out", product::<S, LowerOut> as *const u8),
@@ -148,6 +149,7 @@ fn tiles<S: Set>() -> Vec<Routine> {
         ("map_mul_add", map_three::<S, element::MulAdd> as *const u8),
         ("map_select", map_three::<S, element::Select> as *const u8),
         ("turn", turned::<S> as *const u8),
+        ("fetch", fetch as *const u8),
         ("fold_sum", fold::<S, element::Add> as *const u8),
         ("fold_prod", fold::<S, element::Mul> as *const u8),
         ("fold_max", fold::<S, element::Max> as *const u8),
@@ -175,10 +177,72 @@ unsafe extern "C" fn product<S: Set, T: Shape>(
 ) {
     // SAFETY: a table is made for a processor that has its set.
     let simd = unsafe { S::taken() };
-    let at =
-        Operands { c, ldc: ldc as isize, a, am: am as isize, ak: ak as isize, b, ldb: ldb as isize, add: add != 0 };
+    let at = Operands { add: add != 0, ..operands((c, ldc), (a, am, ak), (b, ldb)) };
     let product = Product::<T>::new(at, [m, n, k].map(|x| x as isize));
     Simd::vectorize(simd, product);
+}
+
+/// c[m,n] = scale[m] c[m,n] + sum over k of a[m,k] b[k,n].
+///
+/// # Safety
+/// As `product`; every row has its factor, `sm` elements from the one before, apart from c.
+#[allow(clippy::too_many_arguments, reason = "generated code calls it so")]
+unsafe extern "C" fn product_scaled<S: Set>(
+    c: *mut f32,
+    ldc: i64,
+    a: *const f32,
+    am: i64,
+    ak: i64,
+    b: *const f32,
+    ldb: i64,
+    m: i64,
+    n: i64,
+    k: i64,
+    scale: *const f32,
+    sm: i64,
+) {
+    // SAFETY: a table is made for a processor that has its set.
+    let simd = unsafe { S::taken() };
+    let at = Operands { scale: Some((scale, sm as isize)), ..operands((c, ldc), (a, am, ak), (b, ldb)) };
+    let product = Product::<Full>::new(at, [m, n, k].map(|x| x as isize));
+    Simd::vectorize(simd, product);
+}
+
+/// Operands of a product that adds to c.
+fn operands((c, ldc): (*mut f32, i64), (a, am, ak): (*const f32, i64, i64), (b, ldb): (*const f32, i64)) -> Operands {
+    let [ldc, am, ak, ldb] = [ldc, am, ak, ldb].map(|x| x as isize);
+    Operands { c, ldc, a, am, ak, b, ldb, add: true, scale: None }
+}
+
+/// A hint that rows of `columns` elements of a are wanted soon. They need not be in any memory.
+extern "C" fn fetch(a: *const f32, lda: i64, rows: i64, columns: i64, written: i64) {
+    for i in 0..rows as isize {
+        for j in (0..columns as isize).step_by(LINE) {
+            fetch_line(a.wrapping_offset(i * lda as isize + j), written != 0);
+        }
+    }
+}
+
+/// Elements of a cache line.
+const LINE: usize = 16;
+
+/// Into the second level: the first is full of tiles.
+#[inline(always)]
+fn fetch_line(at: *const f32, written: bool) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint reads nothing, whatever the address.
+        unsafe {
+            if written {
+                _mm_prefetch::<_MM_HINT_ET0>(at.cast());
+            } else {
+                _mm_prefetch::<_MM_HINT_T1>(at.cast());
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (at, written);
 }
 
 /// Forward substitution in place, of `systems` systems of `n` rows.

@@ -15,6 +15,7 @@
 //! | symbol | arguments |
 //! | --- | --- |
 //! | `product_full`, `product_lower`, `product_strictly_lower`, `product_lower_out` | c, ldc, a, am, ak, b, ldb, m, n, k, add |
+//! | `product_scaled` | c, ldc, a, am, ak, b, ldb, m, n, k, scale, sm |
 //! | `solve` | systems, n, columns, table |
 //! | `vector_NAME` of one argument | dst, a, n |
 //! | `vector_NAME` of two arguments | dst, a, b, n |

@@ -25,6 +25,8 @@ pub(super) struct Operands {
     pub b: *const f32,
     pub ldb: isize,
     pub add: bool,
+    /// What each row of c is multiplied by before it is added to, and the stride of these factors.
+    pub scale: Option<(*const f32, isize)>,
 }
 
 impl Operands {
@@ -35,6 +37,7 @@ impl Operands {
             c: self.c.wrapping_offset(row * self.ldc + column),
             a: self.a.wrapping_offset(row * self.am),
             b: self.b.wrapping_offset(column),
+            scale: self.scale.map(|(factor, stride)| (factor.wrapping_offset(row * stride), stride)),
             ..self
         }
     }
@@ -104,7 +107,7 @@ impl<T: Shape> WithSimd for Product<T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Product { at, size: [m, n, k], .. } = self;
-        if n == 1 && m > 1 && !T::TRIANGULAR {
+        if n == 1 && m > 1 && !T::TRIANGULAR && at.scale.is_none() {
             return Column { at, m, k }.run(simd);
         }
         let mut panels = Panels::<S, T> { simd, at, m, n, k, column: 0, shape: PhantomData };

@@ -110,6 +110,7 @@ impl Solve<'_> {
             b: b.from(from, 0),
             ldb: b.strides[0],
             add: true,
+            scale: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! for every run of k                     at most RUN terms, so that long sums lose less to rounding
 //!     for k: one row of b, one scalar of a for every row, fused multiply-adds
-//!     c += sums                          or c = sums: the first run of a product that overwrites
+//!     c += sums                          or c = sums, c = scale c + sums: the first run of a product
 //! ```
 //! A triangular tile goes on with its diagonal block after the last run, written out: row r takes the first r rows only,
 //! so nothing above the diagonal is read. A substitution takes its own sums in place of b there.
@@ -53,8 +53,10 @@ impl<const R: usize, const V: usize, const MASKED: bool, T: Shape> WithSimd for 
             // SAFETY: rows from .. to of b and columns from .. to of a are the product's, as are R rows of c.
             unsafe {
                 let mut sums = tile.sums(b, at.ldb, [from, to]);
-                if at.add || from > 0 {
-                    tile.join(&mut sums, &c);
+                match at.scale.filter(|_| from == 0) {
+                    Some((factor, stride)) => tile.join_scaled(&mut sums, &c, |r| *factor.offset(row(r) * stride)),
+                    None if at.add || from > 0 => tile.join(&mut sums, &c),
+                    None => {}
                 }
                 if to >= k {
                     let b = at.b.wrapping_offset(k * at.ldb);
@@ -136,6 +138,19 @@ impl<S: Simd, const R: usize, const V: usize, const MASKED: bool> Registers<S, R
             let row = unsafe { self.load(c[r]) };
             for v in 0..V {
                 sums[r][v] = self.simd.add_f32s(sums[r][v], row[v]);
+            }
+        }
+    }
+
+    /// sums += factor(r) c
+    #[inline(always)]
+    unsafe fn join_scaled(&self, sums: &mut Sums<S, R, V>, c: &[*mut f32; R], factor: impl Fn(usize) -> f32) {
+        for r in 0..R {
+            // SAFETY: the caller vouches for the tile's rows of c.
+            let row = unsafe { self.load(c[r]) };
+            let factor = self.simd.splat_f32s(factor(r));
+            for v in 0..V {
+                sums[r][v] = multiply_add(self.simd, factor, row[v], sums[r][v]);
             }
         }
     }
