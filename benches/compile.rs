@@ -18,7 +18,7 @@ type Generator = (&'static str, fn(&kernel::Module) -> Fallible<()>);
 const GENERATORS: &[Generator] = &[
     #[cfg(feature = "cranelift")]
     ("Cranelift", |module| {
-        chunkwise_runtime::cpu::cranelift::load(module)?;
+        chunkwise_runtime::cpu::cranelift::load(module, chunkwise_runtime::Precision::F32)?;
         Ok(())
     }),
     #[cfg(feature = "llvm")]

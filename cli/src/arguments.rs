@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use chunkwise_compiler::{Form, Schedule};
 use chunkwise_runtime::{
     Backend, Engine, Limit, Precision, Settings,
-    backend::cores,
+    backend::{bf16_products, cores},
     choose::Wish,
     rates::{Table, path},
 };
@@ -50,13 +50,13 @@ pub struct Shared {
     pub verbose: bool,
 }
 
-/// What the wgpu back end is to run on, and how.
+/// What kernels are to run on, and how exactly.
 #[derive(Args, Debug, Clone)]
 struct Gpu {
     /// The GPU: its number or a part of its name in `chunkwise backends`
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
-    /// What the wgpu back end stores tensors as: f32 or f16
+    /// f32; bf16: operands of products on the CPU (cranelift); or f16: tensors on a GPU (wgpu)
     #[arg(long, value_name = "PRECISION", default_value = "f32", value_parser = precision)]
     precision: Precision,
     /// A limit of the GPU to stay below: workgroup-memory, invocations, groups, storage-buffers or binding
@@ -97,9 +97,12 @@ enum Wanted<T> {
 }
 
 impl Shared {
-    /// The back ends asked for; none where it is left open.
+    /// The back ends asked for; none where it is left open. A precision that one CPU back end alone has asks for it.
     pub fn backends(&self) -> Vec<Backend> {
-        listed(&self.backend)
+        match (listed(&self.backend), self.precision()) {
+            (listed, Precision::Bf16) if listed.is_empty() => Precision::Bf16.backend().into_iter().collect(),
+            (listed, _) => listed,
+        }
     }
 
     /// The forms asked for; none where it is left open.
@@ -134,7 +137,8 @@ impl Shared {
 
     /// The one back end asked for, of a command that takes one.
     pub fn backend(&self) -> Result<Option<Backend>, Failure> {
-        single("--backend", &self.backend).map(|one| one.and_then(Wanted::this))
+        let asked = single("--backend", &self.backend)?.and_then(Wanted::this);
+        Ok(asked.or(if self.precision() == Precision::Bf16 { Precision::Bf16.backend() } else { None }))
     }
 
     pub fn form(&self) -> Result<Option<Form>, Failure> {
@@ -152,15 +156,16 @@ impl Shared {
     /// An engine whose runs are on the device asked for, as exact as asked for.
     ///
     /// # Errors
-    /// Something is asked of GPUs, and the back ends asked for run on none.
+    /// Something is asked of GPUs, and the back ends asked for run on none; or none of them has the precision.
     pub fn engine(&self) -> Result<Engine, Failure> {
         let Gpu { device, precision, limits } = &self.gpu;
-        let asked = device.is_some() || *precision != Precision::F32 || !limits.is_empty();
         let backends = self.backends();
-        if asked && !backends.is_empty() && !backends.contains(&Backend::Wgpu) {
-            return Err(Failure::wrong(
-                "--device, --precision and --limit are of the wgpu back end: say --backend wgpu",
-            ));
+        let lacks = |backend: Backend| !backends.is_empty() && !backends.contains(&backend);
+        if (device.is_some() || !limits.is_empty()) && lacks(Backend::Wgpu) {
+            return Err(Failure::wrong("--device and --limit are of the wgpu back end: say --backend wgpu"));
+        }
+        if precision.backend().is_some_and(lacks) {
+            return Err(self.elsewhere());
         }
         Ok(Engine::with(self.settings()).with_rates(rates()))
     }
@@ -173,6 +178,19 @@ impl Shared {
 
     pub fn precision(&self) -> Precision {
         self.gpu.precision
+    }
+
+    /// That the precision asked for is of a back end which is not the one taken.
+    pub fn elsewhere(&self) -> Failure {
+        let (name, has) = (self.precision().name(), self.precision().backend().map_or("any", Backend::name));
+        Failure::wrong(format!("--precision {name} is of the {has} back end: say --backend {has}"))
+    }
+
+    /// Says what multiplies here, if that was asked for.
+    pub fn say_precision(&self) {
+        if self.verbose && self.precision() == Precision::Bf16 {
+            print::note(&bf16_products());
+        }
     }
 
     pub fn threads(&self) -> usize {

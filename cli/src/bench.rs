@@ -63,6 +63,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(inputs) = arguments.served.inputs() {
         return serve::run(&arguments, inputs);
     }
+    shared.say_precision();
     let start = Instant::now();
     let variant = program::load_one(&arguments.which, shared)?;
     let checked = start.elapsed();
@@ -75,7 +76,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(entry) => {
                 entries += 1;
                 if shared.json {
-                    print::line(&as_json(&variant, &entry, shared.threads()))?;
+                    print::line(&as_json(&variant, &entry, shared))?;
                 } else {
                     rows.push(cells(&variant, &entry));
                 }
@@ -337,15 +338,15 @@ fn size_named(variant: &Variant, sizes: &Sizes, name: &str) -> usize {
     place.and_then(|place| sizes.get(chunkwise_dsl::shape::AxisId(place as u32))).unwrap_or(1)
 }
 
-fn as_json(variant: &Variant, entry: &Entry, threads: usize) -> String {
+fn as_json(variant: &Variant, entry: &Entry, shared: &Shared) -> String {
     let dims: serde_json::Map<String, serde_json::Value> =
         own_dims(variant, &entry.sizes).into_iter().map(|(name, size)| (name, json!(size))).collect();
     let heads = variant.head.and_then(|head| entry.sizes.get(head)).unwrap_or(1);
     json!({
         "variant": variant.name, "backend": entry.plan.backend.name(), "form": entry.plan.form.name(),
-        "schedule": entry.plan.schedule.name(),
+        "schedule": entry.plan.schedule.name(), "precision": shared.precision().on(entry.plan.backend).name(),
         "chunk": effective_chunk(entry.plan, entry.tokens), "batch": size_named(variant, &entry.sizes, "B"),
-        "tokens": entry.tokens, "heads": heads, "dims": dims, "threads": threads,
+        "tokens": entry.tokens, "heads": heads, "dims": dims, "threads": shared.threads(),
         "median_ms": entry.quantile(0.5), "p20_ms": entry.quantile(0.2), "p80_ms": entry.quantile(0.8),
         "runs": entry.runs.len(), "flops": entry.flops, "bytes": entry.bytes,
         "gflops": entry.rate(entry.flops as f64), "gbps": entry.rate(entry.bytes as f64),

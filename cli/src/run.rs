@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chunkwise_compiler::bind::Sizes;
 use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
-    Backend, Engine, Outputs, Precision, Request, Settings, Tensor,
+    Engine, Outputs, Precision, Request, Settings, Tensor,
     choose::{Choice, Wish, choose},
     inputs, tensor,
 };
@@ -39,6 +39,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut engine = shared.engine()?;
     let choice = settled(&mut engine, &variant, &inputs.sizes, (shared, wish))?;
     say(&choice, shared.verbose);
+    shared.say_precision();
     let request = Request {
         variant: &variant,
         sizes: &inputs.sizes,
@@ -67,9 +68,8 @@ pub(crate) fn settled(
     (shared, wish): (&Shared, Wish),
 ) -> Result<Choice, Failure> {
     let choice = choose(engine, variant, sizes, wish)?;
-    if shared.precision() != Precision::F32 && choice.plan.backend != Backend::Wgpu {
-        let precision = shared.precision().name();
-        return Err(Failure::wrong(format!("--precision {precision} is of the wgpu back end: say --backend wgpu")));
+    if shared.precision().backend().is_some_and(|backend| backend != choice.plan.backend) {
+        return Err(shared.elsewhere());
     }
     Ok(choice)
 }

@@ -64,6 +64,7 @@ impl Row {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let backends = usable_backends(&arguments.shared)?;
+    arguments.shared.say_precision();
     let mut wrong = Vec::new();
     let mut variants = Vec::new();
     for file in &arguments.files {
@@ -144,9 +145,9 @@ fn verify(variant: &Variant, backends: &[Backend], arguments: &Arguments) -> Res
     Ok(rows)
 }
 
-/// The error that a back end may make: as the variant says, and no less than what it stores tensors as brings.
+/// The error that a back end may make: as the variant says, and no less than what it rounds to brings.
 fn bound(variant: &Variant, backend: Backend, shared: &Shared) -> f64 {
-    let stored = if backend == Backend::Wgpu { shared.precision().bound() } else { 0.0 };
+    let stored = shared.precision().on(backend).bound();
     variant.checks.tolerance.unwrap_or(backend.bound()).max(stored)
 }
 

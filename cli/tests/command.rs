@@ -100,6 +100,31 @@ fn what_is_of_gpus_needs_their_back_end() {
 }
 
 #[test]
+fn products_of_bf16_need_the_back_end_that_has_them() {
+    let place = Place::new("bf16");
+    let named = |backend| ["bench", "gated.attn", "--backend", backend, "--precision", "bf16"];
+    place.run(&named("reference")).fails(2, &["--precision bf16", "--backend cranelift"]);
+    #[cfg(feature = "llvm")]
+    place.run(&named("llvm")).fails(2, &["--precision bf16", "--backend cranelift"]);
+}
+
+/// Left open, the back end is the one that has the precision.
+#[cfg(feature = "cranelift")]
+#[test]
+fn products_of_bf16_run_where_nothing_else_is_said() {
+    let place = Place::new("bf16-run");
+    let run = |what: &[&str]| place.run(&[what, &["--precision", "bf16"]].concat());
+    run(&["verify", "gated.attn"]).succeeds();
+    let timed = run(&["bench", "gated.attn", "--form", "chunked", "--tokens", "64", "--json"]);
+    assert!(timed.succeeds().contains("\"precision\":\"bf16\""), "{}", timed.stdout);
+    let inputs = place.tensors("in.safetensors", inputs());
+    let done = run(&["run", "gated.attn", "--inputs", &inputs, "--output", "out.safetensors", "-v"]);
+    done.succeeds();
+    assert!(done.stderr.contains("products of"), "{}", done.stderr);
+    assert!(done.stderr.contains("bf16 deviates from f32"), "{}", done.stderr);
+}
+
+#[test]
 fn a_run_writes_outputs_and_final_states() {
     let place = Place::new("run");
     let whole = place.tensors("in.safetensors", inputs());

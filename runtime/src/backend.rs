@@ -63,7 +63,9 @@ impl Backend {
             }),
             #[cfg(feature = "cranelift")]
             Backend::Cranelift => {
-                Ok(vec![Device { features: vec![crate::cpu::simd::instruction_set().into()], ..cpu() }])
+                let sets =
+                    std::iter::once(crate::cpu::simd::instruction_set()).chain(crate::cpu::simd::bf16_instructions());
+                Ok(vec![Device { features: sets.map(String::from).collect(), ..cpu() }])
             }
             #[cfg(not(feature = "cranelift"))]
             Backend::Cranelift => Err(Unusable {
@@ -83,6 +85,15 @@ impl Backend {
     pub fn usable(self) -> bool {
         self.devices().is_ok()
     }
+}
+
+/// What multiplies operands of bf16 here, as a sentence.
+pub fn bf16_products() -> String {
+    #[cfg(feature = "cranelift")]
+    if let Some(name) = crate::cpu::simd::bf16_instructions() {
+        return format!("products of bf16 by {name}, sums in f32");
+    }
+    "products of f32: this processor has no avx512_bf16".into()
 }
 
 /// Threads that `--threads` stands for when it is not given: all cores.

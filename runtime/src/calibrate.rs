@@ -12,6 +12,7 @@ use chunkwise_compiler::kernel::{
 use crate::{
     backend::Backend,
     compiled::Compiled,
+    device::Precision,
     execute::Failure,
     launch::{Input, Launch},
 };
@@ -150,7 +151,7 @@ const ROWS: Int = Int::Param(ParamId(1));
 /// all three.
 fn nanoseconds(backend: Backend, (stmt, rows): (Stmt, i64), elements: [i64; 3]) -> Result<f64, Failure> {
     let elements = elements.map(|n| n + 4 * APART);
-    let compiled = Compiled::new(backend, &module(stmt, elements))?;
+    let compiled = Compiled::new(backend, &module(stmt, elements), Precision::F32)?;
     let [mut x, y, z] = elements.map(|n| vec![0.0f32; n as usize]);
     let mut calls = 1i64;
     loop {

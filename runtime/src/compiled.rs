@@ -11,6 +11,7 @@ use chunkwise_dsl::{shape::AxisId, typed::Variant};
 
 use crate::{
     backend::Backend,
+    device::Precision,
     execute::{Failure, Outputs, Request},
     initial::initial_states,
     launch::{Input, Launch, RunError, Steps},
@@ -103,15 +104,17 @@ impl Code for crate::gpu::Loaded {
 }
 
 impl Compiled {
-    /// Generates code for this machine's processor and loads it.
+    /// Generates code for this machine's processor, with products of this precision where the back end has them, and
+    /// loads it.
     ///
     /// # Errors
     /// A failure of the code generator.
-    pub fn new(backend: Backend, module: &Module) -> Result<Self, Failure> {
+    #[cfg_attr(not(feature = "cranelift"), allow(unused_variables, reason = "only Cranelift has several"))]
+    pub fn new(backend: Backend, module: &Module, precision: Precision) -> Result<Self, Failure> {
         match backend {
             #[cfg(feature = "cranelift")]
             Backend::Cranelift => {
-                crate::cpu::cranelift::load(module).map(|loaded| Self(Arc::new(loaded))).map_err(failed)
+                crate::cpu::cranelift::load(module, precision).map(|loaded| Self(Arc::new(loaded))).map_err(failed)
             }
             #[cfg(feature = "llvm")]
             Backend::Llvm => {
@@ -346,7 +349,7 @@ mod tests {
         let inputs = Tensors::from([("x".to_string(), Tensor::f32(vec![2, 3], vec![1., 2., 3., 4., 5., 6.]))]);
         let given = Tensors::from([("c".to_string(), Tensor::f32(vec![2], vec![0., 100.]))]);
         let backend = if cfg!(feature = "llvm") { Backend::Llvm } else { Backend::Cranelift };
-        let compiled = Compiled::new(backend, &running_sum()).unwrap();
+        let compiled = Compiled::new(backend, &running_sum(), Precision::F32).unwrap();
         let run = |initial: &Tensors| {
             compiled.run(Request { variant, sizes: &sizes, inputs: &inputs, initial, threads: 2 }, 1).unwrap()
         };

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::backend::Backend;
+
 /// Wishes that hold for all runs of an `Engine`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -14,29 +16,46 @@ pub struct Settings {
     pub lowered: Vec<(Limit, u64)>,
 }
 
-/// What declared tensors are stored as while a kernel runs. Sums and states are f32 always.
+/// What kernels round to: the operands of products (bf16), or declared tensors while a kernel runs (f16). Sums, gates,
+/// solves and states are f32 always.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     #[default]
     F32,
+    Bf16,
     F16,
 }
 
 impl Precision {
-    pub const ALL: [Precision; 2] = [Precision::F32, Precision::F16];
+    pub const ALL: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::F16];
 
     pub fn name(self) -> &'static str {
         match self {
             Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
             Precision::F16 => "f16",
         }
     }
 
-    /// The error that `verify` allows on inputs and outputs of this precision, where that of the back end is smaller.
+    /// The back end that has it, where it is not all of them.
+    pub fn backend(self) -> Option<Backend> {
+        match self {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(Backend::Cranelift),
+            Precision::F16 => Some(Backend::Wgpu),
+        }
+    }
+
+    /// This one where `backend` has it, else f32.
+    pub fn on(self, backend: Backend) -> Precision {
+        if self.backend() == Some(backend) { self } else { Precision::F32 }
+    }
+
+    /// The error that `verify` allows at this precision, where that of the back end is smaller.
     pub fn bound(self) -> f64 {
         match self {
             Precision::F32 => 0.0,
-            Precision::F16 => 1e-2,
+            Precision::Bf16 | Precision::F16 => 1e-2,
         }
     }
 }

@@ -298,7 +298,8 @@ impl Engine {
                 let module = self.module(variant, sizes, (plan.form, plan.schedule), tiles_of(&key))?;
                 match kernel::in_place(&module) {
                     Some(module) => {
-                        self.compiled.insert(key.clone(), Compiled::new(plan.backend, &module));
+                        self.compiled
+                            .insert(key.clone(), Compiled::new(plan.backend, &module, self.settings.precision));
                     }
                     None => key.in_place = false,
                 }
@@ -329,7 +330,7 @@ impl Engine {
             return Compiled::shaders(&build);
         }
         let module = self.module(variant, sizes, (plan.form, plan.schedule), tiles_of(key))?;
-        Compiled::new(plan.backend, &module)
+        Compiled::new(plan.backend, &module, self.settings.precision)
     }
 }
 

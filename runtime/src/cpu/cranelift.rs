@@ -10,15 +10,15 @@ use cranelift_jit::{JITBuilder, JITModule};
 
 use super::loaded::{Entry, Loaded, Owner};
 use super::simd;
-use crate::launch::RunError;
+use crate::{device::Precision, launch::RunError};
 
-/// Generates code for a module and loads it.
+/// Generates code for a module, with products of this precision, and loads it.
 ///
 /// # Errors
 /// `RunError::Load` with Cranelift's message.
-pub fn load(module: &Module) -> Result<Loaded, RunError> {
+pub fn load(module: &Module, precision: Precision) -> Result<Loaded, RunError> {
     let failed = |error: CodegenError| RunError::Load(error.to_string());
-    let mut jit = Jit::new().map_err(failed)?;
+    let mut jit = Jit::new(precision).map_err(failed)?;
     let functions = emit(module, jit.module()).map_err(failed)?;
     let code = jit.module();
     code.finalize_definitions().map_err(|error| RunError::Load(error.to_string()))?;
@@ -34,7 +34,7 @@ pub fn load(module: &Module) -> Result<Loaded, RunError> {
 /// # Errors
 /// Cranelift's message.
 pub fn print(module: &Module, what: Text) -> Result<String, CodegenError> {
-    text(module, Jit::new()?.module(), what)
+    text(module, Jit::new(Precision::F32)?.module(), what)
 }
 
 /// This processor, as Cranelift sees it. Code is checked while it is made in builds with debug assertions only.
@@ -59,9 +59,9 @@ struct Jit(Mutex<Option<JITModule>>);
 impl Owner for Jit {}
 
 impl Jit {
-    fn new() -> Result<Self, CodegenError> {
+    fn new(precision: Precision) -> Result<Self, CodegenError> {
         let mut builder = JITBuilder::with_isa(host()?, cranelift_module::default_libcall_names());
-        builder.symbols(simd::routines().iter().copied());
+        builder.symbols(simd::routines(precision).iter().copied());
         Ok(Self(Mutex::new(Some(JITModule::new(builder)))))
     }
 

@@ -89,7 +89,8 @@ impl Build<'_> {
             limits: limits.clone(),
             dialect: Dialect::Naga,
             precision: match self.settings.precision {
-                Precision::F32 => wgsl::Precision::F32,
+                // Products of bf16 are the CPU's: here tensors stay as they are.
+                Precision::F32 | Precision::Bf16 => wgsl::Precision::F32,
                 Precision::F16 => wgsl::Precision::F16,
             },
         };

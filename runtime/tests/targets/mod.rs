@@ -10,7 +10,8 @@ pub fn load(module: &Module) -> Vec<(String, Loaded)> {
     #[cfg(feature = "cranelift")]
     all.extend([(
         "cranelift".to_owned(),
-        chunkwise_runtime::cpu::cranelift::load(module).expect("a checked module loads"),
+        chunkwise_runtime::cpu::cranelift::load(module, chunkwise_runtime::Precision::F32)
+            .expect("a checked module loads"),
     )]);
     #[cfg(feature = "llvm")]
     for target in llvm::targets() {

@@ -162,7 +162,7 @@ fn tiles<S: Set>() -> Vec<Routine> {
 /// # Safety
 /// The operands lie in memory that the caller may read and write, c apart from a and b; the processor has the set.
 #[allow(clippy::too_many_arguments, reason = "generated code calls it so")]
-unsafe extern "C" fn product<S: Set, T: Shape>(
+pub(super) unsafe extern "C" fn product<S: Set, T: Shape>(
     c: *mut f32,
     ldc: i64,
     a: *const f32,
@@ -187,7 +187,7 @@ unsafe extern "C" fn product<S: Set, T: Shape>(
 /// # Safety
 /// As `product`; every row has its factor, `sm` elements from the one before, apart from c.
 #[allow(clippy::too_many_arguments, reason = "generated code calls it so")]
-unsafe extern "C" fn product_scaled<S: Set>(
+pub(super) unsafe extern "C" fn product_scaled<S: Set>(
     c: *mut f32,
     ldc: i64,
     a: *const f32,
@@ -209,7 +209,11 @@ unsafe extern "C" fn product_scaled<S: Set>(
 }
 
 /// Operands of a product that adds to c.
-fn operands((c, ldc): (*mut f32, i64), (a, am, ak): (*const f32, i64, i64), (b, ldb): (*const f32, i64)) -> Operands {
+pub(super) fn operands(
+    (c, ldc): (*mut f32, i64),
+    (a, am, ak): (*const f32, i64, i64),
+    (b, ldb): (*const f32, i64),
+) -> Operands {
     let [ldc, am, ak, ldb] = [ldc, am, ak, ldb].map(|x| x as isize);
     Operands { c, ldc, a, am, ak, b, ldb, add: true, scale: None }
 }

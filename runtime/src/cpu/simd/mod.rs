@@ -9,6 +9,7 @@
 //! vector     products of one column: sums along rows
 //! function   functions of vectors in f32 (`math`), of pairs in f64 (`pair`)
 //! element    functions of tiles, element by element      fold   reductions along rows      turn   transposed copies
+//! bf16       products of operands rounded to bf16, in place of those above where they are asked for
 //! ```
 //! Sizes and strides are `i64`, counted in elements; sizes may be 0; f32 is aligned to 4 bytes.
 //!
@@ -26,6 +27,8 @@
 //! NAME is a scalar function's name as it is written in a call (`exp`); `^`, `mod` and `div` are `pow`, `mod` and `div`.
 //! Not here: what generated code does itself (a few elements at a time), and threads.
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod element;
 mod entry;
 mod fold;
@@ -39,6 +42,8 @@ mod turn;
 mod vector;
 
 use std::sync::OnceLock;
+
+use crate::device::Precision;
 
 /// A routine's symbol and its address.
 pub type Routine = (&'static str, *const u8);
@@ -54,9 +59,15 @@ unsafe impl Send for Table {}
 // SAFETY: as above; a table is never written after it was made.
 unsafe impl Sync for Table {}
 
-/// Symbol and address of every routine for this processor.
-pub fn routines() -> &'static [Routine] {
-    &chosen().routines
+/// Symbol and address of every routine for this processor. Where it has no products of bf16, those of f32 stand in.
+pub fn routines(precision: Precision) -> &'static [Routine] {
+    let rounded = if precision == Precision::Bf16 { rounded() } else { None };
+    &rounded.unwrap_or_else(chosen).routines
+}
+
+/// What multiplies numbers of bf16 here, if anything does: `avx512_bf16`.
+pub fn bf16_instructions() -> Option<&'static str> {
+    rounded().map(|table| table.set)
 }
 
 /// The instruction set that was taken: `avx512`, `avx2+fma`, `neon` or `portable`.
@@ -70,6 +81,19 @@ fn chosen() -> &'static Table {
         let [make, ..] = &available()[..] else { unreachable!("the portable set runs everywhere") };
         make()
     })
+}
+
+/// The chosen table with products of bf16.
+fn rounded() -> Option<&'static Table> {
+    static ROUNDED: OnceLock<Option<Table>> = OnceLock::new();
+    let make = || {
+        #[cfg(target_arch = "x86_64")]
+        if bf16::available() {
+            return Some(bf16::table(chosen()));
+        }
+        None
+    };
+    ROUNDED.get_or_init(make).as_ref()
 }
 
 /// The tables that this processor can run, the best first.

@@ -1,14 +1,19 @@
 //! Every routine of every instruction set that this machine has, against plain loops in f64.
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod functions;
 mod products;
 mod solves;
 mod tiles;
 
 use super::{Table, available, instruction_set, routines};
+use crate::device::Precision;
 
 pub(super) type ProductFn =
     unsafe extern "C" fn(*mut f32, i64, *const f32, i64, i64, *const f32, i64, i64, i64, i64, i64);
+pub(super) type ScaledFn =
+    unsafe extern "C" fn(*mut f32, i64, *const f32, i64, i64, *const f32, i64, i64, i64, i64, *const f32, i64);
 pub(super) type SolveFn = unsafe extern "C" fn(i64, i64, i64, *const i64);
 pub(super) type UnaryFn = unsafe extern "C" fn(*mut f32, *const f32, i64);
 pub(super) type BinaryFn = unsafe extern "C" fn(*mut f32, *const f32, *const f32, i64);
@@ -38,7 +43,7 @@ pub(super) fn numbers(seed: u64, n: usize) -> Vec<f32> {
 #[test]
 fn the_best_set_is_taken() {
     assert_eq!(instruction_set(), tables()[0].set);
-    assert_eq!(routines().len(), tables()[0].routines.len());
+    assert_eq!(routines(Precision::F32).len(), tables()[0].routines.len());
 }
 
 #[test]

@@ -1,0 +1,194 @@
+//! Products of operands rounded to bf16, with sums in f32: which blocks are packed, and which tile goes where.
+//!
+//! ```text
+//! for every block of rows of a, for every run of k           the block of a is packed (`pack`)
+//!     for every panel of columns                             the panel of b is packed
+//!         for every few rows: a tile (`tile`)                a triangular one ends on its diagonal block, in f32
+//! ```
+//! Packed operands are pairs along k in 32 bits, the first of a pair in the lower half, a pair of b a column apart: the
+//! layout that `vdpbf16ps` reads, and tiles of 16 by 16 by 32 would read. Both are rounded to nearest even; subnormal
+//! numbers count as 0.
+//!
+//! Not here: forward substitutions and products too small to be worth packing, which are those of `product`.
+
+mod pack;
+mod tile;
+
+use std::cell::RefCell;
+
+use super::Table;
+use super::entry;
+use super::product::{Full, Lower, LowerOut, Operands, Shape, StrictlyLower};
+use pack::Rows;
+use tile::{Panel, VECTOR};
+
+/// What processors call it.
+const NAME: &str = "avx512_bf16";
+
+/// Rows of a in a block, its columns, and columns of b in a panel: a panel stays in the innermost cache, a block in the
+/// next.
+const ROWS: isize = 128;
+const DEPTH: isize = 256;
+const WIDTH: isize = 64;
+
+/// Panels of a product whose upper triangle is not needed: narrow ones follow the diagonal of c more closely.
+const WIDTH_LOWER_OUT: isize = 32;
+
+/// Products of fewer rows, columns or terms gain nothing.
+const SMALLEST: [i64; 3] = [4, 16, 16];
+
+/// A cache line of packed pairs.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[allow(dead_code, reason = "read through pointers")] [u32; VECTOR as usize]);
+
+/// Lines of a packed block of a, and of a packed panel of b.
+const LINES_A: usize = (ROWS * DEPTH / 2 / VECTOR) as usize;
+const LINES_B: usize = (DEPTH * WIDTH / 2 / VECTOR) as usize;
+
+thread_local! {
+    /// Where operands are packed; empty until a thread's first product.
+    static SCRATCH: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether this processor has what these products need.
+pub(super) fn available() -> bool {
+    pulp::x86::V4::is_available() && std::arch::is_x86_feature_detected!("avx512bf16")
+}
+
+/// The routines of `exact`, with products in bf16. They may be called only where `available`.
+pub(super) fn table(exact: &Table) -> Table {
+    let rounded = |(symbol, address): &(&'static str, *const u8)| {
+        let address = match *symbol {
+            "product_full" => product::<Full> as *const u8,
+            "product_scaled" => product_scaled as *const u8,
+            "product_lower" => product::<Lower> as *const u8,
+            "product_strictly_lower" => product::<StrictlyLower> as *const u8,
+            "product_lower_out" => product::<LowerOut> as *const u8,
+            _ => *address,
+        };
+        (*symbol, address)
+    };
+    Table { set: NAME, routines: exact.routines.iter().map(rounded).collect() }
+}
+
+/// c[m,n] (+)= sum over k of a[m,k] b[k,n].
+///
+/// # Safety
+/// As `entry::product`; the processor has what `available` asks for.
+#[allow(clippy::too_many_arguments, reason = "generated code calls it so")]
+unsafe extern "C" fn product<T: Shape>(
+    c: *mut f32,
+    ldc: i64,
+    a: *const f32,
+    am: i64,
+    ak: i64,
+    b: *const f32,
+    ldb: i64,
+    m: i64,
+    n: i64,
+    k: i64,
+    add: i64,
+) {
+    if [m, n, k].iter().zip(SMALLEST).any(|(size, smallest)| *size < smallest) {
+        // SAFETY: the caller vouches for the operands and the processor.
+        return unsafe { entry::product::<pulp::x86::V4, T>(c, ldc, a, am, ak, b, ldb, m, n, k, add) };
+    }
+    let at = Operands { add: add != 0, ..entry::operands((c, ldc), (a, am, ak), (b, ldb)) };
+    // SAFETY: as above.
+    unsafe { packed::<T>(at, [m, n, k].map(|x| x as isize)) };
+}
+
+/// c[m,n] = scale[m] c[m,n] + sum over k of a[m,k] b[k,n].
+///
+/// # Safety
+/// As `entry::product_scaled`; the processor has what `available` asks for.
+#[allow(clippy::too_many_arguments, reason = "generated code calls it so")]
+unsafe extern "C" fn product_scaled(
+    c: *mut f32,
+    ldc: i64,
+    a: *const f32,
+    am: i64,
+    ak: i64,
+    b: *const f32,
+    ldb: i64,
+    m: i64,
+    n: i64,
+    k: i64,
+    scale: *const f32,
+    sm: i64,
+) {
+    if [m, n, k].iter().zip(SMALLEST).any(|(size, smallest)| *size < smallest) {
+        // SAFETY: the caller vouches for the operands and the processor.
+        return unsafe { entry::product_scaled::<pulp::x86::V4>(c, ldc, a, am, ak, b, ldb, m, n, k, scale, sm) };
+    }
+    let at = Operands { scale: Some((scale, sm as isize)), ..entry::operands((c, ldc), (a, am, ak), (b, ldb)) };
+    // SAFETY: as above.
+    unsafe { packed::<Full>(at, [m, n, k].map(|x| x as isize)) };
+}
+
+/// A product that is worth packing: its operands, and m, n and k.
+///
+/// # Safety
+/// As `product`.
+unsafe fn packed<T: Shape>(at: Operands, size: [isize; 3]) {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.resize(LINES_A + LINES_B, Line([0; VECTOR as usize]));
+        let (a, b) = scratch.split_at_mut(LINES_A);
+        let [packed_a, packed_b] = [a, b].map(|lines| lines.as_mut_ptr().cast::<u32>());
+        let blocks = Blocks { at, size, packed_a, packed_b };
+        // SAFETY: the caller vouches for the operands and the processor.
+        unsafe { blocks.run::<T>() };
+    });
+}
+
+/// A product, and where its operands are packed.
+struct Blocks {
+    at: Operands,
+    /// m, n, k.
+    size: [isize; 3],
+    packed_a: *mut u32,
+    packed_b: *mut u32,
+}
+
+impl Blocks {
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn run<T: Shape>(&self) {
+        let [m, _, k] = self.size;
+        for row in (0..m).step_by(ROWS as usize) {
+            let rows = ROWS.min(m - row);
+            let end = if T::TRIANGULAR { k.min(row + rows) } else { k };
+            for from in (0..end).step_by(DEPTH as usize) {
+                // SAFETY: the block lies in a, whose rows and columns are the product's.
+                unsafe { self.block::<T>([row, rows], [from, DEPTH.min(end - from)]) };
+            }
+        }
+    }
+
+    /// What a block of a adds to its rows of c: a first and a number of rows, a first and a number of terms.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    unsafe fn block<T: Shape>(&self, [row, rows]: [isize; 2], [from, depth]: [isize; 2]) {
+        let Operands { am, ak, b, ldb, .. } = self.at;
+        let [_, n, k] = self.size;
+        let first = self.at.a.wrapping_offset(row * am + from * ak);
+        // SAFETY: `rows` by `depth` elements of a are there; packed they fit into a block's lines.
+        let a = unsafe { Rows::pack(first, [am, ak], [rows, depth], self.packed_a) };
+        let width = if T::LOWER_OUT { WIDTH_LOWER_OUT } else { WIDTH };
+        for column in (0..n).step_by(width as usize) {
+            // Rows wholly above the diagonal of c are not needed.
+            let start = if T::LOWER_OUT { (column - row).max(0) } else { 0 };
+            if start >= rows {
+                break;
+            }
+            let columns = width.min(n - column);
+            let b = b.wrapping_offset(from * ldb + column);
+            // SAFETY: `depth` rows of b are there, each of `columns` elements; packed they fit into a panel's lines.
+            unsafe { pack::interleave(b, ldb, [depth, columns], self.packed_b) };
+            let diagonal = T::TRIANGULAR.then_some(T::AFTER as isize);
+            let at = self.at.at(row, column);
+            let panel = Panel { at, a, b: self.packed_b, columns, row, from, depth, k, diagonal };
+            // SAFETY: the panel's rows and columns are the product's, and the operands are packed.
+            unsafe { panel.run([start, rows]) };
+        }
+    }
+}
