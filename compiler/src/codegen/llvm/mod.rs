@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Files by what they write: `text` (a function body), `kernel` (kernels, loops, integers), `value`, `map`, `reduce`,
-//! `transpose`, `product`, `math` and `power`, `library` (the functions that a C program calls), `object` (parsing, passes, machine code). Not here: loading or running what comes out.
+//! `transpose`, `product` and its `tile`, `math` and `power`, `library` (the functions that a C program calls), `object` (parsing, passes, machine code). Not here: loading or running what comes out.
 
 mod kernel;
 mod library;
@@ -19,6 +19,7 @@ mod power;
 mod product;
 mod reduce;
 mod text;
+mod tile;
 mod transpose;
 mod value;
 
@@ -173,7 +174,7 @@ impl Routine {
         match self {
             Routine::Function(function, lanes) => math::define(function, lanes, target),
             Routine::Driver(kind) => product::driver(kind, target),
-            Routine::Tile(kind, tile) => product::tile(kind, tile),
+            Routine::Tile(kind, tile) => tile::define(kind, tile),
             Routine::Transpose => transpose::define(target),
         }
     }
