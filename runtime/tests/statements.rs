@@ -381,3 +381,31 @@ fn kernels_share_buffers_states_pass_and_integers_convert() {
         }
     }
 }
+
+#[test]
+fn sweeps_agree() {
+    let mut random = Random(13);
+    for (m, n) in [(1, 1), (5, 3), (64, 16), (7, 37), (131, 40), (300, 101), (3, 0), (0, 3)] {
+        // x: factors and rows; y: another tile; z: the tile, then what is read of it.
+        let x = random.vector(((m + n) * 3) as usize);
+        let y = random.vector((m * n) as usize);
+        let start = random.vector(((m + 2) * n) as usize);
+        let tile = || at(Z, &[N, one()]);
+        let rank =
+            |r: i64| Outer { row: Access::new(X, r, [3i64.into()]), column: Access::new(X, M * 3i64 + N * r, [one()]) };
+        let read =
+            |r: i64| Outer { row: Access::new(X, r, [2i64.into()]), column: Access::new(Z, (M + r) * N, [one()]) };
+        for (ranks, reads) in (0..3).flat_map(|ranks| [(ranks, 1), (ranks, 2)]) {
+            let keeps = [None, Some(Access::new(X, 1i64, [zero()])), Some(Access::new(X, 0i64, [one()]))];
+            for (keep, from) in keeps.into_iter().flat_map(|keep| [(keep.clone(), tile()), (keep, at(Y, &[N, one()]))])
+            {
+                let update = Rankwise { from, keep, ranks: (0..ranks).map(rank).collect() };
+                let update = (ranks > 0).then_some(update);
+                let told = format!("sweep {m}x{n} of {ranks} ranks and {reads} reads: {update:?}");
+                let reads = (0..reads).map(read).collect();
+                let sweep = Sweep { rows: M, columns: N, state: tile(), update, reads };
+                Case::new([m, n, 0], x.clone(), y.clone(), start.clone(), vec![Stmt::Sweep(sweep)]).agree(&told, 1e-5);
+            }
+        }
+    }
+}

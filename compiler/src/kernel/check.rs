@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Access, BufferRole, Int, Kernel, Map, Module, ParamId, ParamRole, Position, Product, Reduce, Scan, ScanFrom, Solve,
-    Stmt, Value, VarId,
+    Stmt, Sweep, Value, VarId,
 };
 
 /// Checks a module.
@@ -92,6 +92,7 @@ impl Checker<'_> {
                 Stmt::Scan(scan) => self.scan(scan),
                 Stmt::Product(product) => self.product(product),
                 Stmt::Solve(solve) => self.solve(solve),
+                Stmt::Sweep(sweep) => self.sweep(sweep),
             }
         }
     }
@@ -159,6 +160,46 @@ impl Checker<'_> {
             self.unit(x, "x");
             self.floats(&[x]);
         }
+    }
+
+    fn sweep(&mut self, sweep: &Sweep) {
+        self.ints([&sweep.rows, &sweep.columns]);
+        self.access(&sweep.state, 2);
+        self.unit(&sweep.state, "state");
+        self.floats(&[&sweep.state]);
+        if let Some(update) = &sweep.update {
+            self.write(&sweep.state, 2);
+            self.access(&update.from, 2);
+            self.unit(&update.from, "from");
+            self.floats(&[&update.from]);
+            if let Some(keep) = &update.keep {
+                self.access(keep, 1);
+                self.floats(&[keep]);
+            }
+            for rank in &update.ranks {
+                self.access(&rank.column, 1);
+                self.outer(rank);
+            }
+            if update.ranks.len() > Sweep::RANKS {
+                self.error(format!("a sweep of {} ranks; at most {}", update.ranks.len(), Sweep::RANKS));
+            }
+        }
+        if sweep.reads.is_empty() || sweep.update.as_ref().is_some_and(|update| update.ranks.is_empty()) {
+            self.error("a sweep that reads nothing or adds nothing");
+        }
+        for read in &sweep.reads {
+            self.write(&read.column, 1);
+            self.outer(read);
+        }
+        if sweep.reads.len() > Sweep::READS {
+            self.error(format!("a sweep of {} reads; at most {}", sweep.reads.len(), Sweep::READS));
+        }
+    }
+
+    fn outer(&mut self, outer: &super::Outer) {
+        self.access(&outer.row, 1);
+        self.unit(&outer.column, "a row");
+        self.floats(&[&outer.row, &outer.column]);
     }
 
     fn axes(&mut self, axes: &[Int]) {

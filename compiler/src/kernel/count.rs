@@ -2,8 +2,8 @@
 //! nanoseconds, by which `auto` chooses between forms and chunk lengths.
 
 use super::{
-    BufferRole, Function, Int, Kernel, Map, Module, Param, ParamId, ParamRole, Rates, Reduce, ReduceOp, ScanFrom, Stmt,
-    Triangle, Value, VarId,
+    BufferRole, Function, Int, Kernel, Map, Module, Param, ParamId, ParamRole, Rankwise, Rates, Reduce, ReduceOp,
+    ScanFrom, Stmt, Triangle, Value, VarId,
 };
 
 /// Grid points counted one by one; of larger grids as many, evenly spread, stand for the rest.
@@ -30,13 +30,14 @@ pub struct Work {
     pub nanoseconds: f64,
 }
 
-/// The work of every kernel, with so many tokens in a chunk, and so many value tiles where the module takes any.
+/// The work of every kernel as one thread a work item does it, with so many tokens in a chunk, and so many value tiles where the module takes any.
 pub fn work(
     module: &Module,
     size_of: &dyn Fn(&str) -> usize,
     (chunk, tiles): (usize, usize),
     rates: &Rates,
 ) -> Vec<Work> {
+    let module = &super::swept(module.clone());
     let params = params(module, size_of, (chunk, tiles));
     let items = items(module, size_of, chunk, tiles);
     let of = |(kernel, items): (&Kernel, f64)| Work {
@@ -117,6 +118,10 @@ fn price(stmt: &Stmt, place: &Place, rates: &Rates) -> f64 {
             Stmt::Solve(solve) => {
                 let rows = place.extent(&solve.n) * solve.x.len() as f64;
                 work * rates.solve + rows * rates.solve_row
+            }
+            Stmt::Sweep(sweep) => {
+                let elements = place.extent(&sweep.rows) * place.extent(&sweep.columns);
+                work * rates.product + elements * rates.result + rates.sweep(4.0 * elements)
             }
             Stmt::For { .. } | Stmt::If { .. } => -rates.statement,
         }
@@ -250,6 +255,11 @@ fn operations(stmt: &Stmt, place: &Place) -> f64 {
         Stmt::Solve(solve) => {
             let n = place.extent(&solve.n);
             2.0 * solve.p.len() as f64 * triangle(n, n, true) * place.extent(&solve.columns)
+        }
+        Stmt::Sweep(sweep) => {
+            let update = |x: &Rankwise| usize::from(x.keep.is_some()) + 2 * x.ranks.len();
+            let each = sweep.update.as_ref().map_or(0, update) + 2 * sweep.reads.len();
+            place.extent(&sweep.rows) * place.extent(&sweep.columns) * each as f64
         }
     }
 }

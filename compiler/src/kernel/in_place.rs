@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::split::visit::{Effects, Moved, Rebuild};
+use super::visit::{Effects, Moved, Rebuild};
 use super::{Access, Buffer, BufferId, BufferRole, Int, Kernel, Map, Module, Stmt, Value, VarId};
 
 /// The module with every state in its `StateOut` buffer from the start, and no `StateIn` buffers. None where a work item

@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::{
     Access, BufferId, BufferRole, Int, Kernel, Map, Module, Position, Product, Reduce, ReduceOp, Scan, ScanFrom, Solve,
-    Stmt, Triangle, Value, VarId,
+    Stmt, Sweep, Triangle, Value, VarId,
 };
 
 /// Why a module cannot run to its end: a statement that reaches outside a buffer.
@@ -143,6 +143,7 @@ impl Machine<'_, '_> {
             Stmt::Scan(scan) => self.scan(scan),
             Stmt::Product(product) => self.product(product),
             Stmt::Solve(solve) => self.solve(solve),
+            Stmt::Sweep(sweep) => self.sweep(sweep),
         }
     }
 
@@ -237,6 +238,37 @@ impl Machine<'_, '_> {
             }
             self.store(&x[i], &[t, c], sum)
         })
+    }
+
+    fn sweep(&mut self, sweep: &Sweep) -> Result<(), String> {
+        let (rows, columns, state) = (self.int(&sweep.rows), self.int(&sweep.columns), self.place(&sweep.state));
+        if let Some(update) = &sweep.update {
+            let (from, keep) = (self.place(&update.from), update.keep.as_ref().map(|keep| self.place(keep)));
+            let pair = |outer: &super::Outer| (self.place(&outer.row), self.place(&outer.column));
+            let ranks: Vec<(Place, Place)> = update.ranks.iter().map(pair).collect();
+            each(&[rows, columns], &mut |point| {
+                let (i, j) = (&point[..1], &point[1..]);
+                let mut x = self.load(&from, point)?;
+                if let Some(keep) = &keep {
+                    x *= self.load(keep, i)?;
+                }
+                for (w, u) in &ranks {
+                    x += self.load(w, i)? * self.load(u, j)?;
+                }
+                self.store(&state, point, x)
+            })?;
+        }
+        for read in &sweep.reads {
+            let (x, y) = (self.place(&read.row), self.place(&read.column));
+            each(&[columns], &mut |point| {
+                let mut sum = 0.0;
+                for i in 0..rows {
+                    sum += self.load(&x, &[i])? * self.load(&state, &[i, point[0]])?;
+                }
+                self.store(&y, point, sum)
+            })?;
+        }
+        Ok(())
     }
 
     fn place(&self, access: &Access) -> Place {
@@ -344,6 +376,7 @@ fn kind(stmt: &Stmt) -> &'static str {
         Stmt::Scan(_) => "scan",
         Stmt::Product(_) => "product",
         Stmt::Solve(_) => "solve",
+        Stmt::Sweep(_) => "sweep",
     }
 }
 

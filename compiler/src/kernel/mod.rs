@@ -11,6 +11,7 @@
 //!           | scan    dst[i.., r]     = op over s <= r of value(i.., s)
 //!           | product dst[m,n] (+)=  sum over k of a[m,k] * b[k,n]
 //!           | solve   x[t] += sum over s < t of p[t,s] * x[s]    in place, unit lower triangular
+//!           | sweep   s[i,j] = keep[i] * from[i,j] + sum over r of w_r[i] * u_r[j], then y[j] = sum over i of x[i] * s[i,j]
 //! value   ::= load | bounded load (0 outside) | constant | integer | axis position | function | select
 //! access  ::= buffer, offset, a stride for every axis of the statement (elements, not bytes)
 //! ```
@@ -33,6 +34,8 @@ pub mod scalar;
 mod scaled;
 mod sequential;
 mod split;
+mod sweep;
+mod visit;
 
 pub use ahead::{Ahead, ahead};
 pub use check::check;
@@ -45,6 +48,7 @@ pub use rates::Rates;
 pub use scaled::scaled;
 pub use sequential::{sequential, sequential_but};
 pub use split::split;
+pub use sweep::{single_threaded, swept};
 
 /// What one artifact holds: kernels that run one after another over shared buffers.
 #[derive(Debug, Clone, PartialEq)]
@@ -164,6 +168,7 @@ pub enum Stmt {
     Scan(Scan),
     Product(Product),
     Solve(Solve),
+    Sweep(Sweep),
 }
 
 /// `dst[i..] = value(i..)`. Of the elements that it writes, the value may read only the one at hand.
@@ -261,6 +266,48 @@ pub struct Solve {
     pub p: Vec<Access>,
     /// r tiles n x columns; their last strides are 1.
     pub x: Vec<Access>,
+}
+
+/// One pass over a tile of `rows` x `columns`: `state[i,j] = keep[i] * from[i,j] + sum over r of w_r[i] * u_r[j]`, then
+/// for every read `y[j] = sum over i of x[i] * state[i,j]`. Without `update` the tile is only read.
+///
+/// `single_threaded` makes it; no lowering does, and targets with many threads a work item never see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sweep {
+    pub rows: Int,
+    pub columns: Int,
+    /// Two strides, the last one 1.
+    pub state: Access,
+    pub update: Option<Rankwise>,
+    /// One to `Sweep::READS`. What is written overlaps nothing else of the statement.
+    pub reads: Vec<Outer>,
+}
+
+/// How a sweep changes its tile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rankwise {
+    /// The tile before: the state itself, or apart from it. Strides as those of the state.
+    pub from: Access,
+    /// One stride, that of i; none where the factor is 1.
+    pub keep: Option<Access>,
+    /// One to `Sweep::RANKS` of w_r and u_r.
+    pub ranks: Vec<Outer>,
+}
+
+/// A factor along the rows of a tile, and a row beside it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outer {
+    /// One stride, that of i.
+    pub row: Access,
+    /// One stride, that of j: 1.
+    pub column: Access,
+}
+
+impl Sweep {
+    /// The most that a sweep reads at once.
+    pub const READS: usize = 2;
+    /// The most that a sweep adds at once.
+    pub const RANKS: usize = 2;
 }
 
 #[derive(Debug, Clone, PartialEq)]

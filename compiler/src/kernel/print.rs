@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter, Write};
 
 use super::{
     Access, BufferRole, Elem, Int, Kernel, Map, Module, ParamRole, Position, Product, Reduce, ReduceOp, Scan, ScanFrom,
-    Solve, Stmt, Triangle, Value, scalar,
+    Solve, Stmt, Sweep, Triangle, Value, scalar,
 };
 
 impl Display for Module {
@@ -70,6 +70,7 @@ impl Module {
                 Stmt::Scan(scan) => writeln!(f, "{}", self.scan(scan))?,
                 Stmt::Product(product) => writeln!(f, "{}", self.product(product))?,
                 Stmt::Solve(solve) => writeln!(f, "{}", self.solve(solve))?,
+                Stmt::Sweep(sweep) => writeln!(f, "{}", self.sweep(sweep))?,
             }
         }
         Ok(())
@@ -135,6 +136,30 @@ impl Module {
             list(&solve.x),
             list(&solve.p)
         )
+    }
+
+    fn sweep(&self, sweep: &Sweep) -> String {
+        let state = self.access(&sweep.state);
+        let mut text = format!("sweep [i < {}, j < {}]", int(self, &sweep.rows), int(self, &sweep.columns));
+        if let Some(update) = &sweep.update {
+            let keep = update.keep.as_ref().map_or_else(String::new, |keep| format!("{} * ", self.access(keep)));
+            text += &format!(" {state} = {keep}{}", self.access(&update.from));
+            for rank in &update.ranks {
+                text += &format!(" + {} * {}", self.access(&rank.row), self.along(&rank.column));
+            }
+            text.push(';');
+        }
+        for (n, read) in sweep.reads.iter().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            text += &format!("{comma} {} = {} * {state}", self.along(&read.column), self.access(&read.row));
+        }
+        text
+    }
+
+    /// An access along j.
+    fn along(&self, access: &Access) -> String {
+        let strides = [Int::Const(0)].into_iter().chain(access.strides.iter().cloned());
+        self.access(&Access { buffer: access.buffer, offset: access.offset.clone(), strides: strides.collect() })
     }
 
     fn access(&self, access: &Access) -> String {
@@ -253,6 +278,8 @@ impl Counts {
                 }
                 Stmt::Product(_) => self.products += 1,
                 Stmt::Solve(_) => self.solves += 1,
+                // Modules are counted as they are lowered, and no lowering makes one.
+                Stmt::Sweep(_) => {}
             }
         }
     }

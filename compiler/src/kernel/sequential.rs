@@ -15,12 +15,17 @@ pub fn sequential(module: &Module) -> Module {
 
 /// The module without scans but those that `keep` names.
 pub fn sequential_but(module: &Module, keep: impl Fn(&Scan) -> bool) -> Module {
-    let mut next = module.kernels.iter().map(|kernel| variables(&kernel.body)).max().unwrap_or(0);
+    let mut next = next_variable(module);
     let mut module = module.clone();
     for kernel in &mut module.kernels {
         kernel.body = block(std::mem::take(&mut kernel.body), &keep, &mut next);
     }
     module
+}
+
+/// One more than the highest loop variable of a module.
+pub(super) fn next_variable(module: &Module) -> u32 {
+    module.kernels.iter().map(|kernel| variables(&kernel.body)).max().unwrap_or(0)
 }
 
 /// One more than the highest loop variable.

@@ -91,7 +91,7 @@ fn has_bounds(stmt: &Stmt) -> bool {
         Stmt::Map(map) => bounded(&map.value),
         Stmt::Reduce(reduce) => bounded(&reduce.value),
         Stmt::Scan(scan) => bounded(&scan.value),
-        Stmt::Product(_) | Stmt::Solve(_) => false,
+        Stmt::Product(_) | Stmt::Solve(_) | Stmt::Sweep(_) => false,
     }
 }
 
@@ -154,6 +154,7 @@ impl<'e> Emitter<'e> {
                 }
                 Stmt::Product(product) => self.product(product, None),
                 Stmt::Solve(solve) => self.solve(solve),
+                Stmt::Sweep(sweep) => self.pass(sweep),
             }
             for hint in hints.iter().filter(|hint| hint.after == place) {
                 self.forget();

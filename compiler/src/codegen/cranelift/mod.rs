@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! kernel   ->  extern "C" fn kernel.N(block)   the block holds a pointer a buffer, then an i64 a param
-//! product, solve, exp and its like  ->  calls of imported routines (`Routine`), which the loader supplies
+//! product, solve, sweep, exp and its like  ->  calls of imported routines (`Routine`), which the loader supplies
 //! map      ->  calls of routines on tiles (`tile`), for two axes at a time, where its functions and its memory allow; else
 //!              loops over rows, f32x4 along a row where memory lies that way, a scalar tail
 //! exp(x)   ->  x of up to 256 elements of a row written to a strip on the stack, then one call for all of them
@@ -12,7 +12,7 @@
 //! few instructions are left and no pass is needed to find that out.
 //!
 //! Files by what they write: `kernel` (statements, loops, integers), `place` (addresses), `plan` and `tile` (calls a tile),
-//! `value`, `strip` (calls a row), `map`, `reduce`, `product`, `math`. Not here: machine code's memory, the routines, running anything. The caller
+//! `value`, `strip` (calls a row), `map`, `reduce`, `product`, `sweep`, `math`. Not here: machine code's memory, the routines, running anything. The caller
 //! lends the `cranelift_module::Module` that functions are declared in.
 
 mod integer;
@@ -25,6 +25,7 @@ mod product;
 mod reduce;
 mod routine;
 mod strip;
+mod sweep;
 mod tile;
 mod value;
 
@@ -34,7 +35,7 @@ use cranelift_codegen::{Context, ir::AbiParam, ir::types::I64};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::{FuncId, Linkage, Module as Target};
 
-use crate::kernel::{Module, sequential_but};
+use crate::kernel::{Module, sequential_but, swept};
 
 pub use routine::{Operation, Routine};
 
@@ -112,7 +113,7 @@ type Done<'d> = dyn FnMut(FuncId, &mut Context, &mut dyn Target) -> Result<(), C
 /// Builds the CLIF of every kernel in turn and hands it to `done`.
 fn build(module: &Module, target: &mut dyn Target, done: &mut Done<'_>) -> Result<(), CodegenError> {
     crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
-    let module = &sequential_but(module, |scan| plan::scan_frame(module, scan).is_some());
+    let module = &swept(sequential_but(module, |scan| plan::scan_frame(module, scan).is_some()));
     let mut memory = FunctionBuilderContext::new();
     for (number, kernel) in module.kernels.iter().enumerate() {
         let mut context = target.make_context();

@@ -11,6 +11,7 @@ use crate::kernel::{ReduceOp, Triangle};
 /// product_scaled(c, ldc, a, am, ak, b, ldb, m, n, k, scale, sm)
 ///                                                         c[m,n] = scale[m] c[m,n] + sum over k of a[m,k] b[k,n]
 /// solve(systems, n, columns, table)                       `kernel::Solve`
+/// sweep(rows, columns, ranks, reads, table)               `kernel::Sweep`
 /// vector_NAME(dst, a, n), vector_NAME(dst, a, b, n)       dst[i] = f(a[i]) for i < n; dst may be a or b
 /// map_NAME(dst, ldd, a, ar, al, .., rows, columns, diagonal)
 ///                                                         dst[i,j] = f(a[i,j], ..) for j < min(columns, diagonal + i)
@@ -20,7 +21,9 @@ use crate::kernel::{ReduceOp, Triangle};
 /// ```
 ///
 /// The table of a solve holds, for each of r systems, the address and the row stride of x; then for each of the r by r
-/// tiles, row-major, its address, row stride and column stride.
+/// tiles, row-major, its address, row stride and column stride. That of a sweep holds address and row stride of the state,
+/// of the tile before (the state itself where there is no update) and of the factors kept (0 and 0 where there are none);
+/// then address and stride of w and the address of u for every rank; then those of x and y for every read.
 ///
 /// Operands of a map have the last stride 0 or 1, those of `turn` any. A map goes row by row: an operand may be a row of
 /// the result that lies before. An operand may be the result itself, but for `turn`.
@@ -29,6 +32,7 @@ pub enum Routine {
     Product(Triangle),
     ProductScaled,
     Solve,
+    Sweep,
     /// A function of scalars on a row.
     Vector(Function),
     /// A function of scalars on a tile.
@@ -116,6 +120,7 @@ impl Routine {
             Routine::Product(Triangle::LowerOut) => "product_lower_out".to_owned(),
             Routine::ProductScaled => "product_scaled".to_owned(),
             Routine::Solve => "solve".to_owned(),
+            Routine::Sweep => "sweep".to_owned(),
             Routine::Vector(Function::Pow) => "vector_pow".to_owned(),
             Routine::Vector(function) => format!("vector_{}", function.name()),
             Routine::Map(operation) => format!("map_{}", operation.name()),
@@ -134,6 +139,7 @@ impl Routine {
             Routine::Product(_) => 11,
             Routine::ProductScaled => 12,
             Routine::Solve => 4,
+            Routine::Sweep => 5,
             Routine::Vector(function) => function.arity() + 2,
             Routine::Map(operation) => 3 * operation.arity() + 5,
             Routine::Turn => 8,

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::kernel::{Ahead, Int, Kernel, Module, Stmt, ahead, scaled};
+use crate::kernel::{Ahead, Buffer, BufferRole, Int, Kernel, Module, Stmt, ahead, scaled};
 
 use super::text::Text;
-use super::{Routine, Target, product};
+use super::{Routine, Target, product, sweep};
 
 /// Elements of a cache line.
 const LINE: i64 = 16;
@@ -25,7 +25,10 @@ pub(super) fn body(module: &Module, number: usize, kernel: &Kernel, target: &Tar
     emitter.block(&kernel.body, &[]);
     emitter.t.run("ret void");
     let needs = std::mem::take(&mut emitter.t.needs);
-    let buffers = (0..module.buffers.len()).map(|i| format!("ptr noalias %b{i}"));
+    // A caller may give one memory for a state and its final value.
+    let shared = |buffer: &Buffer| matches!(buffer.role, BufferRole::StateIn | BufferRole::StateOut);
+    let apart = |buffer: &Buffer| if shared(buffer) { "" } else { " noalias" };
+    let buffers = module.buffers.iter().enumerate().map(|(i, buffer)| format!("ptr{} %b{i}", apart(buffer)));
     let params = (0..module.params.len()).map(|i| format!("i64 %p{i}"));
     let head: Vec<String> = buffers.chain(params).collect();
     let text = format!(
@@ -88,9 +91,10 @@ impl Emitter<'_> {
                 }
                 Stmt::Map(map) => self.map(map),
                 Stmt::Reduce(reduce) => self.reduce(reduce),
-                Stmt::Scan(_) => unreachable!("`kernel::sequential` leaves no scan"),
+                Stmt::Scan(_) => unreachable!("`kernel::single_threaded` leaves no scan"),
                 Stmt::Product(product) => product::product(self, product, None),
                 Stmt::Solve(solve) => product::solve(self, solve),
+                Stmt::Sweep(x) => sweep::sweep(self, x),
             }
             hints.iter().filter(|hint| hint.after == place).for_each(|hint| self.fetch(hint));
         }

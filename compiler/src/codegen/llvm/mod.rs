@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! kernel  ->  void @kernel.N(ptr block)        the block holds a pointer a buffer, then an i64 a param
-//!             void @body.N(noalias pointers, params)   distinct buffers never overlap
+//!             void @body.N(noalias pointers, params)   distinct buffers never overlap, but for a state and its final value
 //! product, solve -> calls of internal drivers over register tiles (`product`), one copy a module
+//! sweep    -> calls of internal loops over strips of columns (`sweep`)
 //! function -> our own polynomials (`math`)
 //! ```
 //!
 //! Files by what they write: `text` (a function body), `kernel` (kernels, loops, integers), `value`, `map`, `reduce`,
-//! `transpose`, `product` and its `tile`, `math` and `power`, `library` (the functions that a C program calls), `object` (parsing, passes, machine code). Not here: loading or running what comes out.
+//! `transpose`, `sweep`, `product` and its `tile`, `math` and `power`, `library` (the functions that a C program calls), `object` (parsing, passes, machine code). Not here: loading or running what comes out.
 
 mod kernel;
 mod library;
@@ -18,6 +19,7 @@ mod object;
 mod power;
 mod product;
 mod reduce;
+mod sweep;
 mod text;
 mod tile;
 mod transpose;
@@ -29,7 +31,7 @@ use std::fmt;
 use chunkwise_dsl::typed::Function;
 
 use crate::interface::Interface;
-use crate::kernel::{Kernel, Module, sequential};
+use crate::kernel::{Kernel, Module, single_threaded};
 
 /// The machine that code is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +107,7 @@ impl std::error::Error for CodegenError {}
 /// A module that `kernel::check` refuses, or a failure of LLVM.
 pub fn emit(module: &Module, target: &Target) -> Result<Code, CodegenError> {
     crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
-    let ir = ir(&sequential(module), target);
+    let ir = ir(&single_threaded(module), target);
     let object = object::object(&ir, target)?;
     let symbols = (0..module.kernels.len()).map(|i| format!("kernel.{i}")).collect();
     Ok(Code { ir, object, symbols })
@@ -120,7 +122,7 @@ pub fn library(module: &Module, interface: &Interface, target: &Target) -> Resul
     for module in extras.iter().map(|extra| extra.module).chain([module]) {
         crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
     }
-    let steps = sequential(module);
+    let steps = single_threaded(module);
     if !library::fits(&steps, interface) {
         return Err(CodegenError("the interface is of another module".to_owned()));
     }
@@ -143,7 +145,7 @@ pub fn library(module: &Module, interface: &Interface, target: &Target) -> Resul
 /// As `emit`.
 pub fn assembly(module: &Module, target: &Target) -> Result<String, CodegenError> {
     crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
-    object::assembly(&ir(&sequential(module), target), target)
+    object::assembly(&ir(&single_threaded(module), target), target)
 }
 
 /// An internal function of a module: written once where anything calls it.
@@ -157,6 +159,7 @@ enum Routine {
     Tile(product::Kind, product::Tile),
     /// A tile turned.
     Transpose,
+    Sweep(sweep::Spec),
 }
 
 impl Routine {
@@ -164,6 +167,7 @@ impl Routine {
         match self {
             Routine::Function(function, lanes) => format!("{function:?}.{lanes}").to_lowercase(),
             Routine::Driver(kind) => format!("product.{}", kind.name()),
+            Routine::Sweep(spec) => spec.name(),
             Routine::Tile(kind, tile) => format!("tile.{}.{}", kind.name(), tile.name()),
             Routine::Transpose => "transpose".to_owned(),
         }
@@ -176,6 +180,7 @@ impl Routine {
             Routine::Driver(kind) => product::driver(kind, target),
             Routine::Tile(kind, tile) => tile::define(kind, tile),
             Routine::Transpose => transpose::define(target),
+            Routine::Sweep(spec) => sweep::define(spec, target),
         }
     }
 }

@@ -99,6 +99,8 @@ impl Fold {
                 let [dst, a, b] = [&x.dst, &x.a, &x.b].map(|access| self.access(access));
                 Stmt::Product(Product { m, n, k, dst, a, b, accumulate: x.accumulate, shape: x.shape })
             }
+            // `emit` refuses them.
+            Stmt::Sweep(x) => Stmt::Sweep(x.clone()),
             Stmt::Solve(x) => Stmt::Solve(Solve {
                 n: self.int(&x.n),
                 columns: self.int(&x.columns),

@@ -232,7 +232,7 @@ impl Census<'_> {
             Stmt::Product(x) if used.access == &x.dst => most(&x.m) * most(&x.n),
             Stmt::Product(x) => most(&x.m) * most(&x.n) * most(&x.k) / 4.0,
             Stmt::Solve(x) => most(&x.n) * most(&x.n) * most(&x.columns) / 4.0,
-            Stmt::For { .. } | Stmt::If { .. } => 0.0,
+            Stmt::For { .. } | Stmt::If { .. } | Stmt::Sweep(_) => 0.0,
         }
     }
 

@@ -206,6 +206,13 @@ pub enum Word {
 /// not hold, f16 without the adapter's support.
 pub fn emit(module: &Module, fixed: &dyn Fn(&Param) -> Option<i64>, options: &Options) -> Result<Code, Unsupported> {
     kernel::check(module).map_err(|errors| refuse(module, &errors.join("; "), "report this as a bug"))?;
+    if module.kernels.iter().any(|kernel| swept(&kernel.body)) {
+        return Err(refuse(
+            module,
+            "a sweep is for targets on which one thread runs a work item",
+            "report this as a bug",
+        ));
+    }
     if options.precision == Precision::F16 && !options.limits.f16 {
         return Err(refuse(module, "f16 is asked for and this adapter's shaders have none", "use --precision f32"));
     }
@@ -245,6 +252,15 @@ fn refuse(module: &Module, reason: &str, way_out: &str) -> Unsupported {
     Unsupported::new(format!("`{}` on the wgpu back end", module.name), reason, way_out)
 }
 
+/// Whether there are statements that `kernel::single_threaded` makes.
+fn swept(body: &[Stmt]) -> bool {
+    body.iter().any(|stmt| match stmt {
+        Stmt::For { body, .. } => swept(body),
+        Stmt::If { then, otherwise, .. } => swept(then) || swept(otherwise),
+        other => matches!(other, Stmt::Sweep(_)),
+    })
+}
+
 /// Invocations of a kernel's workgroups: a power of two, fewer where no statement has work for many.
 fn invocations(kernel: &Kernel, ranges: &Ranges, limits: &Limits) -> u32 {
     let wanted = work(&kernel.body, ranges).clamp(64, 256).next_power_of_two();
@@ -265,6 +281,7 @@ fn work(body: &[Stmt], ranges: &Ranges) -> u64 {
         Stmt::Scan(x) => all(&x.axes),
         Stmt::Product(x) => most(&x.m) * most(&x.n) * most(&x.k) / 16,
         Stmt::Solve(x) => most(&x.columns),
+        Stmt::Sweep(_) => 0,
     };
     body.iter().map(of).max().unwrap_or(0)
 }

@@ -176,6 +176,8 @@ impl Emitter<'_> {
                 Stmt::Scan(x) => self.scan(x),
                 Stmt::Product(x) => self.product(x),
                 Stmt::Solve(x) => self.solve(x),
+                // `emit` refuses them.
+                Stmt::Sweep(_) => {}
             }
         }
     }

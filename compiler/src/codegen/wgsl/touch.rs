@@ -14,7 +14,7 @@ pub(super) fn uses(stmt: &Stmt) -> Vec<Use<'_>> {
     let read = |access| Use { access, written: false };
     let write = |access| Use { access, written: true };
     match stmt {
-        Stmt::For { .. } | Stmt::If { .. } => {}
+        Stmt::For { .. } | Stmt::If { .. } | Stmt::Sweep(_) => {}
         Stmt::Map(x) => {
             loads(&x.value, &mut |access| found.push(read(access)));
             found.push(write(&x.dst));
@@ -57,7 +57,7 @@ pub(super) fn loads<'v>(value: &'v Value, visit: &mut dyn FnMut(&'v Access)) {
 /// Every integer of a statement that holds no others, those of accesses to `but` left out.
 pub(super) fn ints<'s>(stmt: &'s Stmt, but: &dyn Fn(&Access) -> bool, visit: &mut dyn FnMut(&'s Int)) {
     match stmt {
-        Stmt::For { .. } | Stmt::If { .. } => {}
+        Stmt::For { .. } | Stmt::If { .. } | Stmt::Sweep(_) => {}
         Stmt::Map(x) => {
             x.axes.iter().chain(&x.below).for_each(&mut *visit);
             value_ints(&x.value, but, visit);

@@ -7,7 +7,7 @@ use chunkwise_dsl::typed::Variant;
 
 use crate::Tiles;
 use crate::bind::{Sizes, bind_dims, carries_state, state_shape, tensor_shape};
-use crate::kernel::{BufferRole, Module, ParamRole, check, interp};
+use crate::kernel::{BufferRole, Module, ParamRole, check, interp, single_threaded};
 use crate::reference::{self, Array, Results};
 
 use super::recurrent::raw;
@@ -116,6 +116,7 @@ pub(super) fn agree_at(variant: &Variant, dims: &[(&str, usize)], chunk: usize, 
 
 fn agree_stepped(variant: &Variant, dims: &[(&str, usize)], chunk: usize) {
     agree_at(variant, dims, chunk, &|variant, sizes| raw(variant, sizes, Tiles::Whole));
+    agree_at(variant, dims, chunk, &|variant, sizes| raw(variant, sizes, Tiles::Whole).map(|x| single_threaded(&x)));
 }
 
 fn agree(text: &str, dims: &[(&str, usize)]) {

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::kernel::visit::Effects;
 use crate::kernel::{BufferId, BufferRole, Module};
 
 use super::{
     Parts, mentions,
     stages::{Item, Stage},
-    visit::Effects,
 };
 
 /// Where the statements before the loop go.

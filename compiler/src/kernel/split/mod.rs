@@ -19,17 +19,16 @@ mod before;
 mod stages;
 #[cfg(test)]
 mod tests;
-pub(super) mod visit;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::visit::{Effects, Moved, Rebuild};
 use super::{
     Access, Buffer, BufferId, BufferRole, Elem, GridAxis, Int, Kernel, Map, Module, Param, ParamId, ParamRole,
 };
 use super::{Stmt, Value, VarId};
 use before::Before;
 use stages::{Item, Stage, stages, tiled};
-use visit::{Effects, Moved, Rebuild};
 
 /// The kernels; one that would hold nothing is left out.
 ///

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use crate::kernel::BufferId;
 
-use super::visit::Effects;
+use crate::kernel::visit::Effects;
 
 /// The kernels, in the order they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

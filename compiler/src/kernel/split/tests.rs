@@ -5,9 +5,9 @@ use chunkwise_dsl::source::Source;
 use chunkwise_dsl::typed::Variant;
 
 use super::stages::{Item, Stage, stages};
-use super::visit::Effects;
 use super::*;
 use crate::bind::bind_dims;
+use crate::kernel::visit::Effects;
 use crate::{Form, Schedule, Tiles, Unsupported, compile};
 
 fn variant(text: &str) -> Variant {

@@ -12,6 +12,7 @@ use super::math;
 use super::pair::{self, Binary, Pairs};
 use super::product::{Full, Lower, LowerOut, Operands, Product, Shape, StrictlyLower};
 use super::solve::{Matrix, Solve};
+use super::sweep::{Outer, Rows, Sweep};
 use super::turn::{self, Tile};
 use super::{Routine, Table};
 
@@ -94,6 +95,7 @@ pub(super) fn table<S: Set>() -> Table {
         ("product_strictly_lower", product::<S, StrictlyLower> as *const u8),
         ("product_lower_out", product::<S, LowerOut> as *const u8),
         ("solve", solve::<S> as *const u8),
+        ("sweep", sweep::<S> as *const u8),
         ("vector_exp", unary::<S, math::Exp> as *const u8),
         ("vector_ln", unary::<S, math::Ln> as *const u8),
         ("vector_sqrt", unary::<S, math::Sqrt> as *const u8),
@@ -265,6 +267,48 @@ unsafe extern "C" fn solve<S: Set>(systems: i64, n: i64, columns: i64, table: *c
     let table = unsafe { slice::from_raw_parts(table, systems * 2 + systems * systems * 3) };
     let (x, p) = table.split_at(systems * 2);
     Simd::vectorize(simd, Solve { x: Matrix::rows(x), p: Matrix::tiles(p), n: n as isize, columns: columns as isize });
+}
+
+/// One pass over a tile: an update of `ranks` ranks (0 to 2; without any the tile is only read) and 1 or 2 reads; of
+/// any other number it does nothing.
+///
+/// # Safety
+/// The table holds an address and a stride for the state, the tile before and the factors kept (0 where there are none);
+/// then the address and stride of the factors and the address of the row of every rank and every read. What they describe
+/// may be read, the state and the reads' rows be written, and what is written overlaps nothing else but the tile before,
+/// which may be the state. The processor has the set.
+unsafe extern "C" fn sweep<S: Set>(rows: i64, columns: i64, ranks: i64, reads: i64, table: *const i64) {
+    // SAFETY: a table is made for a processor that has its set.
+    let simd = unsafe { S::taken() };
+    let (Ok(ranks @ 0..=2), Ok(reads @ 1..=2)) = (usize::try_from(ranks), usize::try_from(reads)) else { return };
+    // SAFETY: the table holds six numbers, and three for every rank and every read.
+    let table = unsafe { slice::from_raw_parts(table, 6 + 3 * (ranks + reads)) };
+    let size = [rows as isize, columns as isize];
+    match (table[4] != 0, ranks, reads) {
+        (_, 0, 1) => pass::<S, false, 0, 1>(simd, table, size),
+        (_, 0, _) => pass::<S, false, 0, 2>(simd, table, size),
+        (false, 1, 1) => pass::<S, false, 1, 1>(simd, table, size),
+        (false, 1, _) => pass::<S, false, 1, 2>(simd, table, size),
+        (false, _, 1) => pass::<S, false, 2, 1>(simd, table, size),
+        (false, ..) => pass::<S, false, 2, 2>(simd, table, size),
+        (true, 1, 1) => pass::<S, true, 1, 1>(simd, table, size),
+        (true, 1, _) => pass::<S, true, 1, 2>(simd, table, size),
+        (true, _, 1) => pass::<S, true, 2, 1>(simd, table, size),
+        (true, ..) => pass::<S, true, 2, 2>(simd, table, size),
+    }
+}
+
+fn pass<S: Set, const KEEP: bool, const RANKS: usize, const READS: usize>(
+    simd: S,
+    table: &[i64],
+    [rows, columns]: [isize; 2],
+) {
+    let tile = |n: usize| Rows { at: table[n] as *mut f32, stride: table[n + 1] as isize };
+    let outer = |n: usize| Outer { factors: tile(6 + 3 * n), row: table[6 + 3 * n + 2] as *mut f32 };
+    let ranks = std::array::from_fn(outer);
+    let reads = std::array::from_fn(|n| outer(RANKS + n));
+    let of = Sweep::<KEEP, RANKS, READS> { state: tile(0), from: tile(2), keep: tile(4), ranks, reads, rows, columns };
+    Simd::vectorize(simd, of);
 }
 
 /// dst[i] = f(a[i]).

@@ -6,6 +6,7 @@
 //! routines   symbol -> address of an `extern "C"` function (`entry`)
 //! product    panels of columns, blocks of rows: which tile goes where       tile      the register tile itself
 //! solve      blocks of rows: a product with what stands above, then the block
+//! sweep      one pass over a tile: an update and reads of it
 //! vector     products of one column: sums along rows
 //! function   functions of vectors in f32 (`math`), of pairs in f64 (`pair`)
 //! element    functions of tiles, element by element      fold   reductions along rows      turn   transposed copies
@@ -18,6 +19,7 @@
 //! | `product_full`, `product_lower`, `product_strictly_lower`, `product_lower_out` | c, ldc, a, am, ak, b, ldb, m, n, k, add |
 //! | `product_scaled` | c, ldc, a, am, ak, b, ldb, m, n, k, scale, sm |
 //! | `solve` | systems, n, columns, table |
+//! | `sweep` | rows, columns, ranks, reads, table |
 //! | `vector_NAME` of one argument | dst, a, n |
 //! | `vector_NAME` of two arguments | dst, a, b, n |
 //! | `map_NAME` | dst, ldd, an address and two strides for each of one to three operands, rows, columns, diagonal |
@@ -37,6 +39,7 @@ mod math;
 mod pair;
 mod product;
 mod solve;
+mod sweep;
 mod tile;
 mod turn;
 mod vector;

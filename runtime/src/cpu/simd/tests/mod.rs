@@ -5,6 +5,7 @@ mod bf16;
 mod functions;
 mod products;
 mod solves;
+mod sweeps;
 mod tiles;
 
 use super::{Table, available, instruction_set, routines};
@@ -15,6 +16,7 @@ pub(super) type ProductFn =
 pub(super) type ScaledFn =
     unsafe extern "C" fn(*mut f32, i64, *const f32, i64, i64, *const f32, i64, i64, i64, i64, *const f32, i64);
 pub(super) type SolveFn = unsafe extern "C" fn(i64, i64, i64, *const i64);
+pub(super) type SweepFn = unsafe extern "C" fn(i64, i64, i64, i64, *const i64);
 pub(super) type UnaryFn = unsafe extern "C" fn(*mut f32, *const f32, i64);
 pub(super) type BinaryFn = unsafe extern "C" fn(*mut f32, *const f32, *const f32, i64);
 

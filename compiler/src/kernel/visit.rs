@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::kernel::{Access, BufferId, Int, Map, ParamId, Position, Product, Reduce, Scan, Solve, Stmt, Value, VarId};
+use super::{
+    Access, BufferId, Int, Map, Outer, ParamId, Position, Product, Rankwise, Reduce, Scan, Solve, Stmt, Sweep, Value,
+    VarId,
+};
 
 /// The buffers that a statement touches, whole, whatever the extents of its loops.
 #[derive(Debug, Clone, Default)]
-pub(in crate::kernel) struct Effects {
+pub(super) struct Effects {
     pub reads: BTreeSet<BufferId>,
     pub writes: BTreeSet<BufferId>,
     pub params: BTreeSet<ParamId>,
@@ -65,6 +68,22 @@ impl Effects {
                 solve.p.iter().chain(&solve.x).for_each(|access| self.read(access));
                 solve.x.iter().for_each(|access| self.write(access));
             }
+            Stmt::Sweep(sweep) => self.sweep(sweep),
+        }
+    }
+
+    fn sweep(&mut self, sweep: &Sweep) {
+        self.extents([&sweep.rows, &sweep.columns]);
+        self.read(&sweep.state);
+        if let Some(update) = &sweep.update {
+            self.read(&update.from);
+            update.keep.iter().for_each(|keep| self.read(keep));
+            update.ranks.iter().flat_map(|rank| [&rank.row, &rank.column]).for_each(|access| self.read(access));
+            self.write(&sweep.state);
+        }
+        for read in &sweep.reads {
+            self.read(&read.row);
+            self.write(&read.column);
         }
     }
 
@@ -125,13 +144,13 @@ impl Effects {
 
 /// Where a buffer lies in another kernel: another buffer, from an offset on.
 #[derive(Debug, Clone)]
-pub(in crate::kernel) struct Moved {
+pub(super) struct Moved {
     pub buffer: BufferId,
     pub offset: Int,
 }
 
 /// Statements of one kernel, rebuilt for another.
-pub(in crate::kernel) struct Rebuild<'v> {
+pub(super) struct Rebuild<'v> {
     pub vars: HashMap<VarId, Int>,
     pub params: HashMap<ParamId, Int>,
     pub buffers: HashMap<BufferId, Moved>,
@@ -200,7 +219,23 @@ impl Rebuild<'_> {
                 p: p.iter().map(|access| self.access(access)).collect(),
                 x: x.iter().map(|access| self.access(access)).collect(),
             }),
+            Stmt::Sweep(Sweep { rows, columns, state, update, reads }) => Stmt::Sweep(Sweep {
+                rows: self.int(rows),
+                columns: self.int(columns),
+                state: self.access(state),
+                update: update.as_ref().map(|update| Rankwise {
+                    from: self.access(&update.from),
+                    keep: update.keep.as_ref().map(|keep| self.access(keep)),
+                    ranks: self.outers(&update.ranks),
+                }),
+                reads: self.outers(reads),
+            }),
         }
+    }
+
+    fn outers(&self, all: &[Outer]) -> Vec<Outer> {
+        let of = |outer: &Outer| Outer { row: self.access(&outer.row), column: self.access(&outer.column) };
+        all.iter().map(of).collect()
     }
 
     fn value(&self, value: &Value) -> Value {

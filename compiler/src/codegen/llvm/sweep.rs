@@ -1,0 +1,399 @@
+//! Sweeps: strips of columns, all rows of a strip one after another, what is read summed in registers.
+//!
+//! ```text
+//! for every strip of columns (widest first)     u of its columns in registers
+//!     for every run of rows                     sums of their own, so that long sums lose less to rounding
+//!         for every group of rows: s = keep * from + w * u, stored; sums += x * s
+//!     y = sums
+//! ```
+//! The rows of a group have sums of their own: one sum alone would wait for the multiply-add before it.
+
+use crate::kernel::{Access, Int, Outer, Sweep};
+
+use super::kernel::Emitter;
+use super::text::{Text, constant};
+use super::{Routine, Target};
+
+/// What a sweep does to its tile, and how often it reads. Strides that are known are written into the code: without, the
+/// addresses of all operands would not fit the registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spec {
+    /// Of the tile's rows.
+    state: Stride,
+    update: Option<Update>,
+    /// Of the factors of every read.
+    reads: [Option<Stride>; Sweep::READS],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Update {
+    /// Of the rows of the tile before; none where it is the tile itself.
+    from: Option<Stride>,
+    keep: Keep,
+    /// Of the factors of every rank.
+    ranks: [Option<Stride>; Sweep::RANKS],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Keep {
+    All,
+    /// One factor for all rows.
+    Scaled,
+    /// A factor a row.
+    Rows(Stride),
+}
+
+/// How far rows lie apart, in elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stride {
+    Known(i64),
+    Given,
+}
+
+impl Stride {
+    fn of(access: &Access) -> Self {
+        match access.strides.first() {
+            Some(Int::Const(n)) => Stride::Known(*n),
+            _ => Stride::Given,
+        }
+    }
+
+    fn each<const N: usize>(outers: &[Outer]) -> [Option<Self>; N] {
+        std::array::from_fn(|n| outers.get(n).map(|outer| Stride::of(&outer.row)))
+    }
+
+    fn name(self) -> String {
+        match self {
+            Stride::Known(n) => n.to_string(),
+            Stride::Given => "s".to_owned(),
+        }
+    }
+
+    /// The operand: a number, or the argument of this name.
+    fn operand(self, name: &str) -> String {
+        match self {
+            Stride::Known(n) => n.to_string(),
+            Stride::Given => name.to_owned(),
+        }
+    }
+}
+
+impl Spec {
+    fn of(sweep: &Sweep) -> Self {
+        let keep = |keep: &Option<Access>| match keep {
+            None => Keep::All,
+            Some(keep) if Stride::of(keep) == Stride::Known(0) => Keep::Scaled,
+            Some(keep) => Keep::Rows(Stride::of(keep)),
+        };
+        let update = sweep.update.as_ref().map(|x| Update {
+            from: (x.from != sweep.state).then(|| Stride::of(&x.from)),
+            keep: keep(&x.keep),
+            ranks: Stride::each(&x.ranks),
+        });
+        Self { state: Stride::of(&sweep.state), update, reads: Stride::each(&sweep.reads) }
+    }
+
+    pub(super) fn name(self) -> String {
+        let mut name = format!("sweep.{}", self.state.name());
+        if let Some(Update { from, keep, ranks }) = self.update {
+            name += &from.map_or_else(String::new, |from| format!(".from.{}", from.name()));
+            name += &match keep {
+                Keep::All => ".all".to_owned(),
+                Keep::Scaled => ".scaled".to_owned(),
+                Keep::Rows(stride) => format!(".rows.{}", stride.name()),
+            };
+            ranks.iter().flatten().for_each(|stride| name += &format!(".w{}", stride.name()));
+        }
+        self.reads.iter().flatten().for_each(|stride| name += &format!(".x{}", stride.name()));
+        name
+    }
+
+    fn ranks(self) -> impl Iterator<Item = Stride> {
+        self.update.into_iter().flat_map(|update| update.ranks.into_iter().flatten())
+    }
+
+    fn reads(self) -> impl Iterator<Item = Stride> {
+        self.reads.into_iter().flatten()
+    }
+
+    /// Of the rows of the tile before, where it is another one.
+    fn from(self) -> Option<Stride> {
+        self.update.and_then(|update| update.from)
+    }
+
+    fn keeps(self) -> Keep {
+        self.update.map_or(Keep::All, |update| update.keep)
+    }
+}
+
+/// A strip: vectors of lanes beside each other, and rows that are treated together.
+#[derive(Debug, Clone, Copy)]
+struct Strip {
+    vectors: usize,
+    lanes: u32,
+    group: i64,
+    /// The only vector may stand over the right edge.
+    masked: bool,
+}
+
+/// Strips of a target, widest first; the last one takes every column that is left.
+fn strips(spec: Spec, target: &Target) -> Vec<Strip> {
+    let (registers, last) = match target.width {
+        16 => (32, Strip { vectors: 1, lanes: 16, group: 4, masked: true }),
+        8 => (16, Strip { vectors: 1, lanes: 8, group: 2, masked: true }),
+        _ => (16, Strip { vectors: 1, lanes: 1, group: 2, masked: false }),
+    };
+    let strip = |vectors, group| Strip { vectors, lanes: target.width, group, masked: false };
+    // The elements at hand, a factor and the product on the way take registers beside the sums and the rows added.
+    let fits = |strip: &Strip| {
+        let held = strip.vectors * (strip.group as usize * spec.reads().count() + spec.ranks().count());
+        held + strip.vectors + 4 <= registers
+    };
+    let mut all: Vec<Strip> =
+        [strip(4, 2), strip(4, 1), strip(2, 4), strip(2, 2), strip(1, 2)].into_iter().filter(fits).collect();
+    all.dedup_by_key(|strip| strip.vectors);
+    all.push(last);
+    all
+}
+
+/// The argument names of a routine, in order.
+fn arguments(spec: Spec) -> Vec<String> {
+    let mut all: Vec<String> = ["ptr %s", "i64 %lds"].map(str::to_owned).to_vec();
+    if spec.from().is_some() {
+        all.extend(["ptr %f", "i64 %ldf"].map(str::to_owned));
+    }
+    if spec.keeps() != Keep::All {
+        all.extend(["ptr %a", "i64 %as"].map(str::to_owned));
+    }
+    for r in 0..spec.ranks().count() {
+        all.extend([format!("ptr %w{r}"), format!("i64 %ws{r}"), format!("ptr %u{r}")]);
+    }
+    for m in 0..spec.reads().count() {
+        all.extend([format!("ptr %x{m}"), format!("i64 %xs{m}"), format!("ptr %y{m}")]);
+    }
+    all.extend(["i64 %rows", "i64 %columns"].map(str::to_owned));
+    all
+}
+
+pub(super) fn sweep(emitter: &mut Emitter<'_>, sweep: &Sweep) {
+    let spec = Spec::of(sweep);
+    let mut values = Vec::new();
+    let mut place = |access: &Access, strided: bool| {
+        let offset = emitter.int(&access.offset);
+        values.push(emitter.t.element(&format!("%b{}", access.buffer.0), &offset));
+        if strided {
+            let stride = emitter.int(&access.strides[0]);
+            values.push(stride);
+        }
+    };
+    place(&sweep.state, true);
+    if let Some(update) = &sweep.update {
+        if spec.from().is_some() {
+            place(&update.from, true);
+        }
+        update.keep.iter().for_each(|keep| place(keep, true));
+    }
+    let ranks = sweep.update.iter().flat_map(|update| &update.ranks);
+    for outer in ranks.chain(&sweep.reads) {
+        place(&outer.row, true);
+        place(&outer.column, false);
+    }
+    values.extend([&sweep.rows, &sweep.columns].map(|x| emitter.extent(x)));
+    let arguments = arguments(spec);
+    let typed = |(argument, value): (&String, &String)| {
+        format!("{} {value}", if argument.starts_with("ptr") { "ptr" } else { "i64" })
+    };
+    let list: Vec<String> = arguments.iter().zip(&values).map(typed).collect();
+    let routine = Routine::Sweep(spec);
+    emitter.t.run(format_args!("call void @{}({})", routine.name(), list.join(", ")));
+    emitter.t.needs.insert(routine);
+}
+
+/// A sweep as an internal function.
+pub(super) fn define(spec: Spec, target: &Target) -> (String, Text) {
+    let mut t = Text::new(target.width);
+    let mut column = "0".to_owned();
+    for strip in strips(spec, target) {
+        let width = strip.vectors as i64 * i64::from(strip.lanes);
+        let end = if strip.masked { "%columns".to_owned() } else { t.sub("%columns", &(width - 1).to_string()) };
+        // The loop's index goes on where the strips before stopped.
+        let strips = t.open(&column, &end, width, &[]);
+        t.lanes = strip.lanes;
+        Writer::new(&mut t, spec, strip, &strips.index).write();
+        t.close(&strips, &[]);
+        column = strips.index;
+    }
+    t.run("ret void");
+    (format!("define internal void @{}({}) noinline #0", spec.name(), arguments(spec).join(", ")), t)
+}
+
+/// Terms of a sum of its own.
+const RUN: i64 = 64;
+
+/// A strip being written.
+struct Writer<'t> {
+    t: &'t mut Text,
+    spec: Spec,
+    strip: Strip,
+    mask: Option<String>,
+    state: String,
+    from: String,
+    /// The factor of all rows.
+    keep: Option<String>,
+    /// A vector a rank and column.
+    added: Vec<Vec<String>>,
+    /// The first column.
+    column: String,
+}
+
+impl<'t> Writer<'t> {
+    fn new(t: &'t mut Text, spec: Spec, strip: Strip, column: &str) -> Self {
+        let mask = strip.masked.then(|| {
+            let left = t.sub("%columns", column);
+            let left = t.smaller(&left, &strip.lanes.to_string());
+            let left = t.set(format_args!("trunc i64 {left} to i32"));
+            let left = t.splat("i32", &left);
+            let (ints, iota) = (t.vector("i32"), t.iota("i32"));
+            t.set(format_args!("icmp slt {ints} {iota}, {left}"))
+        });
+        let state = t.element("%s", column);
+        let from = if spec.from().is_some() { t.element("%f", column) } else { state.clone() };
+        let (added, column) = (Vec::new(), column.to_owned());
+        let mut writer = Self { t, spec, strip, mask, state, from, keep: None, added, column };
+        if spec.keeps() == Keep::Scaled {
+            writer.keep = Some(writer.factor("%a", "0", Stride::Known(0)));
+        }
+        for r in 0..spec.ranks().count() {
+            let row = writer.t.element(&format!("%u{r}"), &writer.column);
+            let row = (0..strip.vectors).map(|v| writer.load(&row, v)).collect();
+            writer.added.push(row);
+        }
+        writer
+    }
+
+    fn write(mut self) {
+        let (floats, group) = (self.t.floats(), self.strip.group);
+        let sums = self.spec.reads().count() * self.strip.vectors;
+        let zeros = |n: usize| vec![(floats.clone(), constant(0.0)); n];
+        let runs = self.t.open("0", "%rows", RUN * group, &zeros(sums));
+        let end = self.t.add(&runs.index, &(RUN * group).to_string());
+        let end = self.t.smaller(&end, "%rows");
+        let length = self.t.sub(&end, &runs.index);
+        let whole = self.t.set(format_args!("and i64 {length}, {}", -group));
+        let whole = self.t.add(&runs.index, &whole);
+        let groups = self.t.open(&runs.index, &whole, group, &zeros(sums * group as usize));
+        let mut carried = groups.carried.clone();
+        for row in 0..group as usize {
+            let at = self.t.add(&groups.index, &row.to_string());
+            self.row(&at, &mut carried[row * sums..(row + 1) * sums]);
+        }
+        self.t.close(&groups, &carried);
+        let first: Vec<(String, String)> = groups.carried[..sums].iter().map(|x| (floats.clone(), x.clone())).collect();
+        let rest = self.t.open(&whole, &end, 1, &first);
+        let mut carried = rest.carried.clone();
+        self.row(&rest.index, &mut carried);
+        self.t.close(&rest, &carried);
+        let mut totals = runs.carried.clone();
+        for (place, total) in totals.iter_mut().enumerate() {
+            let mut sum = rest.carried[place].clone();
+            for row in 1..group as usize {
+                sum = self.t.exact("fadd", &sum, &groups.carried[row * sums + place]);
+            }
+            *total = self.t.exact("fadd", total, &sum);
+        }
+        self.t.close(&runs, &totals);
+        for m in 0..self.spec.reads().count() {
+            let to = self.t.element(&format!("%y{m}"), &self.column);
+            for v in 0..self.strip.vectors {
+                self.store(&to, v, &runs.carried[m * self.strip.vectors + v]);
+            }
+        }
+    }
+
+    /// One row: its new elements, and what they add to the sums.
+    fn row(&mut self, at: &str, sums: &mut [String]) {
+        let (spec, vectors) = (self.spec, self.strip.vectors);
+        let own = self.t.mul(at, &spec.state.operand("%lds"));
+        let to = self.t.element(&self.state, &own);
+        let from = match spec.from() {
+            None => to.clone(),
+            Some(stride) => {
+                let down = self.t.mul(at, &stride.operand("%ldf"));
+                self.t.element(&self.from, &down)
+            }
+        };
+        let mut x: Vec<String> = (0..vectors).map(|v| self.load(&from, v)).collect();
+        if spec.update.is_some() {
+            let keep = match spec.keeps() {
+                Keep::All => None,
+                Keep::Scaled => self.keep.clone(),
+                Keep::Rows(stride) => Some(self.factor("%a", at, stride)),
+            };
+            let factors = spec.ranks().enumerate().map(|(r, stride)| self.factor(&format!("%w{r}"), at, stride));
+            let factors: Vec<String> = factors.collect();
+            for (v, x) in x.iter_mut().enumerate() {
+                *x = self.element(x, keep.as_deref(), &factors, v);
+            }
+            for (v, x) in x.iter().enumerate() {
+                self.store(&to, v, x);
+            }
+        }
+        for (m, stride) in spec.reads().enumerate() {
+            let factor = self.factor(&format!("%x{m}"), at, stride);
+            for (v, x) in x.iter().enumerate() {
+                let sum = &mut sums[m * vectors + v];
+                *sum = self.t.fma(&factor, x, sum);
+            }
+        }
+    }
+
+    /// keep * x + sum of factor * row. What does not wait for x comes first.
+    fn element(&mut self, x: &str, keep: Option<&str>, factors: &[String], v: usize) -> String {
+        let mut pairs = factors.iter().zip(&self.added).map(|(factor, row)| (factor.clone(), row[v].clone()));
+        let mut sum = match keep {
+            None => x.to_owned(),
+            Some(keep) => match pairs.next() {
+                None => return self.t.float("fmul", keep, x),
+                Some((factor, row)) => {
+                    let first = self.t.float("fmul", &factor, &row);
+                    self.t.fma(keep, x, &first)
+                }
+            },
+        };
+        for (factor, row) in pairs {
+            sum = self.t.fma(&factor, &row, &sum);
+        }
+        sum
+    }
+
+    /// Element `at` of the factors at `base`, in all lanes.
+    fn factor(&mut self, base: &str, at: &str, stride: Stride) -> String {
+        let named = format!("%{}s{}", &base[1..2], &base[2..]);
+        let at = self.t.mul(at, &stride.operand(&named));
+        let from = self.t.element(base, &at);
+        let x = self.t.set(format_args!("load float, ptr {from}, align 4"));
+        self.t.splat("float", &x)
+    }
+
+    fn load(&mut self, from: &str, v: usize) -> String {
+        let (floats, bools, n) = (self.t.floats(), self.t.vector("i1"), self.strip.lanes);
+        let at = self.t.element(from, &(v * n as usize).to_string());
+        match &self.mask {
+            None => self.t.set(format_args!("load {floats}, ptr {at}, align 4")),
+            Some(mask) => self.t.set(format_args!(
+                "call {floats} @llvm.masked.load.v{n}f32.p0(ptr align 4 {at}, {bools} {mask}, {floats} zeroinitializer)"
+            )),
+        }
+    }
+
+    fn store(&mut self, to: &str, v: usize, x: &str) {
+        let (floats, bools, n) = (self.t.floats(), self.t.vector("i1"), self.strip.lanes);
+        let at = self.t.element(to, &(v * n as usize).to_string());
+        match &self.mask {
+            None => self.t.run(format_args!("store {floats} {x}, ptr {at}, align 4")),
+            Some(mask) => self.t.run(format_args!(
+                "call void @llvm.masked.store.v{n}f32.p0({floats} {x}, ptr align 4 {at}, {bools} {mask})"
+            )),
+        }
+    }
+}
