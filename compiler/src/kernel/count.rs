@@ -121,7 +121,7 @@ fn price(stmt: &Stmt, place: &Place, rates: &Rates) -> f64 {
             }
             Stmt::Sweep(sweep) => {
                 let elements = place.extent(&sweep.rows) * place.extent(&sweep.columns);
-                work * rates.product + elements * rates.result + rates.sweep(4.0 * elements)
+                work * rates.product + elements * rates.swept + rates.sweep(4.0 * elements)
             }
             Stmt::For { .. } | Stmt::If { .. } => -rates.statement,
         }

@@ -62,6 +62,8 @@ rates! {
     result = 0.03;
     /// An element of a product's right factor: what it costs to bring it to the tile at hand.
     right = 0.02;
+    /// An element of a tile in a sweep, beside its operations.
+    swept = 0.017;
     /// An operation of a triangular solve.
     solve = 0.011;
     /// A row of a triangular solve, of each system.

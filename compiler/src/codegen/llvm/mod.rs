@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Files by what they write: `text` (a function body), `kernel` (kernels, loops, integers), `value`, `map`, `reduce`,
-//! `transpose`, `sweep`, `product` and its `tile`, `math` and `power`, `library` (the functions that a C program calls), `object` (parsing, passes, machine code). Not here: loading or running what comes out.
+//! `transpose`, `sweep`, `product` and its `tile`, `math` and `power`, `library` (the functions that a C
+//! program calls), `object` (parsing, passes, machine code). Not here: loading or running what comes out.
 
 mod kernel;
 mod library;
