@@ -30,7 +30,8 @@ pub struct Work {
     pub nanoseconds: f64,
 }
 
-/// The work of every kernel as one thread a work item does it, with so many tokens in a chunk, and so many value tiles where the module takes any.
+/// The work of every kernel as one thread a work item does it, with so many tokens in a chunk, and so many value tiles
+/// where the module takes any.
 pub fn work(
     module: &Module,
     size_of: &dyn Fn(&str) -> usize,

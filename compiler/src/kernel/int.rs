@@ -121,10 +121,15 @@ impl Int {
 
     /// The integer with `value` in place of a loop variable.
     pub fn with(&self, var: VarId, value: &Int) -> Int {
-        let of = |x: &Int| x.with(var, value);
+        self.replaced(&|leaf| (*leaf == Int::Var(var)).then(|| value.clone()))
+    }
+
+    /// The integer, folded anew, with what `leaf` gives in place of params and loop variables; those without stay.
+    pub fn replaced(&self, leaf: &dyn Fn(&Int) -> Option<Int>) -> Int {
+        let of = |x: &Int| x.replaced(leaf);
         match self {
-            Int::Var(id) if *id == var => value.clone(),
-            Int::Const(_) | Int::Param(_) | Int::Var(_) => self.clone(),
+            Int::Const(_) => self.clone(),
+            Int::Param(_) | Int::Var(_) => leaf(self).unwrap_or_else(|| self.clone()),
             Int::Add(a, b) => of(a) + of(b),
             Int::Sub(a, b) => of(a) - of(b),
             Int::Mul(a, b) => of(a) * of(b),

@@ -270,24 +270,10 @@ impl Rebuild<'_> {
     }
 
     pub fn int(&self, x: &Int) -> Int {
-        let two = |a: &Int, b: &Int| (self.int(a), self.int(b));
-        match x {
-            Int::Const(_) => x.clone(),
-            Int::Param(id) => self.params.get(id).cloned().unwrap_or_else(|| x.clone()),
-            Int::Var(id) => self.vars.get(id).cloned().unwrap_or_else(|| x.clone()),
-            Int::Add(a, b) => self.int(a) + self.int(b),
-            Int::Sub(a, b) => self.int(a) - self.int(b),
-            Int::Mul(a, b) => self.int(a) * self.int(b),
-            Int::Div(a, b) => self.int(a).floor_div(self.int(b)),
-            Int::Mod(a, b) => self.int(a).modulo(self.int(b)),
-            Int::Min(a, b) => {
-                let (a, b) = two(a, b);
-                a.min(b)
-            }
-            Int::Max(a, b) => {
-                let (a, b) = two(a, b);
-                a.max(b)
-            }
-        }
+        x.replaced(&|leaf| match leaf {
+            Int::Param(id) => self.params.get(id).cloned(),
+            Int::Var(id) => self.vars.get(id).cloned(),
+            _ => None,
+        })
     }
 }
