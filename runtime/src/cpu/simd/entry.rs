@@ -164,7 +164,7 @@ fn tiles<S: Set>() -> Vec<Routine> {
 /// # Safety
 /// The operands lie in memory that the caller may read and write, c apart from a and b; the processor has the set.
 #[allow(clippy::too_many_arguments, reason = "generated code calls it so")]
-pub(super) unsafe extern "C" fn product<S: Set, T: Shape>(
+unsafe extern "C" fn product<S: Set, T: Shape>(
     c: *mut f32,
     ldc: i64,
     a: *const f32,
@@ -177,11 +177,9 @@ pub(super) unsafe extern "C" fn product<S: Set, T: Shape>(
     k: i64,
     add: i64,
 ) {
-    // SAFETY: a table is made for a processor that has its set.
-    let simd = unsafe { S::taken() };
     let at = Operands { add: add != 0, ..operands((c, ldc), (a, am, ak), (b, ldb)) };
-    let product = Product::<T>::new(at, [m, n, k].map(|x| x as isize));
-    Simd::vectorize(simd, product);
+    // SAFETY: the caller vouches for the operands and the processor.
+    unsafe { multiply::<S, T>(at, [m, n, k].map(|x| x as isize)) };
 }
 
 /// c[m,n] = scale[m] c[m,n] + sum over k of a[m,k] b[k,n].
@@ -189,7 +187,7 @@ pub(super) unsafe extern "C" fn product<S: Set, T: Shape>(
 /// # Safety
 /// As `product`; every row has its factor, `sm` elements from the one before, apart from c.
 #[allow(clippy::too_many_arguments, reason = "generated code calls it so")]
-pub(super) unsafe extern "C" fn product_scaled<S: Set>(
+unsafe extern "C" fn product_scaled<S: Set>(
     c: *mut f32,
     ldc: i64,
     a: *const f32,
@@ -203,11 +201,19 @@ pub(super) unsafe extern "C" fn product_scaled<S: Set>(
     scale: *const f32,
     sm: i64,
 ) {
-    // SAFETY: a table is made for a processor that has its set.
-    let simd = unsafe { S::taken() };
     let at = Operands { scale: Some((scale, sm as isize)), ..operands((c, ldc), (a, am, ak), (b, ldb)) };
-    let product = Product::<Full>::new(at, [m, n, k].map(|x| x as isize));
-    Simd::vectorize(simd, product);
+    // SAFETY: the caller vouches for the operands and the processor.
+    unsafe { multiply::<S, Full>(at, [m, n, k].map(|x| x as isize)) };
+}
+
+/// A product of m, n and k in f32.
+///
+/// # Safety
+/// As `product`.
+pub(super) unsafe fn multiply<S: Set, T: Shape>(at: Operands, size: [isize; 3]) {
+    // SAFETY: the caller vouches for the processor.
+    let simd = unsafe { S::taken() };
+    Simd::vectorize(simd, Product::<T>::new(at, size));
 }
 
 /// Operands of a product that adds to c.

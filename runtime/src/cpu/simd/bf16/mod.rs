@@ -35,7 +35,7 @@ const WIDTH: isize = 64;
 const WIDTH_LOWER_OUT: isize = 32;
 
 /// Products of fewer rows, columns or terms gain nothing.
-const SMALLEST: [i64; 3] = [4, 16, 16];
+const SMALLEST: [isize; 3] = [4, 16, 16];
 
 /// A cache line of packed pairs.
 #[derive(Clone, Copy)]
@@ -90,13 +90,9 @@ unsafe extern "C" fn product<T: Shape>(
     k: i64,
     add: i64,
 ) {
-    if [m, n, k].iter().zip(SMALLEST).any(|(size, smallest)| *size < smallest) {
-        // SAFETY: the caller vouches for the operands and the processor.
-        return unsafe { entry::product::<pulp::x86::V4, T>(c, ldc, a, am, ak, b, ldb, m, n, k, add) };
-    }
     let at = Operands { add: add != 0, ..entry::operands((c, ldc), (a, am, ak), (b, ldb)) };
-    // SAFETY: as above.
-    unsafe { packed::<T>(at, [m, n, k].map(|x| x as isize)) };
+    // SAFETY: the caller vouches for the operands and the processor.
+    unsafe { multiply::<T>(at, [m, n, k].map(|x| x as isize)) };
 }
 
 /// c[m,n] = scale[m] c[m,n] + sum over k of a[m,k] b[k,n].
@@ -118,20 +114,20 @@ unsafe extern "C" fn product_scaled(
     scale: *const f32,
     sm: i64,
 ) {
-    if [m, n, k].iter().zip(SMALLEST).any(|(size, smallest)| *size < smallest) {
-        // SAFETY: the caller vouches for the operands and the processor.
-        return unsafe { entry::product_scaled::<pulp::x86::V4>(c, ldc, a, am, ak, b, ldb, m, n, k, scale, sm) };
-    }
     let at = Operands { scale: Some((scale, sm as isize)), ..entry::operands((c, ldc), (a, am, ak), (b, ldb)) };
-    // SAFETY: as above.
-    unsafe { packed::<Full>(at, [m, n, k].map(|x| x as isize)) };
+    // SAFETY: the caller vouches for the operands and the processor.
+    unsafe { multiply::<Full>(at, [m, n, k].map(|x| x as isize)) };
 }
 
-/// A product that is worth packing: its operands, and m, n and k.
+/// A product of m, n and k: packed where that is worth it, else in f32.
 ///
 /// # Safety
 /// As `product`.
-unsafe fn packed<T: Shape>(at: Operands, size: [isize; 3]) {
+unsafe fn multiply<T: Shape>(at: Operands, size: [isize; 3]) {
+    if size.iter().zip(SMALLEST).any(|(size, smallest)| *size < smallest) {
+        // SAFETY: the caller vouches for the operands and the processor.
+        return unsafe { entry::multiply::<pulp::x86::V4, T>(at, size) };
+    }
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.resize(LINES_A + LINES_B, Line([0; VECTOR as usize]));
         let (a, b) = scratch.split_at_mut(LINES_A);
@@ -152,6 +148,10 @@ struct Blocks {
 }
 
 impl Blocks {
+    /// The whole product.
+    ///
+    /// # Safety
+    /// The operands may be read and c written; the packed ones have `LINES_A` and `LINES_B` lines.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn run<T: Shape>(&self) {
         let [m, _, k] = self.size;
@@ -166,6 +166,9 @@ impl Blocks {
     }
 
     /// What a block of a adds to its rows of c: a first and a number of rows, a first and a number of terms.
+    ///
+    /// # Safety
+    /// As `run`; the block lies in a.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn block<T: Shape>(&self, [row, rows]: [isize; 2], [from, depth]: [isize; 2]) {
         let Operands { am, ak, b, ldb, .. } = self.at;

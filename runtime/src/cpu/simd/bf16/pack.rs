@@ -44,6 +44,9 @@ pub(super) fn first(n: isize) -> __mmask16 {
 }
 
 /// One row: neighbours along k become a pair.
+///
+/// # Safety
+/// As `Rows::pack`, of one row.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn pairs(a: *const f32, ak: isize, depth: isize, to: *mut u32) {
     for from in (0..depth).step_by(2 * VECTOR as usize) {
@@ -63,6 +66,9 @@ unsafe fn pairs(a: *const f32, ak: isize, depth: isize, to: *mut u32) {
 }
 
 /// 32 elements at a stride, zeros after the first `n`.
+///
+/// # Safety
+/// The first `n` may be read.
 #[target_feature(enable = "avx512f")]
 unsafe fn scattered(a: *const f32, stride: isize, n: isize) -> [__m512; 2] {
     let mut elements = [0.0f32; 2 * VECTOR as usize];

@@ -53,6 +53,10 @@ impl Panel {
         }
     }
 
+    /// The same with V vectors of columns.
+    ///
+    /// # Safety
+    /// As `run`; the panel's columns lie in V vectors.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     unsafe fn rows<const V: usize>(&self, start: isize, end: isize) {
         let mut row = start;

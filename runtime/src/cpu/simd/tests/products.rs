@@ -118,11 +118,9 @@ fn elements_of_a_may_lie_apart() {
 
 #[test]
 fn what_is_added_to_may_be_scaled_row_by_row() {
-    type Scaled =
-        unsafe extern "C" fn(*mut f32, i64, *const f32, i64, i64, *const f32, i64, i64, i64, i64, *const f32, i64);
     for table in tables() {
         // SAFETY: the routine has this signature.
-        let product = unsafe { std::mem::transmute::<*const u8, Scaled>(routine(&table, "product_scaled")) };
+        let product = unsafe { std::mem::transmute::<*const u8, ScaledFn>(routine(&table, "product_scaled")) };
         for [m, n, k] in [[1, 1, 1], [5, 1, 3], [7, 33, 130], [16, 64, 16], [70, 17, 65], [3, 20, 0], [0, 4, 4]] {
             for stride in [0, 1, 3] {
                 let (a, b, before) = (numbers(1, m * k + 1), numbers(2, k * n + 1), numbers(3, m * n));
