@@ -6,7 +6,7 @@ use std::fmt;
 
 use chunkwise_compiler::kernel::{self, Buffer, BufferRole, Elem, Kernel, Module, ParamRole, interp};
 
-use crate::{aligned::Named, tensor::Tensors};
+use crate::{named::Named, tensor::Tensors};
 
 /// An input tensor, whole, row-major.
 #[derive(Debug, Clone, Copy)]

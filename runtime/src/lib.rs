@@ -1,7 +1,6 @@
 //! KERNEL CODE -> NUMBERS. The only crate that runs code, touches devices or reads tensor files. Knows no language: what
 //! it runs is a typed variant that the compiler has turned into a kernel, or the compiler's own reference.
 
-mod aligned;
 pub mod backend;
 pub mod calibrate;
 pub mod choose;
@@ -16,6 +15,7 @@ pub mod gpu;
 pub mod initial;
 pub mod inputs;
 mod launch;
+mod named;
 pub mod rates;
 pub mod session;
 mod split;
@@ -26,4 +26,4 @@ pub use device::{Limit, Precision, Settings};
 pub use execute::{Engine, Failure, Outputs, Plan, Request};
 pub use launch::{Input, Launch, RunError, interpret};
 pub use session::{Session, View};
-pub use tensor::{Data, Tensor, Tensors};
+pub use tensor::{Data, Floats, Tensor, Tensors};

@@ -6,11 +6,11 @@ use chunkwise_compiler::bind::{Sizes, carries_state, output_shape, state_shape};
 use chunkwise_dsl::typed::Variant;
 
 use crate::{
-    aligned::Named,
     compiled::Compiled,
     execute::{Failure, Outputs, Request, run_reference},
     initial::initial_states,
     launch::{Bound, RunError, Steps},
+    named::Named,
     tensor::{Data, Tensor, Tensors},
 };
 

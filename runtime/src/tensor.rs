@@ -8,7 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aligned_vec::{AVec, ConstAlign};
 use safetensors::{Dtype as FileDtype, SafeTensors, View};
+
+/// Numbers whose first one lies on a cache line, so that no vector of a kernel straddles two.
+pub type Floats = AVec<f32, ConstAlign<LINE>>;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// A dense tensor in row-major order.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +27,7 @@ pub struct Tensor {
 /// The elements of a tensor; as many as the product of its shape.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Data {
-    F32(Vec<f32>),
+    F32(Floats),
     I32(Vec<i32>),
 }
 
@@ -29,7 +36,7 @@ pub type Tensors = BTreeMap<String, Tensor>;
 
 impl Tensor {
     pub fn f32(shape: Vec<usize>, data: Vec<f32>) -> Self {
-        Self { shape, data: Data::F32(data) }
+        Self { shape, data: Data::F32(AVec::from_slice(LINE, &data)) }
     }
 
     pub fn i32(shape: Vec<usize>, data: Vec<i32>) -> Self {
@@ -39,7 +46,7 @@ impl Tensor {
     /// A tensor of f32 zeros.
     pub fn zeros(shape: Vec<usize>) -> Self {
         let len = shape.iter().product();
-        Self::f32(shape, vec![0.0; len])
+        Self { shape, data: Data::F32(zeros(len)) }
     }
 
     /// Bytes of the elements.
@@ -72,11 +79,18 @@ impl Tensor {
         let mut shape = self.shape.clone();
         shape[axis] = range.len();
         let data = match &self.data {
-            Data::F32(data) => Data::F32(sliced(data, &self.shape, axis, range)),
+            Data::F32(data) => return Tensor::f32(shape, sliced(data, &self.shape, axis, range)),
             Data::I32(data) => Data::I32(sliced(data, &self.shape, axis, range)),
         };
         Tensor { shape, data }
     }
+}
+
+/// So many zeros.
+pub(crate) fn zeros(len: usize) -> Floats {
+    let mut data = AVec::with_capacity(LINE, len);
+    data.resize(len, 0.0);
+    data
 }
 
 fn sliced<T: Copy>(data: &[T], shape: &[usize], axis: usize, range: std::ops::Range<usize>) -> Vec<T> {

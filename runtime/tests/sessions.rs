@@ -95,7 +95,7 @@ fn states_are_set_between_calls_and_wrong_ones_refused() {
                 Tensor::f32(
                     vec![1, 2, 12],
                     match &tensors["z0"].data {
-                        chunkwise_runtime::Data::F32(data) => data.clone(),
+                        chunkwise_runtime::Data::F32(data) => data.to_vec(),
                         chunkwise_runtime::Data::I32(_) => unreachable!("the param is f32"),
                     },
                 ),

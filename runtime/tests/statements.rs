@@ -8,7 +8,7 @@ mod case;
 use std::collections::BTreeMap;
 
 use chunkwise_compiler::kernel::*;
-use chunkwise_runtime::{Input, Launch, interpret};
+use chunkwise_runtime::{Data, Input, Launch, Tensor, interpret};
 
 use case::{Case, K, M, N, Random, S, X, Y, Z, at, compiled, load, one, zero};
 
@@ -164,6 +164,41 @@ fn products_agree() {
                 Case::new([m, n, k], x, y.clone(), start.clone(), vec![Stmt::Product(product)])
                     .agree(&format!("product {m}x{n}x{k} {shape:?} {accumulate} {transposed}"), 1e-5);
             }
+        }
+    }
+}
+
+#[test]
+fn products_of_rows_agree() {
+    let mut random = Random(14);
+    for (m, n, k) in [(1, 1, 1), (3, 7, 5), (16, 16, 64), (17, 13, 33), (6, 6, 16), (4, 9, 0), (0, 3, 3), (33, 40, 18)]
+    {
+        let (x, y) = (random.vector((m * k) as usize), random.vector((n * k) as usize));
+        let start = random.vector((m * n) as usize);
+        for shape in [Triangle::Full, Triangle::LowerOut] {
+            let turned = Stmt::Map(Map::new(vec![K, N], at(S, &[N, one()]), load(Y, &[one(), K])));
+            let (dst, a, b) = (at(Z, &[N, one()]), at(X, &[K, one()]), at(S, &[N, one()]));
+            let product = Product { m: M, n: N, k: K, dst, a, b, accumulate: false, shape };
+            Case::new([m, n, k], x.clone(), y.clone(), start.clone(), vec![turned, Stmt::Product(product)])
+                .agree(&format!("product of rows {m}x{n}x{k} {shape:?}"), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn rows_past_the_caches_agree() {
+    // More than four MiB, from the start of a line on and from its second element on.
+    let (rows, columns) = (1030i64, 1056i64);
+    let x = Random(15).vector((rows * columns) as usize);
+    let map = Map::new(vec![M, N - 16i64], at(Z, &[N, one()]), load(X, &[N, one()]));
+    let case = Case::new([rows, columns, 0], x, vec![0.0], vec![0.5; (rows * columns) as usize], vec![Stmt::Map(map)]);
+    let mut want = case.start.clone();
+    interpret(&case.module, &mut case.launch(&mut want)).unwrap();
+    for (target, loaded) in compiled(&case.module) {
+        for first in [0, 1] {
+            let Data::F32(mut out) = Tensor::f32(vec![1 + want.len()], vec![0.5; 1 + want.len()]).data else { return };
+            loaded.run(&mut case.launch(&mut out[first..first + want.len()]), 1).unwrap();
+            assert!(out[first..first + want.len()] == want[..], "{target}, from element {first} of a line on");
         }
     }
 }

@@ -8,8 +8,8 @@ use chunkwise_compiler::kernel::{BufferRole, Elem, Module};
 
 use super::loaded::{Entry, Loaded};
 use super::threads;
-use crate::aligned::Named;
 use crate::launch::{Bound, Fit, RunError, Steps};
+use crate::named::Named;
 use crate::tensor::Data;
 
 /// 64 bytes, aligned to as many: buffers of vectors start on cache lines.

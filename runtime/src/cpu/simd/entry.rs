@@ -232,6 +232,8 @@ extern "C" fn fetch(a: *const f32, lda: i64, rows: i64, columns: i64, written: i
         for j in (0..columns as isize).step_by(LINE) {
             fetch_line(a.wrapping_offset(i * lda as isize + j), written != 0);
         }
+        // A row that starts within a line ends in one more.
+        fetch_line(a.wrapping_offset(i * lda as isize + columns as isize - 1), written != 0);
     }
 }
 
