@@ -24,6 +24,7 @@
 mod ahead;
 pub mod check;
 mod count;
+mod dotted;
 mod in_place;
 mod int;
 pub mod interp;
@@ -232,6 +233,9 @@ pub enum ReduceOp {
 }
 
 /// `dst[m,n] (+)= sum over k of a[m,k] * b[k,n]`. The last strides of `dst` and `b` are 1. `dst` overlaps neither input.
+///
+/// Where `single_threaded` made it, b's first stride and a's last may be 1 instead: all of a row of a with a row of b's
+/// columns. Such a product adds to nothing and is full or `LowerOut`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Product {
     pub m: Int,

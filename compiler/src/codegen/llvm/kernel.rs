@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::kernel::{Ahead, Buffer, BufferRole, Int, Kernel, Module, Stmt, ahead, scaled};
 
 use super::text::Text;
-use super::{Routine, Target, product, sweep};
+use super::{Routine, Target, dots, product, sweep};
 
 /// Elements of a cache line.
 const LINE: i64 = 16;
@@ -17,12 +17,19 @@ pub(super) struct Emitter<'m> {
     pub(super) t: Text,
     /// Loop variables in scope: (number, operand).
     vars: Vec<(u32, String)>,
+    /// Whole vectors are stored past the caches just now, and whether any were: other threads see those after a fence.
+    pub(super) streaming: bool,
+    pub(super) fenced: bool,
 }
 
 /// The text of a kernel's function `body.N`, and the routines it calls.
 pub(super) fn body(module: &Module, number: usize, kernel: &Kernel, target: &Target) -> (String, BTreeSet<Routine>) {
-    let mut emitter = Emitter { module, target, t: Text::new(target.width), vars: Vec::new() };
+    let mut emitter =
+        Emitter { module, target, t: Text::new(target.width), vars: Vec::new(), streaming: false, fenced: false };
     emitter.block(&kernel.body, &[]);
+    if emitter.fenced {
+        emitter.t.run("fence seq_cst");
+    }
     emitter.t.run("ret void");
     let needs = std::mem::take(&mut emitter.t.needs);
     // A caller may give one memory for a state and its final value.
@@ -92,6 +99,7 @@ impl Emitter<'_> {
                 Stmt::Map(map) => self.map(map),
                 Stmt::Reduce(reduce) => self.reduce(reduce),
                 Stmt::Scan(_) => unreachable!("`kernel::single_threaded` leaves no scan"),
+                Stmt::Product(product) if dots::along(product) => dots::product(self, product),
                 Stmt::Product(product) => product::product(self, product, None),
                 Stmt::Solve(solve) => product::solve(self, solve),
                 Stmt::Sweep(x) => sweep::sweep(self, x),
@@ -100,11 +108,15 @@ impl Emitter<'_> {
         }
     }
 
-    /// Asks for every line of some rows.
+    /// Asks for every line of some rows; for none that are written past the caches.
     fn fetch(&mut self, ahead: &Ahead) {
         let Ahead { rows, elements, access, written, .. } = ahead;
-        let [rows, elements, offset, stride] =
+        let past = if *written { self.streams(access.buffer, &access.offset, &access.strides) } else { None };
+        let [mut rows, elements, offset, stride] =
             [rows, elements, &access.offset, &access.strides[0]].map(|x| self.int(x));
+        if let Some(past) = past {
+            rows = self.t.set(format_args!("select i1 {past}, i64 0, i64 {rows}"));
+        }
         let first = self.t.element(&format!("%b{}", access.buffer.0), &offset);
         let around = self.t.open("0", &rows, 1, &[]);
         let down = self.t.mul(&around.index, &stride);
@@ -114,6 +126,10 @@ impl Emitter<'_> {
         // Into the second level: the first is full of tiles.
         self.t.run(format_args!("call void @llvm.prefetch.p0(ptr {at}, i32 {}, i32 2, i32 1)", u8::from(*written)));
         self.t.close(&along, &[]);
+        // A row that starts within a line ends in one more.
+        let last = self.t.sub(&elements, "1");
+        let at = self.t.element(&row, &last);
+        self.t.run(format_args!("call void @llvm.prefetch.p0(ptr {at}, i32 {}, i32 2, i32 1)", u8::from(*written)));
         self.t.close(&around, &[]);
     }
 

@@ -26,6 +26,21 @@ impl Emitter<'_> {
                 this.store(&map.dst, &point, &x);
             });
         };
+        let Some(past) = self.streamed(map, lane) else { return self.points(map, lane) };
+        let [streamed, cached, join] = ["streamed", "cached", "join"].map(|stem| self.t.label(stem));
+        self.t.branch(&past, &streamed, &cached);
+        for (label, streams) in [(streamed, true), (cached, false)] {
+            self.t.block(&label);
+            self.streaming = streams;
+            self.points(map, lane);
+            self.t.jump(&join);
+        }
+        self.t.block(&join);
+        self.fenced = true;
+    }
+
+    /// Every element of a map, vectors along `lane`.
+    fn points(&mut self, map: &Map, lane: usize) {
         let (index, loops) = self.open_axes(&map.axes, Some(lane));
         let mut extent = self.extent(&map.axes[lane]);
         if let Some(diagonal) = &map.below {

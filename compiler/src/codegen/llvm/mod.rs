@@ -3,15 +3,16 @@
 //! ```text
 //! kernel  ->  void @kernel.N(ptr block)        the block holds a pointer a buffer, then an i64 a param
 //!             void @body.N(noalias pointers, params)   distinct buffers never overlap, but for a state and its final value
-//! product, solve -> calls of internal drivers over register tiles (`product`), one copy a module
+//! product, solve -> calls of internal drivers over register tiles (`product`; `dots` of rows with rows), one copy a module
 //! sweep    -> calls of internal loops over strips of columns (`sweep`)
 //! function -> our own polynomials (`math`)
 //! ```
 //!
 //! Files by what they write: `text` (a function body), `kernel` (kernels, loops, integers), `value`, `map`, `reduce`,
-//! `transpose`, `sweep`, `product` and its `tile`, `math` and `power`, `library` (the functions that a C
-//! program calls), `object` (parsing, passes, machine code). Not here: loading or running what comes out.
+//! `stream` (stores past the caches), `transpose`, `sweep`, `product` and its `tile`, `dots`, `math` and `power`, `library`
+//! (the functions that a C program calls), `object` (parsing, passes, machine code). Not here: loading or running what comes out.
 
+mod dots;
 mod kernel;
 mod library;
 mod map;
@@ -20,6 +21,7 @@ mod object;
 mod power;
 mod product;
 mod reduce;
+mod stream;
 mod sweep;
 mod text;
 mod tile;
@@ -160,6 +162,12 @@ enum Routine {
     Tile(product::Kind, product::Tile),
     /// A tile turned.
     Transpose,
+    /// All of a product of rows with rows; of the lower triangle alone.
+    Dots {
+        lower: bool,
+    },
+    /// A register tile of it.
+    DotTile,
     Sweep(sweep::Spec),
 }
 
@@ -171,6 +179,8 @@ impl Routine {
             Routine::Sweep(spec) => spec.name(),
             Routine::Tile(kind, tile) => format!("tile.{}.{}", kind.name(), tile.name()),
             Routine::Transpose => "transpose".to_owned(),
+            Routine::Dots { lower } => format!("product.dots.{}", if lower { "lower" } else { "full" }),
+            Routine::DotTile => "tile.dots".to_owned(),
         }
     }
 
@@ -181,6 +191,8 @@ impl Routine {
             Routine::Driver(kind) => product::driver(kind, target),
             Routine::Tile(kind, tile) => tile::define(kind, tile),
             Routine::Transpose => transpose::define(target),
+            Routine::Dots { lower } => dots::driver(lower, target),
+            Routine::DotTile => dots::tile(target),
             Routine::Sweep(spec) => sweep::define(spec, target),
         }
     }
@@ -232,7 +244,7 @@ impl<'t> Writer<'t> {
         out += &format!(
             "attributes #0 = {{ nounwind \"target-cpu\"=\"{cpu}\" \"target-features\"=\"{features}\" \
              \"prefer-vector-width\"=\"{bits}\" \"min-legal-vector-width\"=\"{bits}\" }}\n\
-             !0 = distinct !{{!0, !1}}\n!1 = !{{!\"llvm.loop.unroll.disable\"}}\n"
+             !0 = distinct !{{!0, !1}}\n!1 = !{{!\"llvm.loop.unroll.disable\"}}\n!2 = !{{i32 1}}\n"
         );
         out
     }

@@ -104,12 +104,12 @@ impl Call<'_> {
 }
 
 /// A matrix operand: its first element and its two strides.
-struct Matrix {
-    at: String,
-    strides: [String; 2],
+pub(super) struct Matrix {
+    pub(super) at: String,
+    pub(super) strides: [String; 2],
 }
 
-fn matrix(emitter: &mut Emitter<'_>, access: &Access) -> Matrix {
+pub(super) fn matrix(emitter: &mut Emitter<'_>, access: &Access) -> Matrix {
     let offset = emitter.int(&access.offset);
     let at = emitter.t.element(&format!("%b{}", access.buffer.0), &offset);
     let strides = [0, 1].map(|d| emitter.int(&access.strides[d]));

@@ -96,22 +96,18 @@ fn store(t: &mut Text, block: &[String], [row, column]: [&str; 2], left: [&str; 
 
 /// The rows of a square block as its columns.
 fn turned(t: &mut Text, mut block: Vec<String>) -> Vec<String> {
-    let (floats, n) = (t.floats(), t.lanes);
     let half = block.len() / 2;
     for _ in 0..block.len().ilog2() {
-        let mut next = Vec::with_capacity(block.len());
-        for r in 0..half {
-            for from in [0, n / 2] {
-                let lanes: Vec<String> = (from..from + n / 2).map(|i| format!("i32 {i}, i32 {}", i + n)).collect();
-                next.push(t.set(format_args!(
-                    "shufflevector {floats} {}, {floats} {}, <{n} x i32> <{}>",
-                    block[r],
-                    block[r + half],
-                    lanes.join(", ")
-                )));
-            }
-        }
-        block = next;
+        block = (0..half).flat_map(|r| interleaved(t, [&block[r], &block[r + half]])).collect();
     }
     block
+}
+
+/// The lower lanes of two vectors in turn, and the upper ones.
+pub(super) fn interleaved(t: &mut Text, [x, y]: [&str; 2]) -> [String; 2] {
+    let (floats, n) = (t.floats(), t.lanes);
+    [0, n / 2].map(|from| {
+        let lanes: Vec<String> = (from..from + n / 2).map(|i| format!("i32 {i}, i32 {}", i + n)).collect();
+        t.set(format_args!("shufflevector {floats} {x}, {floats} {y}, <{n} x i32> <{}>", lanes.join(", ")))
+    })
 }

@@ -258,6 +258,9 @@ impl Emitter<'_> {
             Spread::Dense => {
                 let to = self.t.element(&base, &first);
                 match &point.mask {
+                    None if self.streaming => {
+                        self.t.run(format_args!("store {floats} {x}, ptr {to}, align 64, !nontemporal !2"))
+                    }
                     None => self.t.run(format_args!("store {floats} {x}, ptr {to}, align 4")),
                     Some(mask) => self.t.run(format_args!(
                         "call void @llvm.masked.store.v{n}f32.p0({floats} {x}, ptr align 4 {to}, {bools} {mask})"

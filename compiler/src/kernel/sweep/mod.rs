@@ -17,11 +17,12 @@ mod single;
 #[cfg(test)]
 mod tests;
 
+use super::dotted::dotted;
 use super::{Module, sequential};
 
-/// The module as one thread a work item runs it best: without scans, with sweeps.
+/// The module as one thread a work item runs it best: without scans, with sweeps and products of rows.
 pub fn single_threaded(module: &Module) -> Module {
-    swept(sequential(module))
+    dotted(swept(sequential(module)))
 }
 
 /// The module with sweeps; scans stay.
