@@ -93,7 +93,7 @@ pub fn bf16_products() -> String {
     if let Some(name) = crate::cpu::simd::bf16_instructions() {
         return format!("products of bf16 by {name}, sums in f32");
     }
-    "products of f32: this processor has no avx512_bf16".into()
+    "products of f32: this processor has neither amx_bf16 nor avx512_bf16".into()
 }
 
 /// Threads that `--threads` stands for when it is not given: all cores.

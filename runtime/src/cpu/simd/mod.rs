@@ -68,7 +68,7 @@ pub fn routines(precision: Precision) -> &'static [Routine] {
     &rounded.unwrap_or_else(chosen).routines
 }
 
-/// What multiplies numbers of bf16 here, if anything does: `avx512_bf16`.
+/// What multiplies numbers of bf16 here, if anything does: `amx_bf16` or `avx512_bf16`.
 pub fn bf16_instructions() -> Option<&'static str> {
     rounded().map(|table| table.set)
 }
@@ -91,9 +91,8 @@ fn rounded() -> Option<&'static Table> {
     static ROUNDED: OnceLock<Option<Table>> = OnceLock::new();
     let make = || {
         #[cfg(target_arch = "x86_64")]
-        if bf16::available() {
-            return Some(bf16::table(chosen()));
-        }
+        return bf16::tables(chosen()).into_iter().next();
+        #[cfg(not(target_arch = "x86_64"))]
         None
     };
     ROUNDED.get_or_init(make).as_ref()

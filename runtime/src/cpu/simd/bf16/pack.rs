@@ -80,6 +80,59 @@ unsafe fn scattered(a: *const f32, stride: isize, n: isize) -> [__m512; 2] {
     unsafe { [_mm512_loadu_ps(elements.as_ptr()), _mm512_loadu_ps(elements.as_ptr().add(VECTOR as usize))] }
 }
 
+/// As `pairs` of `rows` rows that lie side by side (row i begins at a[i]), in blocks of vectors that are turned. Rows
+/// of zeros fill up the last block.
+///
+/// # Safety
+/// As `Rows::pack`, with the number of rows rounded up to whole vectors too.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn turned(a: *const f32, ak: isize, [rows, depth]: [isize; 2], to: *mut u32) -> Rows {
+    let order = interleaved();
+    let row = whole((depth + 1) / 2);
+    for i in (0..rows).step_by(VECTOR as usize) {
+        let mask = first(rows - i);
+        for p in (0..row).step_by(VECTOR as usize) {
+            let mut block = [_mm512_setzero_si512(); VECTOR as usize];
+            for (q, pairs) in (p..(depth + 1) / 2).zip(&mut block) {
+                let low = a.wrapping_offset(2 * q * ak + i);
+                let two = 2 * q + 1 < depth;
+                // SAFETY: the masks hold what is there of both terms, the second one only if there is one.
+                *pairs = unsafe { paired([low, low.wrapping_offset(ak)], [mask, if two { mask } else { 0 }], order) };
+            }
+            for (r, pairs) in (0..).zip(turn(&block)) {
+                // SAFETY: the caller vouches for whole vectors of rows and of pairs.
+                unsafe { to.offset((i + r) * row + p).cast::<__m512i>().write_unaligned(pairs) };
+            }
+        }
+    }
+    Rows { first: to, row, pair: 1 }
+}
+
+/// Column i as vector i.
+#[target_feature(enable = "avx512f")]
+fn turn(block: &[__m512i; 16]) -> [__m512i; 16] {
+    let mut quads = *block;
+    for four in quads.chunks_exact_mut(4) {
+        let [low, high] = [0, 2].map(|r| _mm512_unpacklo_epi32(four[r], four[r + 1]));
+        let [low_after, high_after] = [0, 2].map(|r| _mm512_unpackhi_epi32(four[r], four[r + 1]));
+        four[0] = _mm512_unpacklo_epi64(low, high);
+        four[1] = _mm512_unpackhi_epi64(low, high);
+        four[2] = _mm512_unpacklo_epi64(low_after, high_after);
+        four[3] = _mm512_unpackhi_epi64(low_after, high_after);
+    }
+    // Now lane l of vector 4 g + j holds column 4 l + j of rows 4 g to 4 g + 3.
+    let mut columns = *block;
+    for j in 0..4 {
+        let [even, even_after] = [0, 8].map(|g| _mm512_shuffle_i32x4::<0x88>(quads[g + j], quads[g + 4 + j]));
+        let [odd, odd_after] = [0, 8].map(|g| _mm512_shuffle_i32x4::<0xdd>(quads[g + j], quads[g + 4 + j]));
+        columns[j] = _mm512_shuffle_i32x4::<0x88>(even, even_after);
+        columns[4 + j] = _mm512_shuffle_i32x4::<0x88>(odd, odd_after);
+        columns[8 + j] = _mm512_shuffle_i32x4::<0xdd>(even, even_after);
+        columns[12 + j] = _mm512_shuffle_i32x4::<0xdd>(odd, odd_after);
+    }
+    columns
+}
+
 /// `depth` rows of `columns` neighbours: the pair of rows 2p and 2p + 1 in column j goes to `to[p * whole(columns) + j]`.
 /// The last pair of an odd depth ends in 0, and zeros fill up the last vector.
 ///
@@ -96,15 +149,28 @@ pub(super) unsafe fn interleave(b: *const f32, ldb: isize, [depth, columns]: [is
         let two = 2 * p + 1 < depth;
         for column in (0..columns).step_by(VECTOR as usize) {
             let mask = first(columns - column);
+            let both = [low, high].map(|row| row.wrapping_offset(column));
             // SAFETY: the masks hold what is there of both rows, the second one only if there is one.
             unsafe {
-                let low = _mm512_maskz_loadu_ps(mask, low.wrapping_offset(column));
-                let high = _mm512_maskz_loadu_ps(if two { mask } else { 0 }, high.wrapping_offset(column));
-                let halves: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(high, low));
-                let pairs = _mm512_permutexvar_epi16(order, halves);
+                let pairs = paired(both, [mask, if two { mask } else { 0 }], order);
                 to.offset(column).cast::<__m512i>().write_unaligned(pairs);
             }
         }
+    }
+}
+
+/// What the masks hold of two rows, as pairs of neighbours below each other; `order` is `interleaved`.
+///
+/// # Safety
+/// What the masks hold may be read.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[inline]
+unsafe fn paired([low, high]: [*const f32; 2], [first, second]: [__mmask16; 2], order: __m512i) -> __m512i {
+    // SAFETY: the caller vouches for the elements; both forms of the halves are 64 bytes.
+    unsafe {
+        let low = _mm512_maskz_loadu_ps(first, low);
+        let high = _mm512_maskz_loadu_ps(second, high);
+        _mm512_permutexvar_epi16(order, std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)))
     }
 }
 

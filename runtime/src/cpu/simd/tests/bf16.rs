@@ -42,16 +42,22 @@ fn laid_out(values: &[f32], [m, k]: [usize; 2], layout: usize) -> (Vec<f32>, [us
 }
 
 /// Runs one product; c has two elements beside each row.
-fn run(name: &str, [m, n, k]: [usize; 3], (a, [am, ak]): &(Vec<f32>, [usize; 2]), b: &[f32], c: &mut [f32], add: bool) {
-    let table = bf16::table(&tables()[0]);
+fn run(
+    (table, name): (&Table, &str),
+    [m, n, k]: [usize; 3],
+    (a, [am, ak]): &(Vec<f32>, [usize; 2]),
+    b: &[f32],
+    (c, add): (&mut [f32], bool),
+) {
     // SAFETY: products have this signature.
-    let product = unsafe { std::mem::transmute::<*const u8, ProductFn>(routine(&table, name)) };
+    let product = unsafe { std::mem::transmute::<*const u8, ProductFn>(routine(table, name)) };
     let [am, ak, m, n, k] = [*am, *ak, m, n, k].map(|x| x as i64);
     // SAFETY: the operands hold m x k, k x n and m x n elements under their strides.
     unsafe { product(c.as_mut_ptr(), n + 2, a.as_ptr(), am, ak, b.as_ptr(), n, m, n, k, i64::from(add)) };
 }
 
-fn check((name, after): (&str, Option<usize>), [m, n, k]: [usize; 3], layout: usize, add: bool) {
+fn check(table: &Table, (name, after): (&str, Option<usize>), [m, n, k]: [usize; 3], layout: usize, add: bool) {
+    let set = table.set;
     let used = |i: usize, l: usize| after.is_none_or(|after| l + after <= i);
     let drawn: Vec<f32> = numbers((m * 7 + n * 3 + k) as u64, m * k + k * n).into_iter().map(rounded).collect();
     let (da, b) = drawn.split_at(m * k);
@@ -59,28 +65,32 @@ fn check((name, after): (&str, Option<usize>), [m, n, k]: [usize; 3], layout: us
     let a: Vec<f32> = da.iter().enumerate().map(triangle).collect();
     let mut c = vec![if add { 0.5 } else { f32::NAN }; m * (n + 2)];
     c.chunks_mut(n + 2).for_each(|row| row[n..].fill(f32::NAN));
-    run(name, [m, n, k], &laid_out(&a, [m, k], layout), b, &mut c, add);
+    run((table, name), [m, n, k], &laid_out(&a, [m, k], layout), b, (&mut c, add));
     for (i, row) in c.chunks(n + 2).enumerate() {
         assert!(row[n..].iter().all(|x| x.is_nan()), "{name} {m}x{n}x{k}: wrote beside row {i}");
         for (j, got) in row[..n].iter().enumerate().filter(|(j, _)| name != "product_lower_out" || *j <= i) {
             let terms = (0..k).filter(|l| used(i, *l)).map(|l| f64::from(da[i * k + l]) * f64::from(b[l * n + j]));
             let want = terms.sum::<f64>() + if add { 0.5 } else { 0.0 };
             let near = (f64::from(*got) - want).abs() < 3e-5;
-            assert!(near, "{name} {m}x{n}x{k} layout {layout} add {add}, [{i},{j}]: {got}, not {want}");
+            assert!(near, "{set} {name} {m}x{n}x{k} layout {layout} add {add}, [{i},{j}]: {got}, not {want}");
         }
     }
 }
 
+/// The tables of this machine with products of bf16, none where it has no such instructions.
+fn rounding() -> Vec<Table> {
+    bf16::tables(&tables()[0])
+}
+
 #[test]
 fn products_of_bf16_agree_with_plain_loops() {
-    if !bf16::available() {
-        return;
-    }
-    for kind in KINDS {
-        for size in SIZES {
-            for layout in 0..3 {
-                check(kind, size, layout, false);
-                check(kind, size, layout, true);
+    for table in rounding() {
+        for kind in KINDS {
+            for size in SIZES {
+                for layout in 0..3 {
+                    check(&table, kind, size, layout, false);
+                    check(&table, kind, size, layout, true);
+                }
             }
         }
     }
@@ -88,12 +98,12 @@ fn products_of_bf16_agree_with_plain_loops() {
 
 #[test]
 fn what_is_added_to_may_be_scaled() {
-    if !bf16::available() {
-        return;
-    }
-    let table = bf16::table(&tables()[0]);
+    rounding().iter().for_each(check_scaled);
+}
+
+fn check_scaled(table: &Table) {
     // SAFETY: scaled products have this signature.
-    let product = unsafe { std::mem::transmute::<*const u8, ScaledFn>(routine(&table, "product_scaled")) };
+    let product = unsafe { std::mem::transmute::<*const u8, ScaledFn>(routine(table, "product_scaled")) };
     for [m, n, k] in [[3, 20, 20], [65, 70, 33], [131, 33, 260]] {
         let drawn: Vec<f32> = numbers(9, m * k + k * n + m * n + 2 * m).into_iter().map(rounded).collect();
         let (a, rest) = drawn.split_at(m * k);
@@ -118,18 +128,17 @@ fn what_is_added_to_may_be_scaled() {
 
 #[test]
 fn operands_are_rounded_to_nearest_even() {
-    if !bf16::available() {
-        return;
-    }
     let [m, n, k] = [7, 35, 40];
     let (a, b) = (numbers(5, m * k), numbers(6, k * n));
-    let mut c = vec![0.0; m * (n + 2)];
-    run("product_full", [m, n, k], &laid_out(&a, [m, k], 0), &b, &mut c, false);
-    for i in 0..m {
-        for j in 0..n {
-            let of = |l: usize| f64::from(rounded(a[i * k + l])) * f64::from(rounded(b[l * n + j]));
-            let want: f64 = (0..k).map(of).sum();
-            assert!((f64::from(c[i * (n + 2) + j]) - want).abs() < 5e-6, "[{i},{j}]");
+    for table in rounding() {
+        let mut c = vec![0.0; m * (n + 2)];
+        run((&table, "product_full"), [m, n, k], &laid_out(&a, [m, k], 0), &b, (&mut c, false));
+        for i in 0..m {
+            for j in 0..n {
+                let of = |l: usize| f64::from(rounded(a[i * k + l])) * f64::from(rounded(b[l * n + j]));
+                let want: f64 = (0..k).map(of).sum();
+                assert!((f64::from(c[i * (n + 2) + j]) - want).abs() < 5e-6, "{} [{i},{j}]", table.set);
+            }
         }
     }
 }
@@ -137,20 +146,24 @@ fn operands_are_rounded_to_nearest_even() {
 /// What is not a number in a row of b or a column of a stays with the rows that take it.
 #[test]
 fn what_is_not_a_number_stays_in_its_rows() {
-    if !bf16::available() {
-        return;
-    }
-    let [m, n, k] = [64, 64, 64];
-    for (name, after) in [("product_lower", 0), ("product_strictly_lower", 1)] {
-        for bad in [0, 5, 6, 31, 62] {
-            let (a, mut b) = (numbers(1, m * k), numbers(2, k * n));
-            b[bad * n..][..n].fill(f32::NAN);
-            let mut c = vec![0.0; m * (n + 2)];
-            run(name, [m, n, k], &laid_out(&a, [m, k], 0), &b, &mut c, false);
-            for i in 0..m {
-                let row = &c[i * (n + 2)..][..n];
-                assert!(row.iter().all(|x| x.is_nan() == (i >= bad + after)), "{name}, row {bad} of b, row {i} of c");
+    for table in rounding() {
+        for (name, after) in [("product_lower", 0), ("product_strictly_lower", 1)] {
+            for bad in [0, 5, 6, 31, 32, 62] {
+                check_rows(&table, (name, after), bad);
             }
         }
+    }
+}
+
+fn check_rows(table: &Table, (name, after): (&str, usize), bad: usize) {
+    let [m, n, k] = [64, 64, 64];
+    let (a, mut b) = (numbers(1, m * k), numbers(2, k * n));
+    b[bad * n..][..n].fill(f32::NAN);
+    let mut c = vec![0.0; m * (n + 2)];
+    run((table, name), [m, n, k], &laid_out(&a, [m, k], 0), &b, (&mut c, false));
+    for i in 0..m {
+        let row = &c[i * (n + 2)..][..n];
+        let kept = row.iter().all(|x| x.is_nan() == (i >= bad + after));
+        assert!(kept, "{} {name}, row {bad} of b, row {i} of c", table.set);
     }
 }
