@@ -45,6 +45,7 @@ test: setup
 
 bench: setup
 	cargo bench -p chunkwise $(FEATURES) --bench compile
+	cargo bench -p chunkwise-runtime $(FEATURES) --bench pieces
 	cargo build --release -p chunkwise $(FEATURES)
 	$(MAKE) --no-print-directory peers
 	if [[ "$(GRID)" == full ]]; then
