@@ -12,7 +12,6 @@ use crate::kernel::{Int, Product, Triangle};
 use super::kernel::Emitter;
 use super::product::matrix;
 use super::text::{Text, constant};
-use super::transpose::interleaved;
 use super::{Routine, Target};
 
 const PARAMS: &str = "ptr %c, i64 %ldc, ptr %a, i64 %am, ptr %b, i64 %bn, i64 %m, i64 %n, i64 %k";
@@ -27,8 +26,7 @@ fn block(target: &Target) -> [u32; 2] {
     match target.width {
         16 => [4, 4],
         8 => [2, 4],
-        4 => [2, 2],
-        w => [1, w],
+        _ => [2, 2],
     }
 }
 
@@ -154,18 +152,54 @@ fn first_lanes(t: &mut Text, left: &str) -> String {
     t.set(format_args!("icmp slt {ints} {iota}, {left}"))
 }
 
-/// As many vectors as one has lanes: lane i of the result is the sum of all lanes of vector i. Vectors are turned as in
-/// `transpose`, and what would be added at the end is added on the way.
-fn summed(t: &mut Text, mut all: Vec<String>) -> String {
-    while all.len() > 1 {
-        let half = all.len() / 2;
-        let sum = |r: usize| {
-            let [low, high] = interleaved(t, [&all[r], &all[r + half]]);
-            t.float("fadd", &low, &high)
+/// As many vectors as one has lanes: lane i of the result is the sum of all lanes of vector i. First within quarters of
+/// 128 bits, where shuffles are cheap: quarter by quarter, the partial sums of four vectors. Then quarters join.
+fn summed(t: &mut Text, all: Vec<String>) -> String {
+    let n = t.lanes;
+    let mut quarters = Vec::new();
+    for four in all.chunks(QUARTER as usize) {
+        let pair = |t: &mut Text, x: &str, y: &str| {
+            // x0 y0 x1 y1 and x2 y2 x3 y3 of every quarter.
+            let lanes = |from: u32| {
+                let lane = move |i: u32| (i & !3) + from + (i & 3) / 2 + if i & 1 == 1 { n } else { 0 };
+                (0..n).map(lane).collect::<Vec<_>>()
+            };
+            added(t, [x, y], [lanes(0), lanes(2)])
         };
-        all = (0..half).map(sum).collect();
+        let (low, high) = (pair(t, &four[0], &four[1]), pair(t, &four[2], &four[3]));
+        // The first two lanes of every quarter of both, and the last two.
+        let lanes = |from: u32| {
+            let lane = move |i: u32| (i & !3) + from + (i & 1) + if i & 2 == 2 { n } else { 0 };
+            (0..n).map(lane).collect::<Vec<_>>()
+        };
+        quarters.push(added(t, [&low, &high], [lanes(0), lanes(2)]));
     }
-    all.remove(0)
+    while quarters.len() > 1 {
+        // Even quarters of both, and odd ones.
+        let lanes = |from: u32| {
+            let lane = move |i: u32| {
+                let (quarter, half) = (i / QUARTER, n / QUARTER / 2);
+                let (of, second) = (quarter % half, quarter / half);
+                (2 * of + from) * QUARTER + i % QUARTER + second * n
+            };
+            (0..n).map(lane).collect::<Vec<_>>()
+        };
+        quarters = quarters.chunks(2).map(|two| added(t, [&two[0], &two[1]], [lanes(0), lanes(1)])).collect();
+    }
+    quarters.remove(0)
+}
+
+/// Lanes of 128 bits.
+const QUARTER: u32 = 4;
+
+/// The sum of two choices of the lanes of x and y.
+fn added(t: &mut Text, [x, y]: [&str; 2], choices: [Vec<u32>; 2]) -> String {
+    let (floats, n) = (t.floats(), t.lanes);
+    let [first, second] = choices.map(|lanes| {
+        let lanes: Vec<String> = lanes.iter().map(|lane| format!("i32 {lane}")).collect();
+        t.set(format_args!("shufflevector {floats} {x}, {floats} {y}, <{n} x i32> <{}>", lanes.join(", ")))
+    });
+    t.float("fadd", &first, &second)
 }
 
 /// Row by row, the columns that are there.

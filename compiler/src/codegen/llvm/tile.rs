@@ -26,11 +26,12 @@ pub(super) fn define(kind: Kind, tile: Tile) -> (String, Text) {
     let to = writer.t.smaller(&to, "%k");
     let mut sums = writer.sums(&runs.index, &to);
     let later = writer.t.less("0", &runs.index);
-    let adds = writer.t.set("icmp ne ptr %scale, null");
-    let join = writer.t.set(format_args!("or i1 {later}, {adds}"));
-    let scale = writer.t.set(format_args!("select i1 {later}, ptr @one, ptr %scale"));
-    let stride = writer.t.set(format_args!("select i1 {later}, i64 0, i64 %sm"));
-    sums = writer.given(&join, sums, |writer, sums| writer.joined(sums, &scale, &stride));
+    let plain = writer.t.set("icmp eq ptr %scale, @one");
+    let plain = writer.t.set(format_args!("or i1 {later}, {plain}"));
+    sums = writer.given(&plain, sums, |writer, sums| writer.added(sums));
+    let scaled = writer.t.set("icmp ne ptr %scale, null");
+    let scaled = writer.t.set(format_args!("select i1 {plain}, i1 false, i1 {scaled}"));
+    sums = writer.given(&scaled, sums, |writer, sums| writer.joined(sums));
     if !matches!(kind, Kind::Full | Kind::LowerOut) {
         let more = writer.t.less(&to, "%k");
         let last = writer.t.set(format_args!("xor i1 {more}, true"));
@@ -112,12 +113,22 @@ impl Writer {
         sums.iter().zip(&changed).map(phi).collect()
     }
 
+    /// sums += c, which takes no turn of a multiplier.
+    fn added(&mut self, sums: &mut [String]) {
+        for (place, sum) in sums.iter_mut().enumerate() {
+            let (r, v) = (place / self.tile.vectors as usize, place as u32 % self.tile.vectors);
+            let c = self.c[r].clone();
+            let total = self.vector(&c, v);
+            *sum = self.t.float("fadd", sum, &total);
+        }
+    }
+
     /// sums += scale c
-    fn joined(&mut self, sums: &mut [String], scale: &str, stride: &str) {
+    fn joined(&mut self, sums: &mut [String]) {
         for r in 0..self.tile.rows as usize {
             let (c, row) = (self.c[r].clone(), self.r[r].clone());
-            let down = self.t.mul(&row, stride);
-            let at = self.t.element(scale, &down);
+            let down = self.t.mul(&row, "%sm");
+            let at = self.t.element("%scale", &down);
             let factor = self.t.set(format_args!("load float, ptr {at}, align 4"));
             let factor = self.t.splat("float", &factor);
             for v in 0..self.tile.vectors {

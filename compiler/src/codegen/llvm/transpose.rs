@@ -104,7 +104,7 @@ fn turned(t: &mut Text, mut block: Vec<String>) -> Vec<String> {
 }
 
 /// The lower lanes of two vectors in turn, and the upper ones.
-pub(super) fn interleaved(t: &mut Text, [x, y]: [&str; 2]) -> [String; 2] {
+fn interleaved(t: &mut Text, [x, y]: [&str; 2]) -> [String; 2] {
     let (floats, n) = (t.floats(), t.lanes);
     [0, n / 2].map(|from| {
         let lanes: Vec<String> = (from..from + n / 2).map(|i| format!("i32 {i}, i32 {}", i + n)).collect();
