@@ -288,7 +288,7 @@ fn floats_mut(tensors: &mut [(String, Tensor)]) -> BTreeMap<&str, &mut [f32]> {
     tensors
         .iter_mut()
         .filter_map(|(name, tensor)| match &mut tensor.data {
-            Data::F32(data) => Some((name.as_str(), data.as_mut_slice())),
+            Data::F32(data) => Some((name.as_str(), &mut data[..])),
             Data::I32(_) => None,
         })
         .collect()

@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod device;
 pub mod draw;
 pub mod execute;
+mod floats;
 #[cfg(feature = "wgpu")]
 pub mod gpu;
 pub mod initial;
@@ -24,6 +25,7 @@ pub mod tensor;
 pub use backend::Backend;
 pub use device::{Limit, Precision, Settings};
 pub use execute::{Engine, Failure, Outputs, Plan, Request};
+pub use floats::Floats;
 pub use launch::{Input, Launch, RunError, interpret};
 pub use session::{Session, View};
-pub use tensor::{Data, Floats, Tensor, Tensors};
+pub use tensor::{Data, Tensor, Tensors};

@@ -1,6 +1,7 @@
 //! Tensors that compiled code works on again and again: f32, named.
 
-use crate::tensor::{Data, Floats, Tensor, zeros};
+use crate::floats::Floats;
+use crate::tensor::{Data, Tensor};
 
 /// A tensor that a session owns.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub(crate) struct Named {
 impl Named {
     /// Of zeros.
     pub(crate) fn zeros(name: String, shape: Vec<usize>) -> Self {
-        let data = zeros(shape.iter().product());
+        let data = Floats::zeros(shape.iter().product());
         Self { name, shape, data }
     }
 

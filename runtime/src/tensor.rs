@@ -8,14 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aligned_vec::{AVec, ConstAlign};
 use safetensors::{Dtype as FileDtype, SafeTensors, View};
 
-/// Numbers whose first one lies on a cache line, so that no vector of a kernel straddles two.
-pub type Floats = AVec<f32, ConstAlign<LINE>>;
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
+use crate::floats::Floats;
 
 /// A dense tensor in row-major order.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +31,7 @@ pub type Tensors = BTreeMap<String, Tensor>;
 
 impl Tensor {
     pub fn f32(shape: Vec<usize>, data: Vec<f32>) -> Self {
-        Self { shape, data: Data::F32(AVec::from_slice(LINE, &data)) }
+        Self { shape, data: Data::F32(Floats::from(&data[..])) }
     }
 
     pub fn i32(shape: Vec<usize>, data: Vec<i32>) -> Self {
@@ -46,7 +41,7 @@ impl Tensor {
     /// A tensor of f32 zeros.
     pub fn zeros(shape: Vec<usize>) -> Self {
         let len = shape.iter().product();
-        Self { shape, data: Data::F32(zeros(len)) }
+        Self { shape, data: Data::F32(Floats::zeros(len)) }
     }
 
     /// Bytes of the elements.
@@ -84,13 +79,6 @@ impl Tensor {
         };
         Tensor { shape, data }
     }
-}
-
-/// So many zeros.
-pub(crate) fn zeros(len: usize) -> Floats {
-    let mut data = AVec::with_capacity(LINE, len);
-    data.resize(len, 0.0);
-    data
 }
 
 fn sliced<T: Copy>(data: &[T], shape: &[usize], axis: usize, range: std::ops::Range<usize>) -> Vec<T> {
