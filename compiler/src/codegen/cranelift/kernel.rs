@@ -1,6 +1,6 @@
 //! Kernels, their loops and conditions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32X4, I64};
@@ -11,7 +11,7 @@ use cranelift_codegen::ir::{
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{Linkage, Module as Target};
 
-use crate::kernel::{Access, Ahead, Int, Kernel, Module, Stmt, Value as Tree, ahead, scaled};
+use crate::kernel::{Access, Ahead, BufferId, Int, Kernel, Module, Stmt, Value as Tree, ahead, exact, scaled};
 
 use super::place::bounded;
 use super::{CodegenError, Routine, plan};
@@ -36,6 +36,8 @@ pub(super) struct Emitter<'e> {
     pub(super) taken: usize,
     /// Tiles on the stack.
     pub(super) tiles: Vec<StackSlot>,
+    /// The buffers that no rounded product writes.
+    pub(super) exact: BTreeSet<BufferId>,
     /// 64 bytes of zeros, where the kernel has bounded loads.
     pub(super) zeros: Option<Value>,
     /// Routines declared so far.
@@ -68,6 +70,7 @@ pub(super) fn define(
         strips: Vec::new(),
         taken: 0,
         tiles: Vec::new(),
+        exact: exact(module),
         zeros: None,
         routines: HashMap::new(),
         target,
@@ -111,7 +114,8 @@ impl<'e> Emitter<'e> {
             match stmt {
                 _ if std::mem::take(&mut skip) => {}
                 Stmt::Map(_)
-                    if let Some((product, factor)) = body.get(place + 1).and_then(|next| scaled(stmt, next)) =>
+                    if let Some((product, factor)) = body.get(place + 1).and_then(|next| scaled(stmt, next))
+                        && !self.exact.contains(&product.dst.buffer) =>
                 {
                     self.product(product, Some(&factor));
                     skip = true;

@@ -20,7 +20,9 @@ impl Emitter<'_> {
             return self.call(Routine::ProductScaled, &[c, ldc, a, am, ak, b, ldb, m, n, k, scale, stride]);
         }
         let add = self.constant(i64::from(product.accumulate));
-        self.call(Routine::Product(product.shape), &[c, ldc, a, am, ak, b, ldb, m, n, k, add]);
+        let exact = self.exact.contains(&product.dst.buffer);
+        let routine = if exact { Routine::Exact(product.shape) } else { Routine::Product(product.shape) };
+        self.call(routine, &[c, ldc, a, am, ak, b, ldb, m, n, k, add]);
     }
 
     /// Asks for rows that the next round of a loop touches.

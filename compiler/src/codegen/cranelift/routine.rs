@@ -8,6 +8,7 @@ use crate::kernel::{ReduceOp, Triangle};
 ///
 /// ```text
 /// product_*(c, ldc, a, am, ak, b, ldb, m, n, k, add)      c[m,n] (+)= sum over k of a[m,k] b[k,n]; add is 0 or 1
+/// exact_*                                                 the same, its operands never rounded
 /// product_scaled(c, ldc, a, am, ak, b, ldb, m, n, k, scale, sm)
 ///                                                         c[m,n] = scale[m] c[m,n] + sum over k of a[m,k] b[k,n]
 /// solve(systems, n, columns, table)                       `kernel::Solve`
@@ -30,6 +31,8 @@ use crate::kernel::{ReduceOp, Triangle};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Routine {
     Product(Triangle),
+    /// Of operands that are not rounded, whatever precision is asked for.
+    Exact(Triangle),
     ProductScaled,
     Solve,
     Sweep,
@@ -114,10 +117,8 @@ impl Operation {
 impl Routine {
     pub fn name(self) -> String {
         match self {
-            Routine::Product(Triangle::Full) => "product_full".to_owned(),
-            Routine::Product(Triangle::LowerLeft { strict: false }) => "product_lower".to_owned(),
-            Routine::Product(Triangle::LowerLeft { strict: true }) => "product_strictly_lower".to_owned(),
-            Routine::Product(Triangle::LowerOut) => "product_lower_out".to_owned(),
+            Routine::Product(shape) => format!("product_{}", of(shape)),
+            Routine::Exact(shape) => format!("exact_{}", of(shape)),
             Routine::ProductScaled => "product_scaled".to_owned(),
             Routine::Solve => "solve".to_owned(),
             Routine::Sweep => "sweep".to_owned(),
@@ -136,7 +137,7 @@ impl Routine {
     /// How many arguments it takes.
     pub(super) fn arity(self) -> usize {
         match self {
-            Routine::Product(_) => 11,
+            Routine::Product(_) | Routine::Exact(_) => 11,
             Routine::ProductScaled => 12,
             Routine::Solve => 4,
             Routine::Sweep => 5,
@@ -146,6 +147,16 @@ impl Routine {
             Routine::Fold(_) => 6,
             Routine::Fetch => 5,
         }
+    }
+}
+
+/// What of a product counts, in a routine's name.
+fn of(shape: Triangle) -> &'static str {
+    match shape {
+        Triangle::Full => "full",
+        Triangle::LowerLeft { strict: false } => "lower",
+        Triangle::LowerLeft { strict: true } => "strictly_lower",
+        Triangle::LowerOut => "lower_out",
     }
 }
 

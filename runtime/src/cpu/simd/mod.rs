@@ -17,6 +17,7 @@
 //! | symbol | arguments |
 //! | --- | --- |
 //! | `product_full`, `product_lower`, `product_strictly_lower`, `product_lower_out` | c, ldc, a, am, ak, b, ldb, m, n, k, add |
+//! | `exact_full` and so on | as `product_full`: the products whose operands no precision rounds |
 //! | `product_scaled` | c, ldc, a, am, ak, b, ldb, m, n, k, scale, sm |
 //! | `solve` | systems, n, columns, table |
 //! | `sweep` | rows, columns, ranks, reads, table |
