@@ -155,48 +155,44 @@ fn first_lanes(t: &mut Text, left: &str) -> String {
 /// As many vectors as one has lanes: lane i of the result is the sum of all lanes of vector i. First within quarters of
 /// 128 bits, where shuffles are cheap: quarter by quarter, the partial sums of four vectors. Then quarters join.
 fn summed(t: &mut Text, all: Vec<String>) -> String {
-    let n = t.lanes;
-    let mut quarters = Vec::new();
+    let mut sums: Vec<String> = Vec::new();
     for four in all.chunks(QUARTER as usize) {
-        let pair = |t: &mut Text, x: &str, y: &str| {
-            // x0 y0 x1 y1 and x2 y2 x3 y3 of every quarter.
-            let lanes = |from: u32| {
-                let lane = move |i: u32| (i & !3) + from + (i & 3) / 2 + if i & 1 == 1 { n } else { 0 };
-                (0..n).map(lane).collect::<Vec<_>>()
-            };
-            added(t, [x, y], [lanes(0), lanes(2)])
-        };
-        let (low, high) = (pair(t, &four[0], &four[1]), pair(t, &four[2], &four[3]));
-        // The first two lanes of every quarter of both, and the last two.
-        let lanes = |from: u32| {
-            let lane = move |i: u32| (i & !3) + from + (i & 1) + if i & 2 == 2 { n } else { 0 };
-            (0..n).map(lane).collect::<Vec<_>>()
-        };
-        quarters.push(added(t, [&low, &high], [lanes(0), lanes(2)]));
+        let [low, high] = [0, 2].map(|first| added(t, [&four[first], &four[first + 1]], in_turn));
+        sums.push(added(t, [&low, &high], in_pairs));
     }
-    while quarters.len() > 1 {
-        // Even quarters of both, and odd ones.
-        let lanes = |from: u32| {
-            let lane = move |i: u32| {
-                let (quarter, half) = (i / QUARTER, n / QUARTER / 2);
-                let (of, second) = (quarter % half, quarter / half);
-                (2 * of + from) * QUARTER + i % QUARTER + second * n
-            };
-            (0..n).map(lane).collect::<Vec<_>>()
-        };
-        quarters = quarters.chunks(2).map(|two| added(t, [&two[0], &two[1]], [lanes(0), lanes(1)])).collect();
+    while sums.len() > 1 {
+        sums = sums.chunks(2).map(|two| added(t, [&two[0], &two[1]], by_quarters)).collect();
     }
-    quarters.remove(0)
+    sums.remove(0)
+}
+
+/// Of every quarter of x and y: x0 y0 x1 y1, and x2 y2 x3 y3.
+fn in_turn(n: u32, [i, second]: [u32; 2]) -> u32 {
+    let (quarter, lane) = (i / QUARTER * QUARTER, i % QUARTER);
+    quarter + 2 * second + lane / 2 + lane % 2 * n
+}
+
+/// Of every quarter of x and y: x0 x1 y0 y1, and x2 x3 y2 y3.
+fn in_pairs(n: u32, [i, second]: [u32; 2]) -> u32 {
+    let (quarter, lane) = (i / QUARTER * QUARTER, i % QUARTER);
+    quarter + 2 * second + lane % 2 + lane / 2 * n
+}
+
+/// The even quarters of x and of y, and the odd ones.
+fn by_quarters(n: u32, [i, second]: [u32; 2]) -> u32 {
+    let (quarter, lane, each) = (i / QUARTER, i % QUARTER, n / QUARTER / 2);
+    (2 * (quarter % each) + second) * QUARTER + lane + quarter / each * n
 }
 
 /// Lanes of 128 bits.
 const QUARTER: u32 = 4;
 
-/// The sum of two choices of the lanes of x and y.
-fn added(t: &mut Text, [x, y]: [&str; 2], choices: [Vec<u32>; 2]) -> String {
+/// The sum of two choices of the lanes of x and y: `lane(n, [i, choice])` is what lane i of a choice is, of 0..n in x and
+/// n..2n in y.
+fn added(t: &mut Text, [x, y]: [&str; 2], lane: impl Fn(u32, [u32; 2]) -> u32) -> String {
     let (floats, n) = (t.floats(), t.lanes);
-    let [first, second] = choices.map(|lanes| {
-        let lanes: Vec<String> = lanes.iter().map(|lane| format!("i32 {lane}")).collect();
+    let [first, second] = [0, 1].map(|choice| {
+        let lanes: Vec<String> = (0..n).map(|i| format!("i32 {}", lane(n, [i, choice]))).collect();
         t.set(format_args!("shufflevector {floats} {x}, {floats} {y}, <{n} x i32> <{}>", lanes.join(", ")))
     });
     t.float("fadd", &first, &second)
