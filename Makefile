@@ -1,5 +1,6 @@
-# demo, test and bench, each with its own set-up on a Debian 12 machine that has Rust and apt.
-# `make demo FEATURES=` goes without LLVM and its set-up; the back ends that then remain are listed by `chunkwise backends`.
+# demo, verify, test and bench, each with its own set-up on a Debian 12 machine that has Rust and apt.
+# FEATURES names the back ends beside Cranelift: the demo needs none of them, the others take all. `make test FEATURES=`
+# goes without LLVM and the GPU, and without their set-up.
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,9 +13,12 @@ export LLVM_SYS_221_PREFIX := /usr/lib/llvm-22
 endif
 endif
 
-FEATURES  = --features llvm
-CHUNKWISE = cargo run --quiet --release -p chunkwise $(FEATURES) --
+FEATURES  = llvm,wgpu
+FLAGS     = $(if $(FEATURES),--features $(FEATURES))
+CHUNKWISE = target/release/chunkwise
 DEMO      = target/demo
+
+demo: FEATURES =
 
 # `make bench` compares with other programs: GRID=full takes long sequences, two threads and decoding too (an hour and
 # more). PEERS_VENV names a Python environment that has what they need, PEERS_GGML ggml's libraries (benches/peers.py).
@@ -22,31 +26,50 @@ GRID       = usual
 PEERS_VENV ?= target/peers-venv
 PEERS      = $(PEERS_VENV)/bin/python benches/peers.py
 
-.PHONY: demo test bench peers setup
+.PHONY: demo verify test bench peers setup
+
+# The handful that the demo verifies: one a class of transition.
+SHOWN = $(foreach name,linear_attention retnet gla gated_deltanet rwkv7,examples/$(name).attn)
 
 demo: setup
-	echo "== Building chunkwise"
-	cargo build --release -p chunkwise $(FEATURES)
-	echo "== The back ends usable here"
-	$(CHUNKWISE) backends
-	echo "== Every example, every form, every back end, against the reference"
-	$(CHUNKWISE) verify examples/*.attn
+	echo "== Building chunkwise: Cranelift alone, no package of the system but a C linker"
+	cargo build --release -p chunkwise $(FLAGS) --bin chunkwise --example make_tensors
+	echo "== Five examples, every form, against the f64 reference"
+	$(CHUNKWISE) verify $(SHOWN)
 	echo "== What the compiler says of examples/gated_deltanet.attn"
 	$(CHUNKWISE) check examples/gated_deltanet.attn
+	echo "== How it derives the chunked form of linear attention, every step evaluated"
+	$(CHUNKWISE) explain examples/linear_attention.attn --form chunked --check
 	mkdir -p $(DEMO)
-	echo "== Making tensors for it: 1 batch element, 300 tokens, 2 heads, K = 64, V = 48"
-	cargo run --quiet --release -p chunkwise $(FEATURES) --example make_tensors -- $(DEMO)/in.safetensors
+	echo "== Tensors for gated DeltaNet: 1 batch element, 300 tokens, 2 heads, K = 64, V = 48"
+	target/release/examples/make_tensors $(DEMO)/in.safetensors
 	echo "== Running it on them"
 	$(CHUNKWISE) run examples/gated_deltanet.attn --inputs $(DEMO)/in.safetensors --output $(DEMO)/out.safetensors -v
-	echo "== Its outputs and final state are in $(DEMO)/out.safetensors"
+	cat <<-'END'
+	== Done: outputs and the final state are in $(DEMO)/out.safetensors. What next:
+	  $(CHUNKWISE) new mine                    a variant of your own to start from
+	  $(CHUNKWISE) verify mine.attn            every form of it against the reference
+	  $(CHUNKWISE) bench examples/gla.attn     how fast it is
+	  $(CHUNKWISE) help language               the language; the same pages are in docs/
+	  make verify                                     every example on every back end (LLVM, GPU)
+	  cargo install --path cli                        the command on your PATH
+	END
+
+# Every example, every form, every back end: LLVM and, on a machine without a GPU, Mesa's software driver too.
+verify: setup
+	cargo build --release -p chunkwise $(FLAGS)
+	$(CHUNKWISE) backends
+	$(CHUNKWISE) verify examples/*.attn --backend cranelift$(if $(FEATURES),$(comma)$(FEATURES))
+
+comma := ,
 
 test: setup
-	cargo test --workspace $(FEATURES)
+	cargo test --workspace $(FLAGS)
 
 bench: setup
-	cargo bench -p chunkwise $(FEATURES) --bench compile
-	cargo bench -p chunkwise-runtime $(FEATURES) --bench pieces
-	cargo build --release -p chunkwise $(FEATURES)
+	cargo bench -p chunkwise $(FLAGS) --bench compile
+	cargo bench -p chunkwise-runtime $(FLAGS) --bench pieces
+	cargo build --release -p chunkwise $(FLAGS)
 	$(MAKE) --no-print-directory peers
 	if [[ "$(GRID)" == full ]]; then
 	  $(PEERS) --T 512,2048,8192 --threads 1,2
@@ -71,16 +94,17 @@ peers:
 	  $(PEERS_VENV)/bin/pip install --quiet torch
 	$(PEERS_VENV)/bin/pip install --quiet 'jax[cpu]' matplotlib numpy onnx onnxruntime safetensors
 
-# A C compiler to link with, LLVM 22 where the features ask for it, and a Vulkan driver: a software one (lavapipe) where
+# A C compiler to link with; LLVM 22 and a Vulkan driver where the features ask for them: a software one (lavapipe) where
 # there is none. The tests skip the wgpu back end where no driver can be had.
 setup:
 	wanted=()
-	command -v c++ >/dev/null || wanted+=(g++)
+	command -v cc >/dev/null || wanted+=(gcc libc6-dev)
 	if [[ "$(FEATURES)" == *llvm* ]]; then
+	  command -v c++ >/dev/null || wanted+=(g++)
 	  command -v llvm-config-22 >/dev/null || [[ -x /usr/lib/llvm-22/bin/llvm-config ]] || wanted+=(llvm-22-dev)
 	fi
 	vulkan=()
-	if [[ "$$(uname)" == Linux && "$(FEATURES)" != *no-default-features* ]]; then
+	if [[ "$$(uname)" == Linux && "$(FEATURES)" == *wgpu* ]]; then
 	  compgen -G '/usr/share/vulkan/icd.d/*.json' >/dev/null || compgen -G '/etc/vulkan/icd.d/*.json' >/dev/null ||
 	    vulkan+=(mesa-vulkan-drivers)
 	  { ldconfig -p 2>/dev/null || true; } | grep -q 'libvulkan\.so\.1' || vulkan+=(libvulkan1)

@@ -33,7 +33,7 @@ say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 
 if [[ -z $binary ]]; then
   say "Building chunkwise"
-  within 240 cargo build --quiet --release -p chunkwise || exit 1
+  within 240 cargo build --quiet --release -p chunkwise --features wgpu || exit 1
   binary=target/release/chunkwise
 fi
 on=()
