@@ -166,6 +166,10 @@ impl<'a> Section<'a> {
             let what = format!("the {} form of state `{name}`", form.name());
             Unsupported::new(what, "no extraction of its derivation is realisable", "use --form recurrent")
         })?;
+        if let Some(LocalKind::Block(size)) = self.variant.locals.first().map(|local| &local.kind) {
+            let size = size.print(&|axis| self.variant.axis_name(axis));
+            self.line(format!("  every block of {size} tokens is a sequence of its own, from the initial value"));
+        }
         if derived.system.transposed {
             self.line(format!("  held transposed: below, {name} stands for {name}'"));
         }

@@ -50,7 +50,8 @@ fn main() -> ExitCode {
 type Aspect = fn(&mut Bench) -> Result<(), Failed>;
 
 fn trials_of(variant: &Arc<Variant>, backend: Backend) -> Vec<Trial> {
-    let aspects: [(&str, Aspect); 3] = [("agrees", agrees), ("carries", carries), ("causal", causal)];
+    let aspects: [(&str, Aspect); 4] =
+        [("agrees", agrees), ("carries", carries), ("causal", causal), ("isolates", isolates)];
     let mut trials = Vec::new();
     for form in report(variant).1.into_iter().filter(|report| report.missing.is_none()).map(|report| report.form) {
         for (aspect, test) in aspects {
@@ -168,6 +169,48 @@ fn causal(bench: &mut Bench) -> Result<(), Failed> {
                 if before(tensor) != before(sound) {
                     return Err(format!("{value} at token {at} changes {name} before it").into());
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Under a `local`, whatever token t holds, NaN and Inf too, what the reference keeps free of it comes out bit for bit
+/// the same: the other blocks, and the tokens whose window does not reach it.
+fn isolates(bench: &mut Bench) -> Result<(), Failed> {
+    let variant = bench.variant;
+    if variant.locals.is_empty() {
+        return Ok(());
+    }
+    let tokens = 7 * CHUNK + 3;
+    let sizes = sizes(variant, tokens)?;
+    let inputs = draw::inputs(variant, &sizes, Gates::Plain, SEED);
+    let initial = initial(variant, &sizes)?;
+    let schedules = if bench.plan.form == Form::Chunked { Schedule::ALL.to_vec() } else { vec![Schedule::Fused] };
+    for schedule in schedules {
+        bench.plan.schedule = schedule;
+        let sound = match bench.engine.prepare(variant, &sizes, bench.plan) {
+            Err(execute::Failure::Unsupported(_)) if schedule == Schedule::Split => continue,
+            _ => bench.run(&sizes, &inputs, &initial)?,
+        };
+        for (at, value) in [(1, f32::NAN), (3 * CHUNK - 1, f32::INFINITY), (4 * CHUNK + 3, f32::NAN)] {
+            let spoilt = spoilt(variant, &inputs, at, value);
+            let want = reference(variant, &sizes, &spoilt, &initial)?;
+            let got = bench.run(&sizes, &spoilt, &initial)?;
+            let mut free = 0;
+            for ((name, want), (sound, got)) in want.outputs.iter().zip(sound.outputs.iter().zip(&got.outputs)) {
+                let (sound, got) = (sound.1.to_f64(), got.1.to_f64());
+                for place in (0..want.data.len()).filter(|&place| want.data[place].is_finite()) {
+                    free += 1;
+                    if sound[place].to_bits() != got[place].to_bits() {
+                        return Err(
+                            format!("{value} at token {at} changes {name}[{place}], which does not see it").into()
+                        );
+                    }
+                }
+            }
+            if free * 2 < want.outputs.iter().map(|(_, want)| want.data.len()).sum::<usize>() {
+                return Err(format!("{value} at token {at} reaches nearly everything in the reference").into());
             }
         }
     }

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 
 use egg::{Analysis, DidMerge, EGraph, Id, Language};
 
-use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::typed::{ExprId, ExprKind, Function, NormKind, Variant};
 
 use super::{Atom, Feat, Leaf, Term};
@@ -117,10 +116,6 @@ pub enum Definition {
     Dot(Leaf, Leaf),
     /// A sum of leaves of one shape.
     Sum(Vec<Leaf>),
-    /// 0 at the first token of every block of so many, 1 elsewhere.
-    Continues(Size),
-    /// 1 at the first token of every block of so many, 0 elsewhere.
-    Begins(Size),
     /// The value (or 1) where every condition is as said, 0 elsewhere.
     Guarded(Vec<(ExprId, bool)>, Option<Box<Definition>>),
 }
@@ -251,8 +246,6 @@ impl Known {
             }
             Definition::Expr(id) => format!("#{}", id.0),
             Definition::Reciprocal(id) => format!("1/#{}", id.0),
-            Definition::Continues(_) => "going".to_string(),
-            Definition::Begins(_) => "begins".to_string(),
             Definition::Guarded(..) => "guarded".to_string(),
         };
         self.named(&name, definition, feat)

@@ -16,7 +16,7 @@ mod written;
 
 use std::collections::HashMap;
 
-use chunkwise_dsl::typed::{ExprId, ExprKind, Function, LetValue, LocalKind, StateId, Stmt, Ty as Type, Variant};
+use chunkwise_dsl::typed::{ExprId, ExprKind, Function, LetValue, StateId, Stmt, Ty as Type, Variant};
 use egg::{Id, RecExpr};
 
 use super::{
@@ -174,7 +174,7 @@ impl System {
         });
         match update {
             Some(value) => lowering.update(value)?,
-            None => lowering.previous()?,
+            None => lowering.previous(),
         };
         let update = std::mem::take(&mut lowering.term);
         let mut reads = Vec::new();
@@ -246,27 +246,10 @@ impl Lowering<'_> {
         Err(Blocked { class, at, reason: reason.into() })
     }
 
-    /// S[t-1]; under `local block(W)` it is the initial value at the first token of every block.
-    fn previous(&mut self) -> Lowered<Id> {
+    /// S[t-1]
+    fn previous(&mut self) -> Id {
         let (start, state) = (self.add(Term::Init), self.add(Term::State));
-        let previous = self.add(Term::Prev([start, state]));
-        let block = self.variant.locals.iter().find_map(|local| match &local.kind {
-            LocalKind::Block(size) => Some(size.clone()),
-            _ => None,
-        });
-        let Some(size) = block else { return Ok(previous) };
-        let going = self.indicator("going", Definition::Continues(size.clone()));
-        let previous = self.scaled(going, previous);
-        let init = self.variant.states[self.state.index()].init;
-        if self.variant.expr(init).kind == ExprKind::Number(0.0) {
-            return Ok(previous);
-        }
-        let guards = std::mem::take(&mut self.guards);
-        let start = self.free_matrix(init, self.transposed)?;
-        self.guards = guards;
-        let begins = self.indicator("begins", Definition::Begins(size));
-        let start = self.scaled(begins, start);
-        Ok(self.add(Term::Add([previous, start])))
+        self.add(Term::Prev([start, state]))
     }
 
     /// A scalar that is 0 or 1.
@@ -282,7 +265,7 @@ impl Lowering<'_> {
         if self.depends(value) {
             return Ok(updated);
         }
-        let previous = self.previous()?;
+        let previous = self.previous();
         let forgotten = self.scaled(Leaf::number(0.0), previous);
         Ok(self.add(Term::Add([forgotten, updated])))
     }
@@ -324,7 +307,7 @@ impl Lowering<'_> {
             ExprKind::StateOld(_) | ExprKind::StateNew(_) if self.rank == 2 && turned != self.transposed => {
                 self.blocked(Class::TwoSided, expr, "the state meets its own transpose")
             }
-            ExprKind::StateOld(_) => self.previous(),
+            ExprKind::StateOld(_) => Ok(self.previous()),
             ExprKind::StateNew(_) => Ok(self.add(Term::State)),
             ExprKind::Map { function, args } => self.matrix_map(expr, function, &args, turned),
             ExprKind::Product(a, b) => self.matrix_product(expr, a, b, turned),

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! States that share values share nodes: a normaliser's scores and masks are those of its state, so it costs one more
-//! column. `local block(W)` is a factor of 0 on the previous state at block starts; `local window(L)` needs no carried
-//! state: a chunk looks at itself and the L-1 tokens before it, each pair in the band once, never by subtraction.
+//! column. Under `local block(W)` no chunk reaches over a block's end, and the state is set to its initial value there: nothing is
+//! multiplied by 0, so that what is not finite stays in its block. `local window(L)` needs no carried state: a chunk looks
+//! at itself and the L-1 tokens before it, each pair in the band once, never by subtraction.
 
 mod print;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use crate::{
 /// A form of a variant, ready to be lowered.
 pub struct Plan {
     pub form: Form,
+    pub schedule: Schedule,
     pub graph: DiGraph<Node, ()>,
     pub states: Vec<StatePlan>,
 }
@@ -123,7 +125,7 @@ pub fn plan(variant: &Variant, derived: &[Derived], (form, schedule): (Form, Sch
         states.push(building.state(derived, &term, form));
     }
     building.outputs(variant, &states);
-    Ok(Plan { form, graph: building.graph, states })
+    Ok(Plan { form, schedule, graph: building.graph, states })
 }
 
 /// A token's whole matrix is at hand where the state steps as it is written.

@@ -1,6 +1,8 @@
 //! The vectors of a system: those that depend on the state, what is read of it, and the leaves that do not depend on it.
 //! The matrices are in `lower`.
 
+use chunkwise_dsl::typed::LocalKind;
+
 use super::*;
 
 impl Lowering<'_> {
@@ -268,13 +270,8 @@ impl Lowering<'_> {
 
     /// The state itself: every token's matrix.
     fn whole_read(&mut self, expr: ExprId, reads: &mut Vec<Read>) -> Lowered<()> {
-        let local = |wanted: fn(&LocalKind) -> bool| self.variant.locals.iter().any(|local| wanted(&local.kind));
-        if local(|kind| matches!(kind, LocalKind::Window { .. })) {
+        if self.variant.locals.iter().any(|local| matches!(local.kind, LocalKind::Window { .. })) {
             return self.blocked(Class::WholeRead, expr, "the state is read as a whole matrix under `local window`");
-        }
-        if *self.kind(expr) == ExprKind::StateOld(self.state) && local(|kind| matches!(kind, LocalKind::Block(_))) {
-            let reason = "the state before the token is read as a whole matrix under `local block`";
-            return self.blocked(Class::WholeRead, expr, reason);
         }
         let kept = std::mem::take(&mut self.term);
         self.matrix(expr, self.transposed)?;

@@ -13,6 +13,7 @@ mod arena;
 mod emit;
 pub mod form;
 mod fused;
+mod locality;
 mod place;
 mod product;
 pub mod recurrent;

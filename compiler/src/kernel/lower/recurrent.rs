@@ -9,14 +9,14 @@
 
 use std::collections::BTreeSet;
 
-use chunkwise_dsl::shape::Size;
-use chunkwise_dsl::typed::{ExprId, ExprKind, LocalKind, OrderKind, Output, StateId, Stmt as Source, Update, Variant};
+use chunkwise_dsl::typed::{ExprId, ExprKind, OrderKind, Output, StateId, Stmt as Source, Update, Variant};
 
 use crate::bind::Sizes;
 use crate::kernel::{Int, Kernel, Map, Module, Stmt, Value, VarId};
 use crate::{Tiles, Unsupported};
 
 use super::arena::REFERENCE;
+use super::locality::Locality;
 use super::tile::{At, Frame, Tile};
 use super::{Lowering, Result, Rows};
 
@@ -37,7 +37,8 @@ struct Kept {
 
 /// The recurrent form of any variant with states under one forward order.
 pub fn raw(variant: &Variant, sizes: &Sizes, tiles: Tiles) -> Result<Module> {
-    let locality = locality(variant)?;
+    refuse_order(variant)?;
+    let locality = Locality::of(variant)?;
     let mut lowering = Lowering::new(variant, sizes, tiles);
     let tokens = lowering.tokens();
     let chunk = lowering.chunk();
@@ -96,17 +97,8 @@ pub fn raw(variant: &Variant, sizes: &Sizes, tiles: Tiles) -> Result<Module> {
     Ok(lowering.finish(vec![Kernel { name: "recurrent".to_string(), grid, body }]))
 }
 
-/// What a state keeps of the tokens before.
-enum Locality {
-    All,
-    /// It restarts at the first token of every block of so many.
-    Block(Size),
-    /// The last so many tokens' writes.
-    Window(Size),
-}
-
 /// Refuses what one forward pass cannot do.
-fn locality(variant: &Variant) -> Result<Locality> {
+fn refuse_order(variant: &Variant) -> Result<()> {
     let forward = match variant.orders.as_slice() {
         [] => true,
         [order] => matches!(order.kind, OrderKind::Causal | OrderKind::Raster) && order.by.is_none(),
@@ -116,20 +108,7 @@ fn locality(variant: &Variant) -> Result<Locality> {
         let reason = "this form steps forward through the tokens once";
         return Err(Unsupported::new("this `order`", reason, REFERENCE).at(variant.span));
     }
-    match variant.locals.as_slice() {
-        [] => Ok(Locality::All),
-        [local] => match &local.kind {
-            LocalKind::Block(size) => Ok(Locality::Block(size.clone())),
-            LocalKind::Window { left, right } if right.as_constant() == Some(0) => Ok(Locality::Window(left.clone())),
-            _ => {
-                let reason = "a state keeps the last tokens or restarts in blocks";
-                Err(Unsupported::new("this `local`", reason, REFERENCE).at(local.span))
-            }
-        },
-        [_, second, ..] => {
-            Err(Unsupported::new("several `local`", "a state is local in one way", REFERENCE).at(second.span))
-        }
-    }
+    Ok(())
 }
 
 /// The window that ends at token T-1-step. Tokens run from the last to the first, so that what a window writes of the

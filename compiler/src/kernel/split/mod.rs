@@ -54,11 +54,7 @@ struct Parts<'m> {
 impl<'m> Parts<'m> {
     fn of(module: &'m Module) -> Result<Self, &'static str> {
         let [kernel] = module.kernels.as_slice() else { return Err("it is not one kernel") };
-        let chunks = |step: &Int| match step {
-            Int::Param(id) => module.params.get(id.index()).is_some_and(|param| param.role == ParamRole::Chunk),
-            _ => false,
-        };
-        let loops = |stmt: &Stmt| matches!(stmt, Stmt::For { step, .. } if chunks(step));
+        let loops = |stmt: &Stmt| matches!(stmt, Stmt::For { step, .. } if is_chunk(module, step));
         let mut places = (0..kernel.body.len()).filter(|&place| loops(&kernel.body[place]));
         let (Some(place), None) = (places.next(), places.next()) else { return Err("it has not one loop over chunks") };
         match &kernel.body[place] {
@@ -73,6 +69,15 @@ impl<'m> Parts<'m> {
             }),
             _ => Err("its loop over chunks does not begin at the first token"),
         }
+    }
+}
+
+/// Whether a loop steps by the chunk length, or by a bound of it.
+fn is_chunk(module: &Module, step: &Int) -> bool {
+    match step {
+        Int::Param(id) => module.params.get(id.index()).is_some_and(|param| param.role == ParamRole::Chunk),
+        Int::Min(a, b) => is_chunk(module, a) || is_chunk(module, b),
+        _ => false,
     }
 }
 

@@ -23,21 +23,21 @@ mod tests;
 
 use std::collections::HashMap;
 
-use chunkwise_dsl::shape::Size;
-use chunkwise_dsl::typed::{LocalKind, OrderKind, StateId, Variant};
+use chunkwise_dsl::typed::{OrderKind, StateId, Variant};
 use petgraph::graph::NodeIndex;
 
 use crate::{
-    Form, Tiles, Unsupported,
+    Form, Schedule, Tiles, Unsupported,
     bind::Sizes,
     ir::Term,
-    kernel::{
-        Access, BufferId, Int, Kernel, Map, Module, Product, ReduceOp, Scan, ScanFrom, Stmt, Triangle, Value, VarId,
-    },
+    kernel::{Access, BufferId, Int, Kernel, Map, Module, Product, ReduceOp, Scan, ScanFrom, Stmt, Triangle, Value},
     plan::{Node, Op, Plan},
 };
 
-use super::{Lowering, Result, Rows, Tile, TileDim};
+use super::{
+    Lowering, Result, Rows, Tile, TileDim,
+    locality::{Chunks, Locality},
+};
 
 /// A scratch tile of chunk x chunk pairs of tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,20 +86,20 @@ type NodeKey = (NodeIndex, usize);
 pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan, tiles: Tiles) -> Result<Module> {
     refuse_order(variant)?;
     let mut lowering = Lowering::new(variant, sizes, tiles);
-    let (tokens, chunk) = (lowering.tokens(), lowering.chunk());
+    let mut chunks = Chunks::new(&mut lowering, &Locality::of(variant)?);
+    if plan.schedule == Schedule::Fused {
+        chunks = chunks.settled(&mut lowering);
+    }
     let memory = plan
         .states
         .iter()
         .map(|state| (state.state, state::start(&mut lowering, state.state, state.transposed)))
         .collect();
-    let window = locality(variant)?.map(|size| lowering.size(&size));
-    let step = lowering.var();
-    let (rows, own) = block(&tokens, &chunk, step, window.as_ref());
-    lowering.open(rows.clone());
+    lowering.open(chunks.rows.clone());
     let mut emission = Emission {
         lowering: &mut lowering,
         plan,
-        rows,
+        rows: chunks.rows.clone(),
         memory,
         streams: HashMap::new(),
         squares: HashMap::new(),
@@ -107,8 +107,8 @@ pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan, tiles: Tiles) -> Res
         prefixes: HashMap::new(),
         suffixes: HashMap::new(),
         masks: HashMap::new(),
-        window,
-        own,
+        window: chunks.window.clone(),
+        own: chunks.own.clone(),
     };
     emission.states()?;
     let memory = emission.memory;
@@ -117,8 +117,13 @@ pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan, tiles: Tiles) -> Res
             lowering.store_output(output)?;
         }
     }
+    chunks.restart(&mut lowering, |lowering| {
+        for state in &plan.states {
+            state::begin(lowering, state.state, state.transposed, &memory[&state.state]);
+        }
+    });
     let body = lowering.close();
-    lowering.push(Stmt::For { var: step, from: Int::from(0i64), to: tokens, step: chunk, body });
+    lowering.push(chunks.each(body));
     for output in variant.outputs() {
         if !lowering.is_per_token(output) {
             lowering.store_output(output)?;
@@ -147,44 +152,6 @@ fn refuse_order(variant: &Variant) -> Result<()> {
         .at(variant.span));
     }
     Ok(())
-}
-
-/// The length of a window, if states keep the last tokens only.
-fn locality(variant: &Variant) -> Result<Option<Size>> {
-    match variant.locals.as_slice() {
-        [] => Ok(None),
-        [local] => match &local.kind {
-            LocalKind::Block(_) => Ok(None),
-            LocalKind::Window { left, right } if right.as_constant() == Some(0) => Ok(Some(left.clone())),
-            _ => Err(Unsupported::new(
-                "this `local`",
-                "a state keeps the last tokens or restarts in blocks",
-                "run it with --backend reference",
-            )
-            .at(local.span)),
-        },
-        [_, second, ..] => {
-            Err(Unsupported::new("several `local`", "a state is local in one way", "run it with --backend reference")
-                .at(second.span))
-        }
-    }
-}
-
-/// The tokens of the block at `step`. Under a window a block begins with the tokens that its first one sees, and blocks
-/// run from the last to the first, so that what a block writes of the tokens before it is overwritten by their own. Also
-/// the row of its first own token.
-fn block(tokens: &Int, chunk: &Int, step: VarId, window: Option<&Int>) -> (Rows, Int) {
-    let step = Int::Var(step);
-    let Some(window) = window else {
-        let count = (tokens.clone() - step.clone()).min(chunk.clone());
-        return (Rows { first: step, count, capacity: chunk.clone() }, Int::from(0i64));
-    };
-    let last = (tokens.clone() - 1i64).floor_div(chunk.clone()) * chunk.clone();
-    let start = last - step;
-    let first = (start.clone() - window.clone()).max(0i64);
-    let end = (start.clone() + chunk.clone()).min(tokens.clone());
-    let rows = Rows { count: end - first.clone(), first: first.clone(), capacity: chunk.clone() + window.clone() };
-    (rows, start - first)
 }
 
 impl Emission<'_, '_> {

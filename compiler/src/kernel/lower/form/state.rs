@@ -23,6 +23,12 @@ pub(super) fn start(lowering: &mut Lowering, state: StateId, transposed: bool) -
     memory
 }
 
+/// The initial value into the memory.
+pub(super) fn begin(lowering: &mut Lowering, state: StateId, transposed: bool, memory: &Tile) {
+    let given = placed(lowering.state_in_tile(state), transposed);
+    copy(lowering, &given, memory);
+}
+
 /// The memory as the final value.
 pub(super) fn finish(lowering: &mut Lowering, state: StateId, transposed: bool, memory: &Tile) {
     let out = placed(lowering.state_out_tile(state), transposed);

@@ -343,14 +343,6 @@ impl Emission<'_, '_> {
                 Ok(call(Function::Div, [Value::Const(1.0), value]))
             }
             Definition::Dot(w, k) => self.dot(w, k, of),
-            Definition::Continues(block) => {
-                let place = self.place_in_block(block);
-                Ok(call(Function::Ne, [place, Value::Const(0.0)]))
-            }
-            Definition::Begins(block) => {
-                let place = self.place_in_block(block);
-                Ok(call(Function::Eq, [place, Value::Const(0.0)]))
-            }
             Definition::Guarded(guards, value) => {
                 let mut guarded = match value {
                     Some(value) => self.defined(value, of)?,
@@ -376,12 +368,6 @@ impl Emission<'_, '_> {
                 Ok(sum.unwrap_or(Value::Const(0.0)))
             }
         }
-    }
-
-    fn place_in_block(&mut self, block: &chunkwise_dsl::shape::Size) -> Value {
-        let block = Value::Int(self.lowering.size(block));
-        let token = call(Function::Add, [Value::Int(self.rows.first.clone()), Value::Axis(0)]);
-        call(Function::Mod, [token, block])
     }
 
     fn definitions(&self, leaf: &Leaf, state: StateId) -> Vec<Definition> {

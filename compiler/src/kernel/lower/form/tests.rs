@@ -5,7 +5,7 @@ use chunkwise_dsl::typed::Variant;
 
 use crate::{Form, Schedule, Tiles};
 
-use super::super::tests::{agree_at, variant};
+use super::super::tests::{agree_at, agree_spoilt, variant};
 
 const DIMS: [(&str, usize); 4] = [("B", 1), ("H", 2), ("K", 3), ("V", 4)];
 
@@ -36,6 +36,7 @@ fn agree(body: &str) {
 }
 
 const READ: &str = "output o[t] = S[t]' * q[t];";
+const READ1: &str = "output r[t] = S[t]' * q[t];";
 
 fn updates(updates: &str) {
     agree(&format!("state S : [K,V] = 0; {updates} {READ}"));
@@ -144,6 +145,66 @@ fn locality() {
         "local block(3); state S : [K,V] = 0; update S[t] = diag(d[t]) * S[t-1] + k[t] * (w[t]' * S[t-1]) + k[t] * v[t]'; \
          output o[t] = S[t-1]' * q[t];",
     );
+}
+
+/// What is not finite stays in its block and in the windows that reach it.
+fn isolates(body: &str) {
+    let text = format!(
+        "variant f {{ axes B, T, H, K, V; input q, k, w : [B,T,H,K], v, y : [B,T,H,V], a0 : [B,T,H], d0 : [B,T,H,K]; \
+         let a[t] = sigmoid(2 * a0[t]); let b[t] = sigmoid(a0[t]); let d[t] = sigmoid(2 * d0[t]); \
+         {body} {READ} output p[t] = S[t-1]' * w[t]; }}"
+    );
+    let variant = variant(&text);
+    let dims = [("B", 1), ("H", 2), ("K", 3), ("V", 4), ("T", 23)];
+    for (name, at, value) in [("v", 4, f64::NAN), ("k", 7, f64::INFINITY), ("q", 0, f64::NAN), ("a0", 16, f64::NAN)] {
+        let spoil = |inputs: &mut std::collections::BTreeMap<String, crate::reference::Array>| {
+            let array = inputs.get_mut(name).unwrap();
+            let inner: usize = array.shape[2..].iter().product();
+            array.data[at * inner..(at + 1) * inner].fill(value);
+        };
+        for (form, schedule, chunk) in [
+            (Form::Recurrent, Schedule::Fused, 4),
+            (Form::Chunked, Schedule::Fused, 2),
+            (Form::Chunked, Schedule::Fused, 8),
+            (Form::Chunked, Schedule::Split, 2),
+            (Form::Chunked, Schedule::Split, 4),
+            (Form::Parallel, Schedule::Fused, 23),
+        ] {
+            let window = text.contains("local window");
+            if window && (schedule == Schedule::Split || form == Form::Recurrent) {
+                continue;
+            }
+            let lower = |variant: &Variant, sizes: &crate::bind::Sizes| {
+                crate::compile(variant, sizes, (form, schedule), Tiles::Whole)
+            };
+            agree_spoilt(&variant, &dims, chunk, (&lower, &spoil));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_in_its_block() {
+    let state = "state S : [K,V] = 0;";
+    for local in ["local block(5);", "local block(4);", "local block(1);", "local window(3);"] {
+        isolates(&format!("{local} {state} update S additive(k, v);"));
+        isolates(&format!("{local} {state} decay e[t] = a[t]; update S additive(k, v);"));
+        isolates(&format!("{local} {state} decay e[t] = d[t]; update S gated(k, v);"));
+    }
+    for local in ["local block(5);", "local block(3);"] {
+        isolates(&format!("{local} {state} decay e[t] = a[t]; update S delta(k, v, b);"));
+        isolates(&format!("{local} {state} decay e[t] = d[t]; update S delta(k, v, b); update S delta(w, y, a);"));
+        isolates(&format!("{local} {state} update S[t] = diag(d[t]) * S[t-1] * diag(sigmoid(y[t])) + k[t] * v[t]';"));
+        isolates(&format!("{local} state S : [K,V] = 0.5; decay e[t] = a[t]; update S delta(k, v, y);"));
+    }
+}
+
+#[test]
+fn blocks_begin_anew_at_every_chunk_length() {
+    for local in ["local block(1);", "local block(5);", "local block(8);", "local block(64);"] {
+        agree(&format!("{local} state S : [K,V] = 0.5; decay e[t] = d[t]; update S delta(k, v, b); {READ}"));
+        agree(&format!("{local} state S : [K,V] = 0; update S additive(k, v); output o[t] = S[t-1]; {READ1}"));
+        agree(&format!("{local} state z : [K] = 0; decay e[t] = a[t]; update z additive(k); output o[t] = z[t] .* q[t];"));
+    }
 }
 
 /// The examples that have a chunked form, by name, at small sizes.
