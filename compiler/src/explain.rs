@@ -452,6 +452,7 @@ fn letter(ty: Ty) -> &'static str {
         Ty::Ten { feat: Feat::V, .. } => "x",
         Ty::Ten { feat: Feat::K, .. } => "w",
         Ty::Ten { feat: Feat::S, .. } => "c",
+        Ty::Ten { feat: Feat::F, .. } => "f",
         Ty::Mat(Frame::Chunks) => "N",
         Ty::Mat(_) | Ty::Init => "H",
         Ty::Op(_) => "A",

@@ -3,7 +3,7 @@
 
 use crate::{
     form::Form,
-    ir::{Feat, Frame, Term, Ty, facts::Graph},
+    ir::{Feat, Frame, Leaf, Term, Ty, facts::Graph},
 };
 
 const NEVER: f64 = f64::INFINITY;
@@ -65,7 +65,11 @@ pub fn of_form(graph: &Graph, term: &Term, form: Form) -> f64 {
         Some(Feat::S) => 0.1,
         _ => 10.0,
     };
+    let feature = |id: &egg::Id| ty(id).feat() == Some(Feat::F);
     match term {
+        // A stack's rest is no value of the program.
+        Term::Leaf(leaf) if !is_defined(graph, leaf) => NEVER,
+        Term::Pairs([q, _]) if feature(q) => 2.0,
         Term::MatMul([_, x]) | Term::Solve([_, x]) => columns(ty(x)) * 2.0 + 1.0,
         Term::SolveColumns([_, _, x]) => columns(ty(x)) * 3.0,
         Term::SolveDecayed(_) => 100.0,
@@ -84,6 +88,11 @@ pub fn of_form(graph: &Graph, term: &Term, form: Form) -> f64 {
         Term::Add(_) | Term::Mul(_) => 2.0,
         _ => 0.01,
     }
+}
+
+fn is_defined(graph: &Graph, leaf: &Leaf) -> bool {
+    let known = &graph.analysis;
+    leaf.factors.iter().all(|(atom, _)| !known.features.contains_key(atom) || known.definitions.contains_key(atom))
 }
 
 /// What a node costs beside where chunks run apart: a solve of what depends on the state at a chunk's start holds the next

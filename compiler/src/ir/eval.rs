@@ -81,13 +81,14 @@ pub struct Instance {
 impl Instance {
     /// An instance without a state: `S` and `bnd` have no value in it.
     pub fn new(dims: Dims, known: Known, seed: u64) -> Self {
-        Self { dims, seed, known, state: None }
+        Self { dims: draw::fitted(dims, &known), seed, known, state: None }
     }
 
     /// An instance of one recurrence, its state stream computed token by token. `known` says what more is known of the
     /// atoms than the system says: definitions of sums and dots that its derivation made.
     pub fn of(system: &System, known: &Known, dims: Dims, seed: u64) -> Evaluated<Self> {
         let mut instance = Self::new(dims, known.clone(), seed);
+        let dims = instance.dims;
         let mut state = Mat::zeros(dims, Frame::Tokens);
         for t in 0..dims.tokens {
             instance.state = Some(state.clone());
@@ -178,11 +179,15 @@ impl Instance {
 
     fn leaf(&self, leaf: &Leaf) -> Evaluated<Ten> {
         let mut product = Ten::constant(self.dims, leaf.number, leaf.feat, leaf.as_number().is_none());
+        if let Some((atom, _)) = leaf.factors.iter().find(|(atom, _)| atom.feat == Feat::F) {
+            product = Ten::of_width(self.dims, Frame::Tokens, Feat::F, self.atom(*atom)?.width);
+            product.data.fill(leaf.number);
+        }
+        let width = product.width;
         for (atom, power) in &leaf.factors {
             let value = self.atom(*atom)?;
             for (place, x) in product.data.iter_mut().enumerate() {
-                let (t, i) = (place / leaf.feat.size(self.dims), place % leaf.feat.size(self.dims));
-                *x *= value.at(t, 0, i).powi(i32::from(*power));
+                *x *= value.at(place / width, 0, place % width).powi(i32::from(*power));
             }
         }
         Ok(product)

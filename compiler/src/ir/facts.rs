@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use egg::{Analysis, DidMerge, EGraph, Id, Language};
 
+use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::typed::{ExprId, ExprKind, Function, NormKind, Variant};
 
 use super::{Atom, Feat, Leaf, Term};
@@ -103,6 +104,8 @@ pub struct Known {
     pub promised: Vec<Leaf>,
     /// What every atom stands for.
     pub definitions: HashMap<Atom, Definition>,
+    /// What vectors of features are made of.
+    pub features: HashMap<Atom, Feature>,
 }
 
 /// What an atom stands for.
@@ -118,6 +121,22 @@ pub enum Definition {
     Sum(Vec<Leaf>),
     /// The value (or 1) where every condition is as said, 0 elsewhere.
     Guarded(Vec<(ExprId, bool)>, Option<Box<Definition>>),
+}
+
+/// A vector of features whose dot products are made of those of its parts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Feature {
+    /// vec(a b')
+    Outer([Part; 2]),
+    /// [a; b; ..], at least two
+    Stack(Vec<Part>),
+}
+
+/// A part of features, a leaf along `F` (a scalar is one of length 1), and its length.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    pub leaf: Leaf,
+    pub length: Size,
 }
 
 /// The e-graph of one state.
@@ -151,6 +170,9 @@ pub fn type_of(term: &Term, child: &dyn Fn(Id) -> Ty) -> Ty {
         // A vector of ones is a stream, so that a scan of constants has a time.
         Term::Leaf(leaf) => ten(if leaf.as_number().is_some() { Frame::Any } else { Frame::Tokens }, leaf.feat, 1),
         Term::Add(_) | Term::Mul(_) => match (c[0], c[1]) {
+            (Ty::Tri { frame: a, rows, columns, strict }, Ty::Tri { frame: b, strict: other, .. }) => {
+                Ty::Tri { frame: join(a, b), rows, columns, strict: strict && other }
+            }
             (Ty::Mat(a), b) | (b, Ty::Mat(a)) => Ty::Mat(join(a, b.frame())),
             (Ty::Ten { frame: a, feat: x, stack: r }, Ty::Ten { frame: b, feat: y, stack: q }) => {
                 x.join(y).map_or(Ty::Unknown, |feat| ten(join(a, b), feat, r.max(q)))
@@ -258,6 +280,49 @@ impl Known {
         leaf
     }
 
+    /// A leaf of features, as a scalar and the one atom that they are.
+    pub fn feature_of(&self, leaf: &Leaf) -> Option<(Leaf, &Feature)> {
+        let (scalar, vector) = leaf.split();
+        match vector.factors.as_slice() {
+            [(atom, 1)] => Some((scalar, self.features.get(atom)?)),
+            _ => None,
+        }
+    }
+
+    /// Whether two vectors of features are divided alike, so that their parts meet.
+    pub fn divided_alike(&self, a: &Feature, b: &Feature) -> bool {
+        let parts = |a: &[Part], b: &[Part]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.length == b.length && self.parts_alike(a, b))
+        };
+        match (a, b) {
+            (Feature::Outer(a), Feature::Outer(b)) => parts(a, b),
+            (Feature::Stack(a), Feature::Stack(b)) => parts(a, b),
+            _ => false,
+        }
+    }
+
+    fn parts_alike(&self, a: &Part, b: &Part) -> bool {
+        match (self.feature_of(&a.leaf), self.feature_of(&b.leaf)) {
+            (Some((_, a)), Some((_, b))) => self.divided_alike(a, b),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// All parts but the first as one: an atom that the program has no name for, where they are several.
+    pub fn rest(&mut self, parts: &[Part]) -> Option<Leaf> {
+        match parts {
+            [] => None,
+            [only] => Some(only.leaf.clone()),
+            _ => {
+                let names: Vec<String> = parts.iter().map(|part| part.leaf.to_string()).collect();
+                let leaf = Leaf::atom(&format!("stack({})", names.join(", ")), Feat::F);
+                self.features.insert(leaf.factors[0].0, Feature::Stack(parts.to_vec()));
+                Some(leaf)
+            }
+        }
+    }
+
     /// Bounds of a canonical product.
     pub fn leaf_range(&self, leaf: &Leaf) -> (f64, f64) {
         if self.promised.contains(leaf) {
@@ -338,23 +403,35 @@ impl Analysis<Term> for Known {
 
 /// Bounds of every entry of a state-free expression, from the functions it is made of.
 pub fn range_of(variant: &Variant, expr: ExprId) -> (f64, f64) {
+    range_given(variant, expr, &|_| None)
+}
+
+/// The same, where `given` knows more: what tensors hold, what sizes are.
+pub fn range_given(variant: &Variant, expr: ExprId, given: &dyn Fn(&ExprKind) -> Option<(f64, f64)>) -> (f64, f64) {
     let expr = super::lower::resolve(variant, expr);
-    match &variant.expr(expr).kind {
+    let of = |expr: &ExprId| range_given(variant, *expr, given);
+    let either = |a: (f64, f64), b: (f64, f64)| (a.0.min(b.0), a.1.max(b.1));
+    let kind = &variant.expr(expr).kind;
+    if let Some(known) = given(kind) {
+        return known;
+    }
+    match kind {
         ExprKind::Number(x) => (*x, *x),
         ExprKind::Map { function, args } => {
-            let args: Vec<(f64, f64)> = args.iter().map(|&arg| range_of(variant, arg)).collect();
+            let args: Vec<(f64, f64)> = args.iter().map(of).collect();
             function_range(*function, &args)
         }
-        ExprKind::If { then, otherwise, .. } => {
-            let (a, b) = (range_of(variant, *then), range_of(variant, *otherwise));
-            (a.0.min(b.0), a.1.max(b.1))
+        ExprKind::If { then, otherwise, .. } => either(of(then), of(otherwise)),
+        // Out of range reads 0.
+        ExprKind::Subscript { base, at } => {
+            let index = |at: &ExprId| matches!(variant.expr(*at).kind, ExprKind::Index(_));
+            if at.iter().all(index) { of(base) } else { either(of(base), (0.0, 0.0)) }
         }
         ExprKind::SoftmaxAxis(_) => (0.0, 1.0),
         ExprKind::Normalise { norm, .. } if norm.kind == NormKind::L2 => (-1.0, 1.0),
-        ExprKind::Stack(parts) => parts
-            .iter()
-            .map(|&part| range_of(variant, part))
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |a, b| (a.0.min(b.0), a.1.max(b.1))),
+        ExprKind::Stack(parts) => {
+            parts.iter().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |a, b| (a.0.min(b.0), a.1.max(b.1)))
+        }
         _ => UNBOUNDED,
     }
 }

@@ -17,6 +17,8 @@ pub enum Feat {
     K,
     /// A vector along the state's columns.
     V,
+    /// A part of a vector of features, of a length of its own.
+    F,
 }
 
 impl Feat {
@@ -157,6 +159,7 @@ impl fmt::Display for Leaf {
                 Feat::S => "",
                 Feat::K => "k",
                 Feat::V => "v",
+                Feat::F => "f",
             };
             return write!(f, "{}{suffix}", self.number);
         }

@@ -10,6 +10,7 @@
 //! both sides, one of them must be a diagonal, which scales the columns of what is held.
 
 mod columns;
+mod features;
 mod operator;
 mod vector;
 mod written;

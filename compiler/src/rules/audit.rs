@@ -8,13 +8,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chunkwise_dsl::shape::Size;
 use egg::{ENodeOrVar, Language, PatternAst, Subst, Var};
 
 use super::*;
 use crate::ir::{
     Frame,
     eval::{Dims, Evaluated, IllTyped, Instance, Op, Tri, Value},
-    facts::{Known, type_of},
+    facts::{Feature, Known, Part, type_of},
 };
 
 const BOUND: f64 = 1e-9;
@@ -327,21 +328,31 @@ fn with_leaves(rule: &Rule, instance: &Instance, of: &mut Assignment, variant: u
             .clone();
         leaves.extend([(var, d), (var_named("c"), c), (var_named("w"), w)]);
     }
+    if has(rule, Kind::Outer).or(has(rule, Kind::Stacked)).is_some() {
+        for (name, number) in [("q", -1.5), ("k", 2.0)] {
+            let factors: &[(&str, Feat)] = if variant == 1 { &[("s1", Feat::S)] } else { &[] };
+            let scalar = leaf(number, factors, Feat::S);
+            let features = Leaf::atom(&format!("{name}{variant}"), Feat::K);
+            leaves.push((var_named(name), scalar.times(&features).expect("a scalar times a vector")));
+        }
+    }
     if leaves.is_empty() {
         return variant == 0;
     }
-    let mut graph = Graph::new(Known::default());
+    let mut graph = Graph::new(instance.known.clone());
     let mut subst = Subst::default();
     for (var, leaf) in leaves {
         let class = graph.add(Term::Leaf(leaf));
         subst.insert(var, class);
     }
-    for condition in rule.conditions.iter().filter(|c| matches!(c.kind, Kind::Splits | Kind::Divides)) {
+    for condition in rule.conditions.iter().filter(|condition| condition.binds()) {
         assert!(holds(condition, &mut graph, Id::from(0), &mut subst), "{}: the leaves do not fit", rule.name);
     }
     for var in [pattern(rule.lhs), pattern(rule.rhs)].iter().flat_map(|side| variables(&side.ast)) {
         if let Some(&class) = subst.get(var) {
             let leaf = graph[class].data.leaf.clone().expect("a leaf was added");
+            // Conditions name the parts of features that no program has a name for.
+            let instance = &Instance { known: graph.analysis.clone(), ..instance.clone() };
             let value = instance.node(&Term::Leaf(leaf), &[]).expect("a leaf has a value");
             of.insert(var, value);
         }
@@ -349,12 +360,40 @@ fn with_leaves(rule: &Rule, instance: &Instance, of: &mut Assignment, variant: u
     true
 }
 
+/// What the features q and k are made of, in three ways: of equal vectors, of unlike ones, of parts that are features.
+fn features(rule: &Rule, variant: usize) -> Known {
+    let mut known = Known::default();
+    let part = |name: String| Part { leaf: Leaf::atom(&name, Feat::F), length: Size::constant(2) };
+    for name in ["q", "k"] {
+        let named = |letter: &str| part(format!("{name}{letter}"));
+        let outer = |a: &str, b: &str| Feature::Outer([named(a), named(b)]);
+        let feature = match (has(rule, Kind::Outer), has(rule, Kind::Stacked), variant) {
+            (None, None, _) => return known,
+            (Some(_), _, 0) => outer("x", "x"),
+            (Some(_), _, 1) => outer("x", "y"),
+            (Some(_), _, _) => {
+                known.features.insert(Leaf::atom(&format!("{name}z"), Feat::F).factors[0].0, outer("x", "y"));
+                Feature::Outer([Part { length: Size::constant(4), ..named("z") }, named("x")])
+            }
+            (_, _, 0) => Feature::Stack(vec![named("x"), named("y")]),
+            (_, _, count) => {
+                let one = Part { leaf: Leaf { number: 0.5, ..Leaf::ones(Feat::F) }, length: Size::constant(1) };
+                known.features.insert(Leaf::atom(&format!("{name}z"), Feat::F).factors[0].0, outer("x", "x"));
+                let all = vec![one, Part { length: Size::constant(4), ..named("z") }, named("y"), named("x")];
+                Feature::Stack(all.into_iter().take(2 + count).collect())
+            }
+        };
+        known.features.insert(Leaf::atom(&format!("{name}{variant}"), Feat::K).factors[0].0, feature);
+    }
+    known
+}
+
 /// Whether an assignment instantiates the rule; panics if the sides differ on it.
 fn holds_on(rule: &Rule, chosen: &HashMap<Var, Shape>, frame: Frame, seed: u64) -> bool {
     let (lhs, rhs) = (pattern(rule.lhs), pattern(rule.rhs));
-    let mut instance = Instance::new(DIMS, Known::default(), seed);
     let mut used = false;
     for variant in 0..3 {
+        let mut instance = Instance::new(DIMS, features(rule, variant), seed);
         let mut of: Assignment = HashMap::new();
         let mut types: HashMap<Var, Ty> = HashMap::new();
         for (&var, &shape) in chosen {

@@ -8,19 +8,21 @@
 //! | --- | --- | --- |
 //! | 1 | affine, transition | the recurrence as one affine scan: its normal form |
 //! | 2 | structure, scan, chunk | feedback, reads of diagonal scans, solves, chunks |
-//! | 3 | realise | masks and products whose factors lie in [-1, 1] |
+//! | 3 | realise, feature | masks and products whose factors lie in [-1, 1]; dot products of features by their parts |
 //! | 4 | solve | solves that wait for no other chunk, where chunks run apart |
 //!
 //! Conditions: `scalar x`, `rowwise d` (scalar or K-vector), `along-k d`, `along-v c`, `free B` (no state), `noread B`,
 //! `is H`, `strict P`, `start s` (an initial state), `matrix x`, `nonzero x`, `decays d` (every entry in [-1, 1]),
 //! `fading d` (a decay that is not the constant 1), `whole B` (all writes of the state), `splits x` and `divides d`
-//! (which bind the parts of a canonical product). Rules know no costs.
+//! (which bind the parts of a canonical product), `outer q` and `stacked q` (which bind those of the features `q` and
+//! `k`). Rules know no costs.
 //!
 //! Not done: a log-space decay and the gauge (quotient) form. Products of decays need no logarithm, are exact at a
 //! decay of 0, and leave no exponent to bound.
 
 mod affine;
 mod chunk;
+mod feature;
 mod realise;
 mod scan;
 mod solve;
@@ -68,6 +70,13 @@ pub struct Condition {
     pub var: Var,
 }
 
+impl Condition {
+    /// Whether it binds variables that the left side lacks.
+    fn binds(&self) -> bool {
+        matches!(self.kind, Kind::Splits | Kind::Divides | Kind::Outer | Kind::Stacked)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Scalar,
@@ -89,6 +98,10 @@ pub enum Kind {
     Whole,
     /// `?c * ?w` is divisible by `?d`: bound to `?cq` and `?wq`, with `c w = d (cq wq)`.
     Divides,
+    /// `?q` and `?k` are flattened outer products: of `?qa` and `?qb`, of `?ka` and `?kb`.
+    Outer,
+    /// `?q` and `?k` are stacks: of `?qa` on the rest `?qb`, of `?ka` on the rest `?kb`.
+    Stacked,
 }
 
 const KINDS: &[(&str, Kind, &str)] = &[
@@ -108,6 +121,8 @@ const KINDS: &[(&str, Kind, &str)] = &[
     ("splits", Kind::Splits, "has a scalar factor"),
     ("whole", Kind::Whole, "is all that the state is written"),
     ("divides", Kind::Divides, "is a factor of the rank-one term"),
+    ("outer", Kind::Outer, "is a flattened outer product, as what it meets is"),
+    ("stacked", Kind::Stacked, "is a stack, as what it meets is"),
 ];
 
 impl Kind {
@@ -121,7 +136,7 @@ impl Kind {
 pub fn rules(phase: Phase) -> Vec<Rule> {
     let tables: &[&'static str] = match phase {
         Phase::Normalise => &[affine::TABLE, transition::TABLE],
-        Phase::Derive => &[structure::TABLE, scan::TABLE, chunk::TABLE, realise::TABLE],
+        Phase::Derive => &[structure::TABLE, scan::TABLE, chunk::TABLE, realise::TABLE, feature::TABLE],
         Phase::Distribute => &[solve::TABLE],
     };
     tables.iter().flat_map(|table| parse(table)).collect()
@@ -139,12 +154,13 @@ pub fn principle(name: &str) -> &'static str {
     let feedback = |rule: Rule| {
         if rule.lhs.contains("(mm ") || rule.lhs.contains("(rd ") { "the triangular system" } else { "feedback" }
     };
-    let tables: [(&'static str, &'static str); 6] = [
+    let tables: [(&'static str, &'static str); 7] = [
         (affine::TABLE, "affine extraction"),
         (transition::TABLE, "the transition's structure"),
         (scan::TABLE, "reads of a diagonal scan"),
         (chunk::TABLE, "chunks and their boundaries"),
         (realise::TABLE, "realisation"),
+        (feature::TABLE, "dot products of features"),
         (solve::TABLE, "the triangular system"),
     ];
     let found = tables.into_iter().find(|(table, _)| holds(table).is_some()).map(|(_, says)| says);
@@ -212,7 +228,7 @@ impl Rule {
     }
 }
 
-/// Applies the right side where every condition holds; `splits` and `divides` bind further variables.
+/// Applies the right side where every condition holds; some conditions bind further variables.
 struct Guarded {
     conditions: Vec<Condition>,
     rhs: Pattern<Term>,
@@ -238,8 +254,7 @@ impl Applier<Term, Known> for Guarded {
 
     fn get_pattern_ast(&self) -> Option<&PatternAst<Term>> {
         // With variables that the left side lacks, egg could not check the rewrite against its patterns alone.
-        let binds = |condition: &Condition| matches!(condition.kind, Kind::Splits | Kind::Divides);
-        (!self.conditions.iter().any(binds)).then_some(&self.rhs.ast)
+        (!self.conditions.iter().any(Condition::binds)).then_some(&self.rhs.ast)
     }
 }
 
@@ -264,6 +279,7 @@ fn holds(condition: &Condition, graph: &mut Graph, matched: Id, subst: &mut Subs
         Kind::Splits => split(graph, condition.var, facts.leaf, subst),
         Kind::Whole => scans_the_state(graph, subst),
         Kind::Divides => divide(graph, class, subst),
+        Kind::Outer | Kind::Stacked => feature::bind(condition.kind, graph, subst),
     }
 }
 

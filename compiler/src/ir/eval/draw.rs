@@ -1,10 +1,13 @@
 //! Random atoms: each drawn from its name, within its known range, so that no order of evaluation matters.
 
 use super::{
-    Evaluated, Instance,
+    Dims, Evaluated, Instance,
     value::{Mat, Ten},
 };
-use crate::ir::{Atom, Feat, Frame, Leaf, facts::Definition};
+use crate::ir::{
+    Atom, Feat, Frame, Leaf,
+    facts::{Definition, Feature, Known, Part},
+};
 
 /// xorshift of a seed and a text.
 struct Source(u64);
@@ -36,6 +39,31 @@ const REACH: f64 = 0.7;
 /// One in so many entries of a decay is exactly 0.
 const RESETS: f64 = 12.0;
 
+/// How long a part of features is that is made of no further ones.
+const PART: usize = 2;
+
+/// The sizes of the state's sides that its features need.
+pub(super) fn fitted(dims: Dims, known: &Known) -> Dims {
+    let of = |feat: Feat| {
+        let mut sized: Vec<&Atom> = known.features.keys().filter(|atom| atom.feat == feat).collect();
+        sized.sort();
+        sized.first().map(|atom| length(known, atom))
+    };
+    Dims { rows: of(Feat::K).unwrap_or(dims.rows), columns: of(Feat::V).unwrap_or(dims.columns), ..dims }
+}
+
+fn length(known: &Known, atom: &Atom) -> usize {
+    let of = |part: &Part| {
+        let vector = part.leaf.factors.iter().find(|(atom, _)| atom.feat == Feat::F);
+        vector.map_or(1, |(atom, _)| length(known, atom))
+    };
+    match known.features.get(atom) {
+        Some(Feature::Outer(parts)) => parts.iter().map(of).product(),
+        Some(Feature::Stack(parts)) => parts.iter().map(of).sum(),
+        None => PART,
+    }
+}
+
 impl Instance {
     /// The initial state.
     pub(super) fn initial(&self) -> Mat {
@@ -56,6 +84,9 @@ impl Instance {
             }
             Ok(total)
         };
+        if let Some(feature) = self.known.features.get(&atom) {
+            return self.feature(atom, feature);
+        }
         match self.known.definitions.get(&atom) {
             Some(Definition::Dot(w, k)) => super::stream::dot(self.dims, &self.leaf(w)?, &self.leaf(k)?),
             Some(Definition::Sum(terms)) => sum(terms),
@@ -80,9 +111,37 @@ impl Instance {
         if low < high { (low, high) } else { (known.0.max(known.1 - 1.0), known.1.min(known.0 + 1.0)) }
     }
 
+    /// Features from their parts.
+    fn feature(&self, atom: Atom, feature: &Feature) -> Evaluated<Ten> {
+        let mut value = Ten::of_width(self.dims, Frame::Tokens, atom.feat, length(&self.known, &atom));
+        let width = value.width;
+        let of = |part: &Part| self.leaf(&part.leaf);
+        match feature {
+            Feature::Outer([a, b]) => {
+                let (a, b) = (of(a)?, of(b)?);
+                for (place, x) in value.data.iter_mut().enumerate() {
+                    let (t, i) = (place / width, place % width);
+                    *x = a.at(t, 0, i / b.width) * b.at(t, 0, i % b.width);
+                }
+            }
+            Feature::Stack(parts) => {
+                let mut first = 0;
+                for part in parts {
+                    let part = of(part)?;
+                    for t in 0..self.dims.times(Frame::Tokens) {
+                        (0..part.width).for_each(|i| value.data[t * width + first + i] = part.at(t, 0, i));
+                    }
+                    first += part.width;
+                }
+            }
+        }
+        Ok(value)
+    }
+
     fn random(&self, atom: Atom, (low, high): (f64, f64)) -> Ten {
         let mut source = Source::of(self.seed, atom.name.as_str());
-        let mut value = Ten::zeros(self.dims, Frame::Tokens, atom.feat, 1);
+        let width = if atom.feat == Feat::F { PART } else { atom.feat.size(self.dims) };
+        let mut value = Ten::of_width(self.dims, Frame::Tokens, atom.feat, width);
         value.data.fill_with(|| {
             let reset = low == 0.0 && source.next() * RESETS < 1.0;
             let entry = low + (high - low) * source.next();

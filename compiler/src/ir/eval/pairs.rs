@@ -299,7 +299,7 @@ fn step(dims: Dims, (d, b): (&Ten, Option<&Ten>), k: &Ten, v: &Ten, s: &Mat) -> 
 }
 
 fn all_pairs(dims: Dims, q: &Ten, k: &Ten) -> Evaluated<Value> {
-    if q.feat != k.feat || q.feat == Feat::S {
+    if q.feat != k.feat || q.width != k.width || q.feat == Feat::S {
         return ill_typed("pairs of unlike vectors");
     }
     let frame = timed(join(q.frame, k.frame)?)?;

@@ -2,7 +2,7 @@
 
 use super::{
     Dims, Evaluated, ill_typed,
-    value::{Mat, Op, Ten, Value, join},
+    value::{Mat, Op, Ten, Tri, Value, join},
 };
 use crate::ir::{Feat, Frame};
 
@@ -19,6 +19,11 @@ pub(super) fn add(dims: Dims, a: &Value, b: &Value) -> Evaluated<Value> {
             let mut sum = Ten::zeros(dims, join(a.frame, b.frame)?, feat, a.stack.max(b.stack));
             each(&mut sum, |t, r, i| a.at(t, r, i) + b.at(t, r, i));
             Ok(Value::Ten(sum))
+        }
+        (Value::Tri(a), Value::Tri(b)) if a.data.len() == b.data.len() => {
+            let mut sum = Tri { frame: join(a.frame, b.frame)?, ..a.clone() };
+            sum.data.iter_mut().zip(&b.data).for_each(|(x, y)| *x += y);
+            Ok(Value::Tri(sum))
         }
         (Value::Mat(a), Value::Mat(b)) => {
             let mut sum = Mat::zeros(dims, join(a.frame, b.frame)?);

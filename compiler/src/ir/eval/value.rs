@@ -9,6 +9,8 @@ impl Feat {
             Feat::S => 1,
             Feat::K => dims.rows,
             Feat::V => dims.columns,
+            // Parts of features say themselves how long they are.
+            Feat::F => 1,
         }
     }
 }
@@ -80,6 +82,11 @@ impl Ten {
     pub fn zeros(dims: Dims, frame: Frame, feat: Feat, stack: usize) -> Self {
         let width = feat.size(dims);
         Self { frame, feat, stack, width, data: vec![0.0; dims.times(frame) * stack * width] }
+    }
+
+    /// Zeros of so many entries a vector.
+    pub fn of_width(dims: Dims, frame: Frame, feat: Feat, width: usize) -> Self {
+        Self { frame, feat, stack: 1, width, data: vec![0.0; dims.times(frame) * width] }
     }
 
     /// One number at every token, or in every frame.

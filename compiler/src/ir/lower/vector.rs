@@ -193,6 +193,9 @@ impl Lowering<'_> {
         let (low, high) = crate::ir::facts::range_of(self.variant, expr);
         let range = if self.guards.is_empty() { (low, high) } else { (low.min(0.0), high.max(0.0)) };
         self.known.ranges.insert(leaf.factors[0].0, range);
+        if feat != Feat::S && self.guards.is_empty() {
+            self.divide_features(leaf.factors[0].0, expr);
+        }
         leaf
     }
 

@@ -33,7 +33,9 @@ impl Emission<'_, '_> {
         let square = match self.term(index).cloned() {
             Some(Term::Lower(_) | Term::StrictlyLower(_)) => self.pairs(self.operand(index, 0), row, column)?,
             Some(Term::Pairs(_)) => self.scores(index, row, column)?,
-            Some(Term::Hadamard(_)) => self.masked(index, row, column)?,
+            Some(Term::Hadamard(_)) if self.is_mask(self.operand(index, 1)) => self.masked(index, row, column)?,
+            Some(Term::Hadamard(_)) => self.met(index, (row, column), Function::Mul)?,
+            Some(Term::Add(_)) => self.met(index, (row, column), Function::Add)?,
             Some(Term::Rows(_)) => self.scaled_rows(index, row, column)?,
             Some(Term::TriProducts(_) | Term::TriProductsBefore(_)) => self.decayed_scores(index, row, column)?,
             _ => return Err(self.no_statement(index)),
@@ -94,6 +96,21 @@ impl Emission<'_, '_> {
 
     fn target(&mut self, index: NodeIndex, base: &Square) -> Square {
         if self.is_exclusive(index) { base.clone() } else { self.square("pairs") }
+    }
+
+    fn is_mask(&self, index: NodeIndex) -> bool {
+        matches!(self.term(index), Some(Term::DecayMask(_) | Term::DecayMaskBefore(_)))
+    }
+
+    /// The product or the sum of two tiles of scores, pair by pair.
+    fn met(&mut self, index: NodeIndex, (row, column): (usize, usize), function: Function) -> Result<Square> {
+        let (a, b) = (self.operand(index, 0), self.operand(index, 1));
+        let (left, right) = (self.pairs(a, row, column)?, self.pairs(b, row, column)?);
+        let square = self.target(a, &left);
+        let own = self.own.clone();
+        let value = call(function, [Value::Load(left.rows(own.clone())), Value::Load(right.rows(own.clone()))]);
+        self.lower_map([self.count() - own.clone(), self.count()], own.clone(), square.rows(own), value);
+        Ok(square)
     }
 
     /// Scores times the decay mask.

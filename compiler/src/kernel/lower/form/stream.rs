@@ -55,13 +55,24 @@ impl Emission<'_, '_> {
     }
 
     /// The extent of a vector of the stream; `None` for scalars.
-    pub(super) fn width(&self, index: NodeIndex) -> Option<Int> {
-        let memory = &self.memory[&self.node(index).state];
+    pub(super) fn width(&mut self, index: NodeIndex) -> Option<Int> {
+        let state = self.node(index).state;
+        let memory = &self.memory[&state];
         match self.feat(index) {
             Feat::S => None,
             Feat::K => Some(memory.dims[0].extent.clone()),
             Feat::V => Some(memory.dims[1].extent.clone()),
+            Feat::F => Some(self.length(index)),
         }
+    }
+
+    /// How long a part of features is; a scalar is one of length 1.
+    fn length(&mut self, index: NodeIndex) -> Int {
+        let Op::Leaf(leaf, definitions) = self.node(index).op.clone() else { return Int::from(1i64) };
+        let vector = leaf.factors.iter().zip(&definitions).find(|((atom, _), _)| atom.feat == Feat::F);
+        let Some((_, Definition::Expr(expr))) = vector else { return Int::from(1i64) };
+        let size = self.lowering.variant().expr(*expr).ty.dims().first().cloned();
+        size.map_or(Int::from(1i64), |size| self.lowering.size(&size))
     }
 
     /// The stream's tile for one of its stack.

@@ -3,7 +3,11 @@
 
 use chunkwise_dsl::typed::Variant;
 
-use crate::{Form, Schedule, Tiles};
+use crate::{
+    Form, Schedule, Tiles,
+    ir::{Feat, Term},
+    plan::Op,
+};
 
 use super::super::tests::{agree_at, agree_spoilt, variant};
 
@@ -147,6 +151,59 @@ fn locality() {
     );
 }
 
+/// Features of which dot products are made of those of their parts, and how long they are.
+const FEATURES: [(&str, &str); 4] = [
+    ("flatten(x * x')", "K*K"),
+    ("flatten(-x * x' / 3)", "K*K"),
+    ("flatten(flatten(x * x') * x') * 2", "K*K*K"),
+    ("stack(1, x / 2, flatten(x * x') / sqrt(2 * K))", "1+K+K*K"),
+];
+
+#[test]
+fn features_by_their_parts() {
+    for (feature, size) in FEATURES {
+        let states = format!("feature phi(x) = {feature} on q, k; state S : [{size},V] = 0, z : [{size}] = 0;");
+        let laws = "update S additive(k, v); update z additive(k);";
+        agree(&format!("{states} {laws} output o[t] = S[t]' * q[t] / (9 + z[t]' * q[t]);"));
+        agree(&format!("{states} decay e[t] = a[t]; {laws} {READ} output p[t] = S[t-1]' * q[t] / (9 + z[t]' * q[t]);"));
+        agree(&format!("local window(3); {states} {laws} {READ}"));
+    }
+    agree(
+        "feature phi(x) = flatten(x * x') on q, k; state S : [K*K,V] = 0; update S delta(k, v, b); output o[t] = S[t]' * q[t];",
+    );
+    agree(
+        "let f[t] = flatten(q[t] * v[t]'); let g[t] = b[t] * flatten(k[t] * y[t]'); \
+         state S : [K*V,V] = 0; update S additive(g, y); output o[t] = S[t]' * f[t];",
+    );
+    // Divided in two ways: taken as they come.
+    agree(
+        "let f[t] = flatten(q[t] * v[t]'); let g[t] = flatten(v[t] * k[t]'); \
+         state S : [K*V,V] = 0; update S additive(g, y); output o[t] = S[t]' * f[t];",
+    );
+}
+
+#[test]
+fn no_score_sums_over_all_features() {
+    for (feature, size) in FEATURES {
+        let variant = variant(&format!(
+            "variant f {{ axes B, T, H, K, V; input q, k : [B,T,H,K], v : [B,T,H,V]; feature phi(x) = {feature} on q, k; \
+             state S : [{size},V] = 0; update S additive(k, v); {READ} }}"
+        ));
+        for form in [Form::Chunked, Form::Parallel] {
+            let plan = crate::form::planned(&variant, form, Schedule::Fused).unwrap();
+            let mut scores = 0;
+            for node in plan.graph.node_weights() {
+                if let Op::Term(Term::Pairs(_)) = node.op {
+                    scores += 1;
+                    let Op::Leaf(leaf, _) = &plan.graph[node.operands[0]].op else { panic!("scores of no leaf") };
+                    assert_eq!(leaf.feat, Feat::F, "{feature}: scores of {leaf}");
+                }
+            }
+            assert!(scores > 0, "{feature}");
+        }
+    }
+}
+
 /// What is not finite stays in its block and in the windows that reach it.
 fn isolates(body: &str) {
     let text = format!(
@@ -203,7 +260,9 @@ fn blocks_begin_anew_at_every_chunk_length() {
     for local in ["local block(1);", "local block(5);", "local block(8);", "local block(64);"] {
         agree(&format!("{local} state S : [K,V] = 0.5; decay e[t] = d[t]; update S delta(k, v, b); {READ}"));
         agree(&format!("{local} state S : [K,V] = 0; update S additive(k, v); output o[t] = S[t-1]; {READ1}"));
-        agree(&format!("{local} state z : [K] = 0; decay e[t] = a[t]; update z additive(k); output o[t] = z[t] .* q[t];"));
+        agree(&format!(
+            "{local} state z : [K] = 0; decay e[t] = a[t]; update z additive(k); output o[t] = z[t] .* q[t];"
+        ));
     }
 }
 
