@@ -14,7 +14,7 @@ use chunkwise_runtime::{
     Backend, Engine, Plan, Request, Tensors,
     choose::{self, CHUNK, Wish, exists},
     draw::{self, Gates},
-    execute,
+    execute, room,
 };
 use clap::Args;
 use serde_json::json;
@@ -244,7 +244,9 @@ fn sizes(variant: &Variant, tokens: usize, arguments: &Arguments) -> Result<Size
         .give_axis(variant, variant.token, Some(tokens))
         .fill_all(&variant.checks.dims)
         .give_all(&arguments.shared.dims);
-    wish.bind(variant).map_err(Failure::Wrong)
+    let sizes = wish.bind(variant).map_err(Failure::Wrong)?;
+    room::for_tensors(variant, &sizes, room::OF_A_RUN)?;
+    Ok(sizes)
 }
 
 fn entry(

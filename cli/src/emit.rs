@@ -8,7 +8,7 @@ use chunkwise_compiler::{
     stage::{self, Stage},
 };
 use chunkwise_dsl::{parse::parse, print::file, typed::Variant};
-use chunkwise_runtime::{Backend, choose::exists, execute, tensor::write_whole};
+use chunkwise_runtime::{Backend, choose::exists, execute, room, tensor::write_whole};
 use clap::Args;
 
 use crate::{
@@ -71,6 +71,7 @@ fn of_variant(
 ) -> Result<String, Failure> {
     let wish = Wish::new().fill_all(&variant.checks.dims).give_all(&shared.dims);
     let sizes = wish.bind(variant).map_err(Failure::Wrong)?;
+    room::for_tensors(variant, &sizes, room::OF_CODE)?;
     let form = match form {
         Some(form) if stage.of_form() => exists(variant, form).map(|()| form)?,
         Some(form) => form,

@@ -16,6 +16,7 @@ use chunkwise_runtime::{
     Backend, Engine,
     choose::{self, exists},
     execute::{self, longest_chunk},
+    room,
     tensor::write_whole,
 };
 use clap::Args;
@@ -77,6 +78,7 @@ pub fn run(which: &OneVariant, output: Option<&Path>, flags: &Flags, shared: &Sh
     let variant = program::load_one(which, shared)?;
     let wish = Wish::new().fill_all(&variant.checks.dims).give_all(&shared.dims);
     let sizes = wish.bind(&variant).map_err(Failure::Wrong)?;
+    room::for_tensors(&variant, &sizes, room::OF_CODE)?;
     Backend::Llvm.devices().map_err(|why| execute::Failure::Unusable(Backend::Llvm, why))?;
     let schedule = shared.schedule()?.unwrap_or(Schedule::Fused);
     let wish = choose::Wish {

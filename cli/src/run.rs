@@ -7,7 +7,7 @@ use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
     Engine, Outputs, Precision, Request, Settings, Tensor,
     choose::{Choice, Wish, choose},
-    inputs, tensor,
+    inputs, room, tensor,
 };
 use clap::Args;
 
@@ -36,6 +36,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let wish = shared.wish()?;
     let variant = program::load_one(&arguments.which, shared)?;
     let inputs = inputs::load(&variant, &arguments.inputs, &shared.dims).map_err(Failure::Wrong)?;
+    room::for_tensors(&variant, &inputs.sizes, room::OF_A_RUN)?;
     let mut engine = shared.engine()?;
     let choice = settled(&mut engine, &variant, &inputs.sizes, (shared, wish))?;
     say(&choice, shared.verbose);

@@ -8,8 +8,8 @@ use chunkwise_dsl::typed::{
     AxisKind, ExprId, ExprKind, Function, OrderKind, Output, OutputDim, State, Tensor, TensorRole, Variant,
 };
 
-/// A size beyond this is refused, so that products of three stay far from overflow.
-const LARGEST: i64 = 1 << 31;
+/// A size beyond this is refused: no memory holds a tensor of it. Products are checked, since those of two may overflow.
+const LARGEST: i64 = 1 << 40;
 
 /// The size of every axis of a variant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -320,17 +320,18 @@ impl<'a> Binder<'a> {
         progress
     }
 
-    /// The x in `0..=LARGEST` at which `size` is `found`, where `size` is linear in x.
+    /// The x >= 0 at which `size` is `found`, where `size` is linear in x.
     fn solve(&self, size: &Size, found: i64, unknown: AxisId) -> Option<i64> {
         let at = |x: i64| size.eval(&|axis| if axis == unknown { Some(x) } else { self.values[axis.0 as usize] });
-        let (zero, slope) = (at(0)?, at(1)? - at(0)?);
-        let linear = [2, 3, 1009].iter().all(|x| at(*x) == Some(zero + slope * x));
+        let zero = at(0)?;
+        let slope = at(1)?.checked_sub(zero)?;
+        let line = |x: i64| slope.checked_mul(x)?.checked_add(zero);
+        let linear = [2, 3, 1009].into_iter().all(|x| line(x).is_some() && at(x) == line(x));
         if !linear || slope == 0 {
             return None;
         }
         let value = found.checked_sub(zero)?.checked_div(slope)?;
-        let exact = (0..=LARGEST).contains(&value) && zero + slope * value == found;
-        exact.then_some(value)
+        (value >= 0 && line(value) == Some(found)).then_some(value)
     }
 
     fn check_equations(&mut self) {
@@ -421,12 +422,23 @@ impl<'a> Binder<'a> {
                 Some(n) if n > LARGEST => format!("axis `{name}` is {n}, expected at most {LARGEST}"),
                 Some(n) if n < 0 => format!("axis `{name}` is {n}, expected at least 0"),
                 Some(_) => continue,
-                None => {
-                    format!("axis `{name}` is not bound: no tensor gives its size; say it with `--dim {name}=N`")
-                }
+                None => match axis.value.as_ref().and_then(|value| Some((value, self.values_of(value)?))) {
+                    Some((value, at)) => format!("axis `{name}` = {} is beyond every size at {at}", self.print(value)),
+                    None => {
+                        format!("axis `{name}` is not bound: no tensor gives its size; say it with `--dim {name}=N`")
+                    }
+                },
             };
             self.errors.push(BindError { tensor: None, message });
         }
+    }
+
+    /// `K = 8, V = 4` of the axes in a size, where all are bound.
+    fn values_of(&self, size: &Size) -> Option<String> {
+        let named =
+            |axis: AxisId| Some(format!("{} = {}", self.variant.axis_name(axis), self.values[axis.0 as usize]?));
+        let named: Option<Vec<String>> = size.axes().into_iter().map(named).collect();
+        named.map(|named| named.join(", "))
     }
 
     /// `expected K = 8 (from tensor `q`)`.

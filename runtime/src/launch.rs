@@ -97,7 +97,7 @@ impl fmt::Display for RunError {
                 write!(f, "`{name}` has {given} elements, but its shape has {wanted}")
             }
             RunError::WrongElement(name) => write!(f, "`{name}` has another element type than declared"),
-            RunError::WrongSize(name, n) => write!(f, "`{name}` cannot have {n} elements"),
+            RunError::WrongSize(name, n) => write!(f, "`{name}` cannot have {n} elements of 4 bytes"),
             RunError::Fault(fault) => fault.fmt(f),
             RunError::Load(message) => write!(f, "the compiled code does not load: {message}"),
             RunError::TooLarge { what, bytes, most } => {

@@ -18,6 +18,7 @@ pub mod inputs;
 mod launch;
 mod named;
 pub mod rates;
+pub mod room;
 pub mod session;
 mod split;
 pub mod tensor;

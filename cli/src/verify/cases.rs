@@ -11,6 +11,7 @@ use chunkwise_dsl::{
 use chunkwise_runtime::{
     Outputs, Request, Tensors,
     draw::{self, Gates},
+    room,
     tensor::{Data, Tensor},
 };
 
@@ -90,7 +91,7 @@ pub fn cases(variant: &Variant, shape: &Shape, shared: &Shared) -> Result<Vec<Ca
     let mut cases = Vec::new();
     for wish in lengths(variant, shape, shared, &dims) {
         let recipe = Recipe { name: "plain", wish, gates: Gates::Plain, initial: false };
-        cases.push(recipe.make(variant, shared.seed).map_err(Failure::Wrong)?);
+        cases.push(recipe.make(variant, shared.seed)?);
     }
     for recipe in further(variant, shape, shared, (&base, &dims)) {
         // A size of these that a variant does not take (no tokens with `[T-1]`, odd halves) is no fault of it.
@@ -176,12 +177,13 @@ fn odd(variant: &Variant, base: &Wish) -> Wish {
 }
 
 impl Recipe {
-    fn make(self, variant: &Variant, seed: u64) -> Result<Case, Vec<String>> {
-        let sizes = self.wish.bind(variant)?;
+    fn make(self, variant: &Variant, seed: u64) -> Result<Case, Failure> {
+        let sizes = self.wish.bind(variant).map_err(Failure::Wrong)?;
+        room::for_tensors(variant, &sizes, room::OF_A_COMPARISON)?;
         let tokens = variant.token.map_or(0, |axis| sizes.extent(&Size::axis(axis)));
         let inputs = draw::inputs(variant, &sizes, self.gates, seed.wrapping_add(tokens as u64));
         let initial = match self.initial {
-            true => draw::states(variant, &sizes, seed).map_err(|failure| vec![failure.to_string()])?,
+            true => draw::states(variant, &sizes, seed)?,
             false => Tensors::new(),
         };
         Ok(Case { name: self.name, tokens, sizes, inputs, initial, parts: None })

@@ -60,7 +60,7 @@ int_operator!(Mul, mul, product);
 impl Int {
     pub fn sum(a: Int, b: Int) -> Int {
         match (&a, &b) {
-            (Int::Const(x), Int::Const(y)) => Int::Const(x + y),
+            (Int::Const(x), Int::Const(y)) => Int::Const(x.saturating_add(*y)),
             (Int::Const(0), _) => b,
             (_, Int::Const(0)) => a,
             _ => Int::Add(Arc::new(a), Arc::new(b)),
@@ -69,7 +69,7 @@ impl Int {
 
     pub fn difference(a: Int, b: Int) -> Int {
         match (&a, &b) {
-            (Int::Const(x), Int::Const(y)) => Int::Const(x - y),
+            (Int::Const(x), Int::Const(y)) => Int::Const(x.saturating_sub(*y)),
             (_, Int::Const(0)) => a,
             _ if a == b => Int::Const(0),
             _ => Int::Sub(Arc::new(a), Arc::new(b)),
@@ -78,7 +78,7 @@ impl Int {
 
     pub fn product(a: Int, b: Int) -> Int {
         match (&a, &b) {
-            (Int::Const(x), Int::Const(y)) => Int::Const(x * y),
+            (Int::Const(x), Int::Const(y)) => Int::Const(x.saturating_mul(*y)),
             (Int::Const(0), _) | (_, Int::Const(0)) => Int::Const(0),
             (Int::Const(1), _) => b,
             (_, Int::Const(1)) => a,
@@ -140,16 +140,17 @@ impl Int {
         }
     }
 
-    /// The value under an assignment of params and loop variables. A division by 0 gives 0.
+    /// The value under an assignment of params and loop variables. A division by 0 gives 0; what is beyond i64 its end,
+    /// which no memory holds.
     pub fn eval(&self, param: &dyn Fn(ParamId) -> i64, var: &dyn Fn(VarId) -> i64) -> i64 {
         let of = |x: &Int| x.eval(param, var);
         match self {
             Int::Const(n) => *n,
             Int::Param(id) => param(*id),
             Int::Var(id) => var(*id),
-            Int::Add(a, b) => of(a) + of(b),
-            Int::Sub(a, b) => of(a) - of(b),
-            Int::Mul(a, b) => of(a) * of(b),
+            Int::Add(a, b) => of(a).saturating_add(of(b)),
+            Int::Sub(a, b) => of(a).saturating_sub(of(b)),
+            Int::Mul(a, b) => of(a).saturating_mul(of(b)),
             Int::Div(a, b) => of(a).checked_div_euclid(of(b)).unwrap_or(0),
             Int::Mod(a, b) => of(a).checked_rem_euclid(of(b)).unwrap_or(0),
             Int::Min(a, b) => Ord::min(of(a), of(b)),
@@ -168,6 +169,8 @@ mod tests {
         assert_eq!(t.clone() * 1i64 + 0i64, t);
         assert_eq!(t.clone() - t.clone(), Int::Const(0));
         assert_eq!((Int::from(7i64)).floor_div(2i64), Int::Const(3));
-        assert_eq!((t * 3i64 + 1i64).eval(&|_| 5, &|_| 0), 16);
+        assert_eq!((t.clone() * 3i64 + 1i64).eval(&|_| 5, &|_| 0), 16);
+        assert_eq!((t.clone() * t).eval(&|_| 1 << 40, &|_| 0), i64::MAX);
+        assert_eq!(Int::from(1i64 << 40) * (1i64 << 40), Int::Const(i64::MAX));
     }
 }
