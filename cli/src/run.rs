@@ -7,7 +7,7 @@ use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
     Engine, Outputs, Precision, Request, Settings, Tensor,
     choose::{Choice, Wish, choose},
-    inputs, room, tensor,
+    inputs, room, suspect, tensor,
 };
 use clap::Args;
 
@@ -49,6 +49,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         threads: shared.threads(),
     };
     let outputs = engine.run(request, choice.plan)?;
+    suspect::warnings(request, &outputs).iter().for_each(|warning| print::note(&format!("warning: {warning}")));
     if shared.verbose {
         print::note(&format!("ran in {:.3} ms", 1e3 * outputs.kernel_time.as_secs_f64()));
         if shared.precision() != Precision::F32 {

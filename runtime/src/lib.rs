@@ -21,6 +21,7 @@ pub mod rates;
 pub mod room;
 pub mod session;
 mod split;
+pub mod suspect;
 pub mod tensor;
 
 pub use backend::Backend;

@@ -74,12 +74,27 @@ fn error(reference: &Array, got: &Tensor) -> (f64, Option<String>) {
         }
         if !got.is_finite() {
             let index = index_of(place, &reference.shape);
-            return (f64::INFINITY, Some(format!("{got} at {index:?}, expected {expected:.3e}")));
+            let why = diverges(reference).unwrap_or_else(|| format!("{got} at {index:?}, expected {expected:.3e}"));
+            return (f64::INFINITY, Some(why));
         }
         largest = largest.max(expected.abs());
         furthest = furthest.max((got - expected).abs());
     }
     (if largest == 0.0 { furthest } else { furthest / largest }, None)
+}
+
+/// Magnitudes from here on leave f32 little room: what is squared or summed on the way to them has passed it.
+const HUGE: f64 = 1e30;
+
+/// Where the reference itself grows out of f32, that is what is wrong, and no back end.
+fn diverges(reference: &Array) -> Option<String> {
+    let largest = reference.data.iter().filter(|x| x.is_finite()).fold(0f64, |largest, x| largest.max(x.abs()));
+    (largest > HUGE).then(|| {
+        format!(
+            "the reference itself grows to {largest:.1e}, and f32 ends at 3.4e38: the state is not bounded on these \
+             inputs; draw unit keys (`check draw(k = unit)`) or normalise them (`feature l2norm on k`)"
+        )
+    })
 }
 
 fn index_of(mut place: usize, shape: &[usize]) -> Vec<usize> {
@@ -113,5 +128,13 @@ mod tests {
         assert_eq!(error(&array(&[1.0, 1.0]), &got).0, f64::INFINITY);
         assert_eq!(error(&array(&[f64::NAN, 1.0]), &got).0, 0.0);
         assert_eq!(error(&array(&[1.0]), &got).0, f64::INFINITY, "a wrong shape is no match");
+        assert_eq!(error(&array(&[2.0, 1.0]), &got).1.as_deref(), Some("NaN at [0], expected 2.000e0"));
+    }
+
+    #[test]
+    fn a_reference_that_grows_out_of_f32_is_what_is_wrong() {
+        let (found, why) = error(&array(&[1.3e38, 1e45]), &Tensor::f32(vec![2], vec![f32::NAN, 1.0]));
+        assert_eq!(found, f64::INFINITY);
+        assert!(why.unwrap().starts_with("the reference itself grows to 1.0e45"));
     }
 }

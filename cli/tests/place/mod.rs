@@ -54,6 +54,13 @@ impl Place {
         command
     }
 
+    /// A command of the shell, to be run in the folder.
+    pub fn shell(&self, text: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", text]).current_dir(&self.0);
+        command
+    }
+
     /// The same with environment variables set.
     pub fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
         let output = self.command().args(arguments).envs(environment.iter().copied()).output().unwrap();
