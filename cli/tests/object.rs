@@ -163,6 +163,44 @@ fn a_wrong_call_says_what_is_wrong() {
     }
 }
 
+const MODES: &str = r#"#include "k.h"
+#include <assert.h>
+#include <stdlib.h>
+static int usual(void) {
+    volatile float tiny = 1e-39f, half = 0.5f;
+    return tiny * half > 0.0f;
+}
+int main(void) {
+    float zero[4] = {0}, o[4], in[16], out[16];
+    size_t bytes = gla_workspace(1, 1, 1);
+    void *w = malloc(bytes);
+    for (int i = 0; i < 16; i++) in[i] = 1e-39f;
+    assert(usual());
+    assert(gla(zero, zero, zero, zero, in, o, out, 1, 1, 1, w, bytes) == GLA_OK && usual());
+    for (int i = 0; i < 16; i++) assert(out[i] == 0.0f);
+    assert(gla(zero, zero, zero, zero, in, o, out, 1, 1, 1, w, 0) == GLA_SMALL_WORKSPACE && usual());
+#if defined(__x86_64__)
+    unsigned mode = __builtin_ia32_stmxcsr() | 0x8040;
+    __builtin_ia32_ldmxcsr(mode);
+    assert(gla(zero, zero, zero, zero, in, o, out, 1, 1, 1, w, bytes) == GLA_OK);
+    assert(__builtin_ia32_stmxcsr() == mode && !usual());
+#endif
+    free(w);
+    return 0;
+}
+"#;
+
+#[test]
+fn a_call_counts_subnormal_numbers_as_0_and_leaves_the_mode_of_its_caller() {
+    let place = Place::new("modes");
+    for form in ["chunked", "recurrent"] {
+        place.emit(&example("gla"), "k", &["--form", form, "--dim", "K=4", "--dim", "V=4"]);
+        fs::write(place.path("modes.c"), MODES).unwrap();
+        place.cc(&["modes.c", "k.o", "-o", "modes"]);
+        place.succeeds("./modes", &[]);
+    }
+}
+
 #[test]
 fn a_wrong_command_line_leaves_nothing() {
     let place = Place::new("usage");

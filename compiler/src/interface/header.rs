@@ -73,6 +73,9 @@ fn opening(out: &mut String, interface: &Interface, about: &About) {
  * Nothing is allocated, printed or kept between calls, and no symbol of any library is needed. Calls may run at the same
  * time in several threads, each with its own workspace and results; tensors whose first axis is a batch axis can be
  * shared out among threads by slices of it.
+ *
+ * Subnormal numbers (below 1.2e-38) count as 0. A call sets the modes of the processor for that (flush to zero, denormals
+ * are zero) in its thread and puts back those that it found.
  */",
             plain(&about.source),
             plain(&about.variant),

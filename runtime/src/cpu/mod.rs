@@ -1,5 +1,5 @@
 //! Compiled modules on the processor. The only room of this crate with `unsafe`: loading code, calling it, lending closures
-//! to the threads of the pool, and the micro-kernels that generated code calls.
+//! to the threads of the pool, the mode that they compute in (`subnormal`), and the micro-kernels that generated code calls.
 
 #[cfg(feature = "cranelift")]
 pub mod cranelift;
@@ -9,6 +9,7 @@ mod loaded;
 mod prepared;
 #[cfg(feature = "cranelift")]
 pub mod simd;
+mod subnormal;
 mod threads;
 
 #[cfg(feature = "llvm")]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chunkwise_compiler::kernel::{BufferRole, Elem, Module};
 
 use super::loaded::{Entry, Loaded};
+use super::subnormal::Flushed;
 use super::threads;
 use crate::launch::{Bound, Fit, RunError, Steps};
 use crate::named::Named;
@@ -138,6 +139,8 @@ impl Prepared {
             let next = AtomicI64::new(0);
             threads::run(self.blocks.len().min(grid.items.max(1) as usize), &|worker| {
                 let mut block = self.blocks[worker].lock().unwrap_or_else(PoisonError::into_inner);
+                // SAFETY: until the end of this closure, kernels alone compute with floats: the rest counts work items.
+                let _flushed = unsafe { Flushed::begin() };
                 loop {
                     let mut item = next.fetch_add(1, Ordering::Relaxed);
                     if item >= grid.items {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! NAME_workspace   sizes -> bytes, or 0
-//! NAME             sizes, pointers, workspace checked; initial states placed; for every kernel, every point of its grid: body.N
+//! NAME             sizes, pointers, workspace checked; subnormal numbers count as 0; initial states placed;
+//!                  for every kernel, every point of its grid: body.N; the mode as it was
 //! ```
 //!
 //! Both measure first: the value of every param and the elements of every buffer, in arithmetic that notices when it
@@ -12,6 +13,7 @@ use crate::interface::{Interface, Place, Start};
 use crate::kernel::{BufferRole, Int, Kernel, Module, ParamId};
 
 use super::kernel::{Part, divide};
+use super::subnormal::Register;
 use super::text::Text;
 
 /// A size beyond this is refused, as where sizes are bound.
@@ -87,9 +89,13 @@ impl<'m> Writer<'m> {
         self.leave(&null, NULL_POINTER);
         let small = self.t.set(format_args!("icmp ult i64 %bytes, {}", measured.bytes));
         self.leave(&small, SMALL_WORKSPACE);
+        let found = Register::HOST.map(|register| (register, register.flush(&mut self.t)));
         let buffers = self.buffers(&measured);
         for (number, kernel) in self.module.kernels.iter().enumerate() {
             self.kernel(number, kernel, &buffers);
+        }
+        if let Some((register, found)) = found {
+            register.restore(&mut self.t, &found);
         }
         self.t.run("ret i32 0");
         let pointers = (0..self.interface.arguments.len()).map(|i| format!("ptr %a{i}"));

@@ -10,7 +10,10 @@
 //!
 //! Files by what they write: `text` (a function body), `kernel` (kernels, loops, integers), `value`, `map`, `reduce`,
 //! `stream` (stores past the caches), `transpose`, `sweep`, `product` and its `tile`, `dots`, `math` and `power`, `library`
-//! (the functions that a C program calls), `object` (parsing, passes, machine code). Not here: loading or running what comes out.
+//! (the functions that a C program calls) and `subnormal` (the mode that they compute in), `object` (parsing, passes,
+//! machine code). Not here: loading or running what comes out.
+//!
+//! Subnormal numbers count as 0 in all that is made here, operands and results.
 
 mod dots;
 mod kernel;
@@ -22,6 +25,7 @@ mod power;
 mod product;
 mod reduce;
 mod stream;
+mod subnormal;
 mod sweep;
 mod text;
 mod tile;
@@ -243,7 +247,8 @@ impl<'t> Writer<'t> {
         let bits = (width * 32).max(128);
         out += &format!(
             "attributes #0 = {{ nounwind \"target-cpu\"=\"{cpu}\" \"target-features\"=\"{features}\" \
-             \"prefer-vector-width\"=\"{bits}\" \"min-legal-vector-width\"=\"{bits}\" }}\n\
+             \"prefer-vector-width\"=\"{bits}\" \"min-legal-vector-width\"=\"{bits}\" \
+             \"denormal-fp-math\"=\"preserve-sign,preserve-sign\" }}\n\
              !0 = distinct !{{!0, !1}}\n!1 = !{{!\"llvm.loop.unroll.disable\"}}\n!2 = !{{i32 1}}\n"
         );
         out
