@@ -1,5 +1,6 @@
 //! Dot products of features come from their parts, so that they are exact where the sum over all features cancels.
 #![cfg(any(feature = "cranelift", feature = "llvm"))]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use chunkwise_compiler::{Form, Schedule, bind::bind_dims};
 use chunkwise_dsl::{compile, source::Source, typed::Variant};

@@ -28,7 +28,7 @@ fn sizes(variant: &Variant, tokens: usize) -> Sizes {
 /// One token, then silence: the state halves with every token.
 fn silence(tokens: usize) -> Tensors {
     let of = |first: f32, rest: f32| {
-        let one = |at: usize| if at / WIDTH % tokens == 0 { first + at as f32 * 1e-3 } else { rest };
+        let one = |at: usize| if (at / WIDTH).is_multiple_of(tokens) { first + at as f32 * 1e-3 } else { rest };
         Tensor::f32(vec![2, tokens, WIDTH], (0..2 * tokens * WIDTH).map(one).collect())
     };
     let half = Tensor::f32(vec![2, tokens, WIDTH], vec![-std::f32::consts::LN_2; 2 * tokens * WIDTH]);

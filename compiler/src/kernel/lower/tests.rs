@@ -82,17 +82,15 @@ fn run(
 /// How a variant becomes a module.
 type Lower<'l> = &'l dyn Fn(&Variant, &Sizes) -> Result<Module, crate::Unsupported>;
 
+/// What is done to inputs before they are used.
+type Spoil<'l> = &'l dyn Fn(&mut BTreeMap<String, Array>);
+
 pub(super) fn agree_at(variant: &Variant, dims: &[(&str, usize)], chunk: usize, lower: Lower) {
     agree_spoilt(variant, dims, chunk, (lower, &|_| {}));
 }
 
 /// What the reference keeps finite is right, whatever `spoil` does to the inputs.
-pub(super) fn agree_spoilt(
-    variant: &Variant,
-    dims: &[(&str, usize)],
-    chunk: usize,
-    (lower, spoil): (Lower, &dyn Fn(&mut BTreeMap<String, Array>)),
-) {
+pub(super) fn agree_spoilt(variant: &Variant, dims: &[(&str, usize)], chunk: usize, (lower, spoil): (Lower, Spoil)) {
     let owned: Vec<(String, usize)> = dims.iter().map(|(name, n)| (name.to_string(), *n)).collect();
     let sizes = bind_dims(variant, &owned).unwrap();
     let mut random = Random(7);
