@@ -6,7 +6,7 @@
 mod build;
 mod explain;
 mod express;
-mod recover;
+pub(crate) mod recover;
 mod scan;
 
 use pest::Parser;

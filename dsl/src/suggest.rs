@@ -20,6 +20,17 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     best.map(|(_, candidate)| candidate)
 }
 
+/// The names that `name` may mean: those that hold it, and the nearest one; in the order of the alphabet.
+pub fn near<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let holds = |candidate: &&&str| name.chars().count() > 1 && candidate.contains(name);
+    let mut found: Vec<&str> = candidates.iter().filter(holds).copied().collect();
+    found.extend(nearest(name, candidates.iter().copied()));
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 /// Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`.
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.chars().collect();
@@ -61,6 +72,13 @@ mod tests {
         assert_eq!(nearest("sofmtax", NAMES), Some("softmax"));
         assert_eq!(nearest("Beta", NAMES), Some("beta"));
         assert_eq!(nearest("k", NAMES), Some("K"));
+    }
+
+    #[test]
+    fn part_of_a_name_finds_those_that_hold_it() {
+        assert_eq!(near("out", NAMES), ["output"]);
+        assert_eq!(near("state", ["state", "initial-state", "stat"]), ["initial-state", "stat", "state"]);
+        assert_eq!(near("zzz", NAMES), [""; 0]);
     }
 
     #[test]

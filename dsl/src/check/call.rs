@@ -15,7 +15,7 @@ use super::scope::{Argument, Callee, Scope};
 use super::{Checked, Checker};
 
 /// Functions that are no rows of `function.rs`.
-const VECTOR: &[&str] = &[
+pub(super) const VECTOR: &[&str] = &[
     "sum",
     "mean",
     "max",

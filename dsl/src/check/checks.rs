@@ -7,8 +7,8 @@ use crate::typed::{Draw, FormCheck};
 use super::scope::{Binding, Scope};
 use super::{Checked, Checker};
 
-const ITEMS: &[&str] = &["seq", "dims", "grid", "forms", "tol", "draw"];
-const DRAWS: &[&str] = &["normal", "unit", "sigmoid", "two_sigmoid", "logdecay", "uniform"];
+pub(super) const ITEMS: &[&str] = &["seq", "dims", "grid", "forms", "tol", "draw"];
+pub(super) const DRAWS: &[&str] = &["normal", "unit", "sigmoid", "two_sigmoid", "logdecay", "uniform"];
 
 impl<'a> Checker<'a> {
     pub(super) fn check_statement(&mut self, items: &'a [Named]) {

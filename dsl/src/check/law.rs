@@ -10,7 +10,7 @@ use crate::typed::{ExprId, ExprKind, Function, IndexId, LetId, LetKind, StateId,
 use super::scope::{Binding, Scope};
 use super::{Checked, Checker};
 
-const LAWS: &[&str] = &["additive", "gated", "delta"];
+pub(super) const LAWS: &[&str] = &["additive", "gated", "delta"];
 
 /// A decay that the laws below it use.
 #[derive(Debug, Clone)]

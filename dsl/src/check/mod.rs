@@ -25,6 +25,7 @@ mod stack;
 #[cfg(test)]
 mod tests;
 mod update;
+pub mod vocabulary;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -12,7 +12,7 @@ use crate::typed::{
 use super::scope::{Binding, Scope};
 use super::{Checked, Checker};
 
-const ORDERS: &[(&str, OrderKind)] = &[
+pub(super) const ORDERS: &[(&str, OrderKind)] = &[
     ("causal", OrderKind::Causal),
     ("full", OrderKind::Full),
     ("reverse", OrderKind::Reverse),
@@ -22,7 +22,7 @@ const ORDERS: &[(&str, OrderKind)] = &[
     ("column_rev", OrderKind::ColumnRev),
 ];
 
-const LOCALS: &[&str] = &["window", "block", "disc", "atrous"];
+pub(super) const LOCALS: &[&str] = &["window", "block", "disc", "atrous"];
 
 impl<'a> Checker<'a> {
     pub(super) fn order(&mut self, orders: &'a [Named], merge: Option<&'a Ident>, span: Span) {

@@ -13,6 +13,10 @@ use crate::typed::{
 use super::scope::{Binding, Scope};
 use super::{Checked, Checker};
 
+/// The norms of a read, with the eps of each where none is given.
+pub(super) const NORMS: &[(&str, NormKind, f64)] =
+    &[("rms", NormKind::Rms, 1e-5), ("srms", NormKind::Srms, 1e-8), ("layer", NormKind::Layer, 1e-5)];
+
 impl<'a> Checker<'a> {
     pub(super) fn read_statement(&mut self, lhs: &'a Lhs, value: &'a ast::Expr) {
         if let Some(first) = self.read_span {
@@ -58,8 +62,6 @@ impl<'a> Checker<'a> {
     }
 
     fn norm_kind(&mut self, norm: &'a Named) -> Checked<Norm> {
-        const NORMS: &[(&str, NormKind, f64)] =
-            &[("rms", NormKind::Rms, 1e-5), ("srms", NormKind::Srms, 1e-8), ("layer", NormKind::Layer, 1e-5)];
         let name = &norm.name;
         let Some((_, kind, eps)) = NORMS.iter().find(|(known, ..)| *known == name.name) else {
             let help = match nearest(&name.name, NORMS.iter().map(|(known, ..)| *known)) {

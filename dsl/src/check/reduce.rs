@@ -10,7 +10,7 @@ use crate::typed::{Domain, ExprId, ExprKind, Function, IndexId, ReduceOp, Ty};
 use super::scope::Scope;
 use super::{Checked, Checker};
 
-const OPS: &[(&str, ReduceOp)] = &[
+pub(super) const OPS: &[(&str, ReduceOp)] = &[
     ("sum", ReduceOp::Sum),
     ("mean", ReduceOp::Mean),
     ("max", ReduceOp::Max),

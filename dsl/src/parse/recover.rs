@@ -14,13 +14,13 @@ use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
 /// The words that open a statement of a variant.
-pub(super) const STATEMENTS: [&str; 16] = [
+pub(crate) const STATEMENTS: [&str; 16] = [
     "axes", "batch", "input", "param", "state", "feature", "let", "order", "local", "decay", "update", "read", "norm",
     "output", "check", "fn",
 ];
 
 /// The words that open an item of a file.
-pub(super) const ITEMS: [&str; 3] = ["variant", "fn", "stack"];
+pub(crate) const ITEMS: [&str; 3] = ["variant", "fn", "stack"];
 
 /// The sound parts of a source that does not parse, and all its errors in the order of the text.
 pub(super) fn recover(text: &str, tokens: &[Token], error: &Error<Rule>) -> (File, Vec<Diagnostic>) {
