@@ -3,27 +3,31 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use chunkwise_compiler::{Form, Schedule};
+use chunkwise_dsl::suggest::nearest;
 use chunkwise_runtime::{
     Backend, Engine, Limit, Precision, Settings,
     backend::{bf16_products, cores},
     choose::Wish,
     rates::{Table, path},
 };
-use clap::Args;
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
 use crate::{failure::Failure, print};
 
 /// Flags of every subcommand that reads a program.
 #[derive(Args, Debug, Clone)]
 pub struct Shared {
-    /// reference, cranelift, llvm, wgpu or auto
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = backend)]
+    /// What runs it
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = backend())]
     backend: Vec<Wanted<Backend>>,
-    /// recurrent, chunked, parallel or auto
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = form)]
+    /// How it is computed
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = form())]
     form: Vec<Wanted<Form>>,
-    /// fused, split or auto: the chunked form as one kernel or as three
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = schedule)]
+    /// The chunked form as one kernel (fused) or as three (split)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = schedule(), hide_short_help = true)]
     schedule: Vec<Wanted<Schedule>>,
     /// Tokens in a chunk
     #[arg(long, value_name = "C", value_delimiter = ',', value_parser = positive)]
@@ -40,7 +44,7 @@ pub struct Shared {
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Seeds the random inputs
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_short_help = true)]
     pub seed: u64,
     /// One line of JSON an entry
     #[arg(long)]
@@ -54,13 +58,13 @@ pub struct Shared {
 #[derive(Args, Debug, Clone)]
 struct Gpu {
     /// The GPU: its number or a part of its name in `chunkwise backends`
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     device: Option<String>,
-    /// f32; bf16: operands of products on the CPU (cranelift); or f16: tensors on a GPU (wgpu)
-    #[arg(long, value_name = "PRECISION", default_value = "f32", value_parser = precision)]
+    /// bf16: operands of products on the CPU (cranelift); f16: tensors on a GPU (wgpu)
+    #[arg(long, value_name = "PRECISION", default_value = "f32", value_parser = precision(), hide_short_help = true)]
     precision: Precision,
     /// A limit of the GPU to stay below: workgroup-memory, invocations, groups, storage-buffers or binding
-    #[arg(long = "limit", value_name = "NAME=N", value_parser = limit)]
+    #[arg(long = "limit", value_name = "NAME=N", value_parser = limit, hide_short_help = true)]
     limits: Vec<(Limit, u64)>,
 }
 
@@ -237,43 +241,57 @@ fn single<T: Copy>(flag: &str, list: &[T]) -> Result<Option<T>, Failure> {
     }
 }
 
-fn backend(text: &str) -> Result<Wanted<Backend>, String> {
-    let names = Backend::ALL.map(|backend| (backend.name(), backend));
-    wanted(text, &names)
+fn backend() -> impl TypedValueParser<Value = Wanted<Backend>> {
+    or_auto(Backend::ALL.map(|backend| (backend.name(), backend)))
 }
 
-fn form(text: &str) -> Result<Wanted<Form>, String> {
-    let names = Form::ALL.map(|form| (form.name(), form));
-    wanted(text, &names)
+fn form() -> impl TypedValueParser<Value = Wanted<Form>> {
+    or_auto(Form::ALL.map(|form| (form.name(), form)))
 }
 
-fn schedule(text: &str) -> Result<Wanted<Schedule>, String> {
-    let names = Schedule::ALL.map(|schedule| (schedule.name(), schedule));
-    wanted(text, &names)
+fn schedule() -> impl TypedValueParser<Value = Wanted<Schedule>> {
+    or_auto(Schedule::ALL.map(|schedule| (schedule.name(), schedule)))
 }
 
-fn wanted<T: Copy>(text: &str, names: &[(&str, T)]) -> Result<Wanted<T>, String> {
-    if text == "auto" {
-        return Ok(Wanted::Auto);
-    }
-    let known = names.iter().map(|(name, _)| *name);
-    match names.iter().find(|(name, _)| *name == text) {
-        Some((_, value)) => Ok(Wanted::This(*value)),
-        None => Err(format!("expected one of {}, auto", known.collect::<Vec<_>>().join(", "))),
-    }
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    one_of(Precision::ALL.map(|precision| (precision.name(), precision)))
 }
 
-fn precision(text: &str) -> Result<Precision, String> {
-    let names = Precision::ALL.map(Precision::name).join(", ");
-    Precision::ALL.into_iter().find(|of| of.name() == text).ok_or_else(|| format!("expected one of {names}"))
+fn or_auto<T, const N: usize>(names: [(&'static str, T); N]) -> impl TypedValueParser<Value = Wanted<T>>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let these = names.into_iter().map(|(name, value)| (name, Wanted::This(value)));
+    one_of(these.chain([("auto", Wanted::Auto)]))
+}
+
+/// A value by its name. The names stand in the help and in completions, and a misspelt one is answered with the nearest.
+pub fn one_of<T>(names: impl IntoIterator<Item = (&'static str, T)>) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let names: Vec<(&'static str, T)> = names.into_iter().collect();
+    let known = PossibleValuesParser::new(names.iter().map(|(name, _)| *name));
+    known.try_map(move |text| {
+        let found = names.iter().find(|(name, _)| *name == text);
+        found.map(|(_, value)| *value).ok_or_else(|| format!("`{text}` is not known"))
+    })
 }
 
 fn limit(text: &str) -> Result<(Limit, u64), String> {
     let (name, value) = pair(text)?;
-    let limit: Limit = name.parse()?;
+    let limit: Limit = name.parse().map_err(|known| nearer(&name, Limit::ALL.map(Limit::name), known))?;
     match value.parse::<u64>() {
         Ok(value) if value >= limit.least() => Ok((limit, value)),
         _ => Err(format!("`{value}` is no limit of {limit}: expected a whole number of {} or more", limit.least())),
+    }
+}
+
+/// What is expected, and the nearest of the names to what was found.
+fn nearer<const N: usize>(found: &str, names: [&str; N], expected: String) -> String {
+    match nearest(found, names) {
+        Some(near) => format!("{expected}; did you mean `{near}`?"),
+        None => expected,
     }
 }
 

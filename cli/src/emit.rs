@@ -12,7 +12,7 @@ use chunkwise_runtime::{Backend, choose::exists, execute, room, tensor::write_wh
 use clap::Args;
 
 use crate::{
-    arguments::{OneVariant, Shared},
+    arguments::{OneVariant, Shared, one_of},
     failure::Failure,
     object, print, program,
     sizes::Wish,
@@ -22,8 +22,8 @@ use crate::{
 pub struct Arguments {
     #[command(flatten)]
     which: OneVariant,
-    /// ast, typed, ir, form, plan, kernel, code, asm or object
-    #[arg(long, default_value = "code", value_parser = stage_named)]
+    /// What is shown
+    #[arg(long, default_value = "code", value_parser = one_of(Stage::ALL.map(|stage| (stage.name(), stage))))]
     stage: Stage,
     /// Where the text goes; stdout if not given
     #[arg(short, long, value_name = "OUT")]
@@ -32,11 +32,6 @@ pub struct Arguments {
     object: object::Flags,
     #[command(flatten)]
     shared: Shared,
-}
-
-fn stage_named(text: &str) -> Result<Stage, String> {
-    let names = Stage::ALL.map(Stage::name).join(", ");
-    Stage::ALL.into_iter().find(|stage| stage.name() == text).ok_or_else(|| format!("expected one of {names}"))
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
