@@ -8,21 +8,29 @@ mod backends;
 mod bench;
 mod calibrate;
 mod check;
+mod completions;
 mod emit;
+mod examples;
 mod explain;
 mod failure;
+mod help;
+mod new;
 mod object;
 mod print;
 mod program;
 mod run;
 mod sizes;
+mod usage;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
-/// Compiles attention variants and runs them.
+/// Compiles attention variants and runs them
+///
+/// A FILE is a source file, `-` for standard input, or @NAME for a built-in example: `chunkwise examples` lists them.
+/// `chunkwise help language` describes the language, `chunkwise help NAME` a statement, function, law or error code.
 #[derive(Parser)]
 #[command(name = "chunkwise", version, disable_help_subcommand = true)]
 struct Cli {
@@ -48,11 +56,22 @@ enum Command {
     Calibrate(calibrate::Arguments),
     /// The back ends and devices usable here, and why the others are not
     Backends(backends::Arguments),
+    /// Write a source file to start from
+    New(new::Arguments),
+    /// The variants that are built in; @NAME means one of them wherever a file is taken
+    Examples(examples::Arguments),
+    /// The command line, and the language: its statements, functions, laws and error codes
+    Help(help::Arguments),
+    /// A script that completes the command line in a shell
+    Completions(completions::Completions),
+    /// A page for man
+    Man(completions::Page),
 }
 
 fn main() -> ExitCode {
     // Usage errors leave here with status 2, help and version with 0.
-    let done = match Cli::parse().command {
+    let cli = Cli::from_arg_matches(&usage::command().get_matches()).unwrap_or_else(|error| error.exit());
+    let done = match cli.command {
         Command::Check(arguments) => check::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Emit(arguments) => emit::run(arguments),
@@ -61,6 +80,11 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Calibrate(arguments) => calibrate::run(arguments),
         Command::Backends(arguments) => backends::run(arguments),
+        Command::New(arguments) => new::run(arguments),
+        Command::Examples(arguments) => examples::run(arguments),
+        Command::Help(arguments) => help::run(arguments),
+        Command::Completions(arguments) => completions::completions(arguments),
+        Command::Man(arguments) => completions::page(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

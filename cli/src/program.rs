@@ -1,6 +1,6 @@
 //! From a file's name to a checked program, and from a program to the variant meant. Errors are rendered here.
 
-use std::path::Path;
+use std::{io::Read, path::Path, sync::OnceLock};
 
 use chunkwise_dsl::{
     compile,
@@ -12,18 +12,36 @@ use chunkwise_dsl::{
 
 use crate::{
     arguments::{OneVariant, Shared},
+    examples,
     failure::Failure,
     print,
 };
 
-/// Reads a source file.
+/// The text that a FILE of the command line means: a file's, standard input's for `-`, a built-in example's for `@NAME`.
 pub fn source(path: &Path) -> Result<Source, Failure> {
-    let name = path.display().to_string();
-    let text = std::fs::read(path).map_err(|error| Failure::wrong(format!("cannot read {name}: {error}")))?;
-    let text = String::from_utf8(text).map_err(|error| {
+    if let Some(name) = path.to_str().and_then(|name| name.strip_prefix('@')) {
+        let example = examples::named(name)?;
+        return Ok(Source::new(format!("@{}", example.name), example.text.to_string()));
+    }
+    let name = if path == Path::new("-") { "<stdin>".to_string() } else { path.display().to_string() };
+    let unread = |error: &std::io::Error| Failure::wrong(format!("cannot read {name}: {error}"));
+    let bytes = match name.as_str() {
+        "<stdin>" => standard_input().as_ref().map_err(unread)?.clone(),
+        _ => std::fs::read(path).map_err(|error| unread(&error))?,
+    };
+    let text = String::from_utf8(bytes).map_err(|error| {
         Failure::wrong(format!("{name} is not UTF-8 text: byte {} is no character", error.utf8_error().valid_up_to()))
     })?;
     Ok(Source::new(name, text))
+}
+
+/// All of standard input. It can be read only once, and commands look at a program several times.
+fn standard_input() -> &'static std::io::Result<Vec<u8>> {
+    static BYTES: OnceLock<std::io::Result<Vec<u8>>> = OnceLock::new();
+    BYTES.get_or_init(|| {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    })
 }
 
 /// Reads and checks a program, and that it has the axes that `--dim` names.
@@ -85,7 +103,11 @@ fn unknown_axes(known: &[&str], shared: &Shared) -> Result<(), Failure> {
     list.dedup();
     let unknown = shared.dims.iter().filter(|(name, _)| !known.contains(&name.as_str()));
     let messages: Vec<String> = unknown
-        .map(|(name, size)| format!("--dim {name}={size}: there is no axis `{name}`, only {}", list.join(", ")))
+        .map(|(name, size)| {
+            let meant = nearest(name, list.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+            let (list, meant) = (list.join(", "), meant.unwrap_or_default());
+            format!("--dim {name}={size}: there is no axis `{name}`, only {list}{meant}")
+        })
         .collect();
     if messages.is_empty() { Ok(()) } else { Err(Failure::Wrong(messages)) }
 }

@@ -69,6 +69,9 @@ enum Calls {
 
 /// Serves until stdin ends.
 pub(super) fn run(arguments: &Arguments, path: &Path) -> Result<(), Failure> {
+    if arguments.which.file == Path::new("-") {
+        return Err(Failure::wrong("--serve takes its requests from standard input: the program cannot be `-` then"));
+    }
     let mut server = Server::new(arguments, path)?;
     print::line("ready")?;
     for line in std::io::stdin().lock().lines() {
