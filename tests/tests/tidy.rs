@@ -142,6 +142,72 @@ fn the_readme_maps_the_folders() {
     report(unmapped.chain(absent));
 }
 
+/// A page has a title, the README leads to it, and the command holds it.
+#[test]
+fn pages_are_titled_linked_and_built_in() {
+    let (readme, built_in) = (read(&root().join("README.md")), read(&root().join("cli/src/help/page.rs")));
+    let mut found = Vec::new();
+    for page in pages().into_iter().filter(|page| page.starts_with("docs/")) {
+        let name = page.trim_start_matches("docs/").trim_end_matches(".md");
+        if !read(&root().join(&page)).starts_with("# ") {
+            found.push(format!("{page}: no title"));
+        }
+        if !readme.contains(&format!("({page})")) {
+            found.push(format!("README.md: does not link {page}"));
+        }
+        if !built_in.contains(&format!("page!(\"{name}\")")) {
+            found.push(format!("cli/src/help/page.rs: lacks {page}"));
+        }
+    }
+    report(found);
+}
+
+/// A link within the project leads to a file, and to a heading of it.
+#[test]
+fn links_lead_somewhere() {
+    let mut found = Vec::new();
+    for page in pages() {
+        let text = read(&root().join(&page));
+        let folder = root().join(&page).parent().map(Path::to_path_buf).unwrap_or_default();
+        // Outside code, of lines and of blocks: `sum[j](e)` is no link.
+        let prose: String = text.split('`').step_by(2).collect();
+        let links = prose.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { root().join(&page) } else { folder.join(file) };
+            if !target.exists() {
+                found.push(format!("{page}: no {file}"));
+            } else if !anchor.is_empty() && !anchors(&read(&target)).contains(anchor) {
+                found.push(format!("{page}: no heading {link}"));
+            }
+        }
+    }
+    report(found);
+}
+
+/// The pages for people: those of the root and of `docs/`.
+fn pages() -> Vec<String> {
+    let markdown = |path: &PathBuf| path.extension().is_some_and(|e| e == "md");
+    let listed = entries(&root()).into_iter().chain(entries(&root().join("docs")));
+    listed.filter(markdown).map(|path| relative(&path)).collect()
+}
+
+/// What the headings of a page are called in links.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let titles = text
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')));
+    let anchor = |title: &str| -> String {
+        let kept = title
+            .to_lowercase()
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+            .collect::<String>();
+        kept.replace(' ', "-")
+    };
+    titles.map(anchor).collect()
+}
+
 #[test]
 fn every_snapshot_has_its_case() {
     let mut found = Vec::new();
