@@ -75,7 +75,13 @@ fn a_quotient_by_0_is_said() {
                 state S : [K,V] = 0; decay a[t] = exp(g[t]); update S additive(k, v);
                 output o[t] = S[t]' * q[t] / sum(q[t]); }";
     fs::write(place.path("gated.attn"), text).unwrap();
-    let file = place.tensors("in.safetensors", changed("q", |q| q[..4].fill(0.0)));
+    let file = place.tensors(
+        "in.safetensors",
+        changed("q", |q| {
+            q.fill(1.0);
+            q[..4].fill(0.0);
+        }),
+    );
     let done = place.run_on(&file);
     done.succeeds();
     assert!(done.stderr.contains("warning: `o` is NaN at [0,0,0,0], the first of 6 elements"), "{}", done.stderr);

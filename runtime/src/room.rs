@@ -37,7 +37,7 @@ pub fn for_tensors(variant: &Variant, sizes: &Sizes, copies: u64) -> Result<(), 
         Some((axis, n)) => format!("; axis `{}` is {n}", variant.axis_name(axis)),
         None => String::new(),
     };
-    let why = if largest.bytes <= MOST { "more than can be had" } else { "more than a tensor may" };
+    let why = if largest.bytes <= MOST { "more than can be had" } else { "more than a tensor may (2^40)" };
     Err(Failure::Failed(format!(
         "the tensors of `{}` take {total} bytes, {} alone {} bytes, {why}{axis}",
         variant.name, largest.what, largest.bytes
