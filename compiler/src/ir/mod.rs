@@ -4,12 +4,13 @@
 //! `scan` and the chunk maps, so there are no binders. A **frame** says what time is: `T` tokens; `C` tokens within a
 //! chunk (chunks are a batch axis); `N` chunks. One system of terms belongs to one state `S`, a K x V matrix at every
 //! token (a vector state is K x 1, a scalar one 1 x 1; a state whose transition acts from the right is held transposed).
-//! Streams of K-vectors, V-vectors and scalars are `Ten`; a stacked stream (`stk`) holds r vectors a token.
+//! Streams of K-vectors, V-vectors, parts of features (vectors of a length of their own) and scalars are `Ten`; a stacked
+//! stream (`stk`) holds r vectors a token.
 //!
 //! ```text
 //! S, s0                the state's stream, its initial value;  mz, vz  the zero stream of matrices, of vectors
 //! leaf                 product of state-free per-token values, canonical (`Leaf`)
-//! add x y, mul c x     pointwise; mul by a scalar, by an equal vector, or (of a matrix) by a K-vector, row by row
+//! add x y, mul c x     pointwise (add of pairs too); mul by a scalar, by an equal vector, or (of a matrix) by a K-vector
 //! dot w k              w' k
 //! outer k v            k v'                      (stacked: the sum over the stack)
 //! prev s M             M[t-1], s before the first      dprev d s M   diag(d[t]) M[t-1]
