@@ -1,9 +1,11 @@
-//! From a file's name to a checked program, and from a program to the variant meant. Errors are rendered here.
+//! From a file's name to a checked program, and from a program to the variant meant. Errors and warnings are rendered
+//! here.
 
 use std::{io::Read, path::Path, sync::OnceLock};
 
 use chunkwise_dsl::{
     compile,
+    diagnostic::Diagnostic,
     render::{Style, render_with},
     source::Source,
     suggest::nearest,
@@ -44,18 +46,25 @@ fn standard_input() -> &'static std::io::Result<Vec<u8>> {
     })
 }
 
-/// Reads and checks a program, and that it has the axes that `--dim` names.
+/// Reads and checks a program, and that it has the axes that `--dim` names. Its warnings go to stderr.
 pub fn load(path: &Path, shared: &Shared) -> Result<Program, Failure> {
     let source = source(path)?;
     let program = compile(&source, &shared.args).map_err(|found| diagnosed(&found, &source))?;
+    if !program.warnings.is_empty() {
+        print::note(rendered(&program.warnings, &program.source).trim_end());
+    }
     known_axes(&program, shared)?;
     Ok(program)
 }
 
-/// Diagnostics, rendered for stderr.
-pub fn diagnosed(found: &[chunkwise_dsl::diagnostic::Diagnostic], source: &Source) -> Failure {
+/// Errors, rendered for stderr.
+pub fn diagnosed(found: &[Diagnostic], source: &Source) -> Failure {
+    Failure::Diagnosed(rendered(found, source))
+}
+
+fn rendered(found: &[Diagnostic], source: &Source) -> String {
     let style = if print::colours() { Style::Colour } else { Style::Plain };
-    Failure::Diagnosed(render_with(found, source, style))
+    render_with(found, source, style)
 }
 
 /// The program and its one variant, or the one that `--variant` names.

@@ -67,6 +67,31 @@ fn a_wrong_source_file_exits_with_2_and_says_all_that_is_wrong() {
 }
 
 #[test]
+fn a_warning_is_said_once_and_changes_no_status() {
+    let place = Place::new("warning");
+    let odd = PROGRAM.replace("v : [B,T,H,V],", "v, unused : [B,T,H,V],");
+    fs::write(place.path("odd.attn"), odd).unwrap();
+    let done = place.run(&["check", "odd.attn"]);
+    assert!(done.succeeds().contains("variant gated"));
+    assert_eq!(done.stderr.matches("warning[unread-input]").count(), 1, "{}", done.stderr);
+    assert!(done.stderr.contains("odd.attn:3:"), "{}", done.stderr);
+    assert_eq!(place.run(&["check", "gated.attn"]).stderr, "");
+}
+
+#[test]
+fn thousands_of_errors_end_in_a_count() {
+    let place = Place::new("thousands");
+    let errors: String = (0..8_000).map(|n| format!("  let e{n}[t] = nope{n}[t];\n")).collect();
+    fs::write(place.path("many.attn"), PROGRAM.replace("  state ", &format!("{errors}  state "))).unwrap();
+    fs::write(place.path("long.attn"), PROGRAM.replace("  state ", &errors.replace('\n', " "))).unwrap();
+    for file in ["many.attn", "long.attn"] {
+        let done = place.run(&["check", file]);
+        done.fails(2, &["and 7900 more errors"]);
+        assert_eq!(done.stderr.matches("error[undeclared-name]").count(), 100);
+    }
+}
+
+#[test]
 fn a_file_of_several_variants_wants_to_know_which() {
     let place = Place::new("several");
     fs::write(place.path("two.attn"), format!("{PROGRAM}{}", PROGRAM.replace("variant gated", "variant other")))

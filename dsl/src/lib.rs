@@ -6,12 +6,14 @@
 //! check    -> typed: names resolved, functions and laws expanded, shapes known as polynomials in the axes (`shape`)
 //! ```
 //!
-//! Every mistake of a file is a `diagnostic`, collected and never printed: `render` makes text of it, `suggest` finds the
-//! name that was meant. `print` and `print_typed` write a tree and a typed program back in the language. `function` is
+//! Every mistake of a file is a `diagnostic`, and so is what is legal and hardly meant (`Program::warnings`). They are
+//! collected and never printed: `render` makes text of them, `suggest` finds the name that was meant, `advice` the one that
+//! something has elsewhere. `print` and `print_typed` write a tree and a typed program back in the language. `function` is
 //! the table of scalar functions that all later stages share. Spans end at `typed`; no file is read here.
 
 #![forbid(unsafe_code)]
 
+pub mod advice;
 pub mod ast;
 pub mod check;
 pub mod diagnostic;
@@ -28,7 +30,7 @@ pub mod typed;
 use diagnostic::Diagnostic;
 use source::Source;
 
-/// Text to checked program. `args` are the values given for variants' parameters (`--arg W=128`).
+/// Text to checked program, its warnings in it. `args` are the values given for variants' parameters (`--arg W=128`).
 ///
 /// # Errors
 /// Every mistake in the text, in its order: of the syntax, and of what the rest says.
@@ -42,6 +44,6 @@ pub fn compile(source: &Source, args: &[(String, f64)]) -> Result<typed::Program
         Ok(_) => {}
         Err(found) => errors.extend(found),
     }
-    errors.sort_by_key(|error| error.labels.first().map_or(0, |label| label.span.start));
+    errors.sort_by_key(|error| error.start().unwrap_or_default());
     Err(errors)
 }

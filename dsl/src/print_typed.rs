@@ -272,6 +272,7 @@ impl Printer<'_> {
                 let found = &v.lets[found.index()];
                 call(format!("{}[{}-1]", found.name, self.index(found.indices[0])))
             }
+            ExprKind::Subscript { base, .. } if self.is_last(id) => self.form(*base),
             ExprKind::Subscript { base, at } => {
                 let at: Vec<String> = at.iter().map(|id| self.whole(*id)).collect();
                 call(format!("{}[{}]", self.at(*base, Level::Postfix), at.join(",")))
@@ -314,6 +315,20 @@ impl Printer<'_> {
                 call(format!("solve_cg({}, iters = {iters})", self.list(&[*matrix, *vector])))
             }
             ExprKind::Solve { matrix, vector } => call(format!("solve({})", self.list(&[*matrix, *vector]))),
+        }
+    }
+
+    /// Whether an expression is the last entry of an iterated let, which the let's name means after the iteration.
+    fn is_last(&self, id: ExprId) -> bool {
+        let v = self.variant;
+        let ExprKind::Subscript { base, at } = &v.expr(id).kind else { return false };
+        match (&v.expr(*base).kind, at.as_slice()) {
+            (ExprKind::Let(found), [at]) => match v.lets[found.index()].value {
+                // Exact: iteration counts are small.
+                LetValue::Iterate { to, .. } => v.expr(*at).kind == ExprKind::Number(to as f64),
+                _ => false,
+            },
+            _ => false,
         }
     }
 

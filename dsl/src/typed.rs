@@ -7,6 +7,7 @@
 
 mod expression;
 
+use crate::diagnostic::Diagnostic;
 use crate::shape::{AxisId, Size};
 use crate::source::{Source, Span};
 
@@ -18,6 +19,8 @@ pub struct Program {
     pub source: Source,
     pub variants: Vec<Variant>,
     pub stacks: Vec<String>,
+    /// What is legal in it and hardly meant, in the order of the text.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Places in an arena: one `u32` type each.

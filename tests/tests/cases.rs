@@ -61,6 +61,7 @@ fn text(case: &Case, stage: &str) -> Result<String, Failed> {
         ("diagnostics", Err(found)) => Ok(told(&found)),
         ("diagnostics", Ok(_)) => Err("the case has no errors".into()),
         (_, Err(found)) => Err(told(&found).into()),
+        ("warnings", Ok(program)) => Ok(told(&program.warnings)),
         ("forms", Ok(program)) => Ok(program.variants.iter().map(forms).collect()),
         ("explain", Ok(program)) => explained(case, &program.variants[0]),
         (_, Ok(program)) => staged(case, stage, &program.variants[0]),

@@ -15,7 +15,7 @@ mod operator;
 mod vector;
 mod written;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chunkwise_dsl::typed::{ExprId, ExprKind, Function, LetValue, StateId, Stmt, Ty as Type, Variant};
 use egg::{Id, RecExpr};
@@ -168,6 +168,8 @@ impl System {
             known: Known::default(),
             guards: Vec::new(),
             term: RecExpr::default(),
+            shared: HashMap::new(),
+            searched: HashSet::new(),
         };
         let update = variant.body.iter().find_map(|stmt| match stmt {
             Stmt::Update(update) if update.state == state => Some(update.value),
@@ -177,7 +179,7 @@ impl System {
             Some(value) => lowering.update(value)?,
             None => lowering.previous(),
         };
-        let update = std::mem::take(&mut lowering.term);
+        let update = lowering.begin(RecExpr::default());
         let mut reads = Vec::new();
         for root in roots(variant, state) {
             lowering.collect_reads(root, &mut reads)?;
@@ -220,9 +222,19 @@ struct Lowering<'a> {
     /// The branches of `if` that are being lowered: what is not taken is 0 there, NaN included.
     guards: Vec<(ExprId, bool)>,
     term: RecExpr<Term>,
+    /// The matrices that `term` holds already, outside all branches: what the program uses twice is lowered once.
+    shared: HashMap<(ExprId, bool), Id>,
+    /// Where reads have been looked for.
+    searched: HashSet<ExprId>,
 }
 
 impl Lowering<'_> {
+    /// Goes on with another term; the one so far.
+    fn begin(&mut self, term: RecExpr<Term>) -> RecExpr<Term> {
+        self.shared.clear();
+        std::mem::replace(&mut self.term, term)
+    }
+
     fn kind(&self, expr: ExprId) -> &ExprKind {
         &self.variant.expr(expr).kind
     }
@@ -301,6 +313,19 @@ impl Lowering<'_> {
     /// appears as it is held; transposes of sums and products go to their parts.
     fn matrix(&mut self, expr: ExprId, turned: bool) -> Lowered<Id> {
         let expr = resolve(self.variant, expr);
+        // Within a branch the same value is 0 where the branch is not taken.
+        if !self.guards.is_empty() {
+            return self.new_matrix(expr, turned);
+        }
+        if let Some(id) = self.shared.get(&(expr, turned)) {
+            return Ok(*id);
+        }
+        let id = self.new_matrix(expr, turned)?;
+        self.shared.insert((expr, turned), id);
+        Ok(id)
+    }
+
+    fn new_matrix(&mut self, expr: ExprId, turned: bool) -> Lowered<Id> {
         if !self.depends(expr) {
             return self.free_matrix(expr, turned);
         }

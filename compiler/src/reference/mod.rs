@@ -74,6 +74,7 @@ pub fn run(
         elements: batch.iter().product(),
         batch,
     };
+    job.check_permutations()?;
     let (outputs, states) = match staged(variant) {
         Some(read) => job.run_staged(read)?,
         None => job.run_whole()?,
@@ -228,6 +229,22 @@ impl<'a> Job<'a> {
             pass.states = read.states;
         }
         Ok(self.transposed(passes))
+    }
+
+    /// `by` must name every token once, for every batch element.
+    fn check_permutations(&self) -> Result<(), EvalError> {
+        for order in self.orders.iter().flatten().copied().filter(|order| order.by.is_some()) {
+            for element in 0..self.elements {
+                if let Some((place, token)) = self.evaluator(element, Some(order)).misplaced() {
+                    let count = self.world.variant.token.and_then(|axis| self.world.sizes.get(axis)).unwrap_or(0);
+                    return Err(failed(format!(
+                        "what `by` gives is no permutation of the {count} tokens: place {place} holds {token}, which \
+                         stands before or is no token (batch element {element})"
+                    )));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn evaluator(&self, element: usize, order: Option<&'a Order>) -> Evaluator<'a> {

@@ -75,16 +75,10 @@ impl Evaluator<'_> {
         let size = self.world.sizes.extent(&self.world.variant.indices[bound.index()].size);
         let mut scores: Vec<(usize, f64)> = Vec::new();
         self.each(bound, domain, &mut |this, at| scores.push((at, this.scalar(over))));
-        let most = scores.iter().fold(f64::NEG_INFINITY, |most, (_, x)| larger(most, *x));
-        let mut total = 0.0;
-        for (_, x) in &mut scores {
-            *x = (*x - most).exp();
-            total += *x;
-        }
+        let mut line: Vec<f64> = scores.iter().map(|(_, x)| *x).collect();
+        softmax_line(&mut line);
         let mut weights = vec![0.0; size];
-        for (at, x) in scores {
-            weights[at] = x / total;
-        }
+        scores.iter().zip(line).for_each(|((at, _), weight)| weights[*at] = weight);
         weights
     }
 }
@@ -163,13 +157,21 @@ fn mean(line: &[f64]) -> f64 {
 }
 
 pub(super) fn softmax_axis(value: &Value) -> Value {
-    let mut data = Vec::with_capacity(value.data().len());
-    for line in lines(value) {
-        let most = fold_line(FoldOp::Max, line);
-        let total: f64 = line.iter().map(|x| (x - most).exp()).sum();
-        data.extend(line.iter().map(|x| (x - most).exp() / total));
-    }
+    let mut data = value.data().to_vec();
+    data.chunks_mut(value.dims().last().max(1)).for_each(softmax_line);
     Value::new(data, value.dims())
+}
+
+/// Logits to weights, in place. Where all are -inf nothing is visible, and the weights are 0.
+fn softmax_line(line: &mut [f64]) {
+    let most = fold_line(FoldOp::Max, line);
+    if most == f64::NEG_INFINITY {
+        line.fill(0.0);
+        return;
+    }
+    line.iter_mut().for_each(|x| *x = (*x - most).exp());
+    let total: f64 = line.iter().sum();
+    line.iter_mut().for_each(|x| *x /= total);
 }
 
 pub(super) fn normalise_axis(norm: Norm, value: &Value) -> Value {

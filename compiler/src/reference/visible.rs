@@ -27,30 +27,45 @@ pub(super) struct Visibility {
 impl Evaluator<'_> {
     pub(super) fn prepare_visibility(&mut self) {
         let tokens = self.world.variant.token.and_then(|axis| self.world.sizes.get(axis)).unwrap_or(0);
-        let sequence = self.sequence(tokens);
-        let mut rank = vec![0; tokens];
+        // What `by` gives reads no other token, so nothing need be visible yet.
+        self.visibility = Visibility { tokens, rows: vec![None; ROWS], ..Visibility::default() };
+        // What is no permutation is an error before anything is evaluated.
+        let sound = self.misplaced().is_none();
+        let permutation = self.permutation().filter(|_| sound).unwrap_or_else(|| (0..tokens as i64).collect());
+        let standing: Vec<usize> = permutation.into_iter().filter_map(|token| usize::try_from(token).ok()).collect();
+        let sequence: Vec<usize> = self.sequence(tokens).into_iter().map(|place| standing[place]).collect();
+        let (mut rank, mut place) = (vec![0; tokens], vec![0; tokens]);
         for (at, token) in sequence.iter().enumerate() {
             rank[*token] = at;
         }
-        self.visibility =
-            Visibility { tokens, sequence, rank, place: (0..tokens as i64).collect(), rows: vec![None; ROWS] };
-        if let Some(by) = self.order.and_then(|order| order.by) {
-            let permutation = self.eval(by);
-            // What is no permutation leaves a token that it does not name at its own position.
-            for (place, token) in permutation.data().iter().enumerate() {
-                let token = super::value::place(*token);
-                if let Some(slot) = usize::try_from(token).ok().and_then(|at| self.visibility.place.get_mut(at)) {
-                    *slot = place as i64;
-                }
-            }
+        for (at, token) in standing.iter().enumerate() {
+            place[*token] = at as i64;
         }
+        self.visibility = Visibility { sequence, rank, place, ..std::mem::take(&mut self.visibility) };
+    }
+
+    /// The token that stands at each place, where the order has `by`.
+    fn permutation(&mut self) -> Option<Vec<i64>> {
+        let by = self.order.and_then(|order| order.by)?;
+        Some(self.eval(by).data().iter().map(|token| super::value::place(*token)).collect())
+    }
+
+    /// The first place at which `by` repeats a token or names none, where it is no permutation.
+    pub(super) fn misplaced(&mut self) -> Option<(usize, i64)> {
+        let permutation = self.permutation()?;
+        let mut named = vec![false; permutation.len()];
+        let twice = permutation.iter().enumerate().find(|(_, token)| {
+            let slot = usize::try_from(**token).ok().and_then(|at| named.get_mut(at));
+            slot.is_none_or(|slot| std::mem::replace(slot, true))
+        });
+        twice.map(|(place, token)| (place, *token))
     }
 
     fn kind(&self) -> OrderKind {
         self.order.map_or(OrderKind::Causal, |order| order.kind)
     }
 
-    /// The tokens in the sequence in which they are scanned. Those before the grid come first in every forward order.
+    /// The places in the sequence in which they are scanned. Those before the grid come first in every forward order.
     fn sequence(&self, tokens: usize) -> Vec<usize> {
         let mut sequence: Vec<usize> = (0..tokens).collect();
         let kind = self.kind();

@@ -20,10 +20,27 @@ impl Depends {
     }
 }
 
+/// How far an expression spreads when nothing of it is shared.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spread {
+    /// The levels below it.
+    pub depth: usize,
+    /// The expressions below it, each as often as it is used.
+    pub size: usize,
+}
+
+impl Spread {
+    fn over(self, child: Spread) -> Spread {
+        let size = self.size.saturating_add(child.size).saturating_add(1);
+        Spread { depth: self.depth.max(child.depth + 1), size }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Arena {
     exprs: Vec<Expr>,
     depends: Vec<Depends>,
+    spreads: Vec<Spread>,
     known: HashMap<String, ExprId>,
 }
 
@@ -35,10 +52,13 @@ impl Arena {
         if let Some(id) = self.known.get(&key) {
             return *id;
         }
-        let depends = kind.children().iter().fold(own, |all, child| all.or(self.depends[child.index()]));
+        let children = kind.children();
+        let depends = children.iter().fold(own, |all, child| all.or(self.depends[child.index()]));
+        let spread = children.iter().map(|child| self.spreads[child.index()]).fold(Spread::default(), Spread::over);
         let id = ExprId(u32::try_from(self.exprs.len()).expect("a file has fewer than 2^32 expressions"));
         self.exprs.push(Expr { kind, ty, span });
         self.depends.push(depends);
+        self.spreads.push(spread);
         self.known.insert(key, id);
         id
     }
@@ -51,10 +71,15 @@ impl Arena {
         self.depends[id.index()]
     }
 
+    pub(super) fn spread(&self, id: ExprId) -> Spread {
+        self.spreads[id.index()]
+    }
+
     /// Hands the expressions over; the arena is empty afterwards.
     pub(super) fn take(&mut self) -> Vec<Expr> {
         self.known.clear();
         self.depends.clear();
+        self.spreads.clear();
         std::mem::take(&mut self.exprs)
     }
 

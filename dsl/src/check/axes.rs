@@ -4,6 +4,7 @@ use crate::ast::{self, BinaryOp, ExprKind, Ident};
 use crate::diagnostic::Diagnostic;
 use crate::shape::{AxisId, Size};
 use crate::source::Span;
+use crate::suggest::nearest;
 use crate::typed::{self, Axis, AxisKind, Function, Grid, Ty};
 
 use super::scope::{Argument, Binding, Meaning, Scope};
@@ -270,12 +271,11 @@ impl<'a> Checker<'a> {
                 size.or_else(|| self.no_size(span))
             }
             Some(_) => self.no_size(span),
-            None if self.unsaid.contains(name) => None,
+            None if self.is_unsaid(name) => None,
             None => {
                 let error = Diagnostic::new("undeclared-name", format!("`{name}` is no axis declared above"))
                     .label(span, "not known here");
-                let axes = self.variant.axes.iter().map(|axis| axis.name.as_str());
-                let error = match crate::suggest::nearest(name, axes) {
+                let error = match self.near_axis(name) {
                     Some(near) => error.help(format!("did you mean `{near}`?")),
                     None => error.help(format!("list it: `axes {name};`")),
                 };
@@ -283,6 +283,11 @@ impl<'a> Checker<'a> {
                 None
             }
         }
+    }
+
+    pub(super) fn near_axis(&mut self, name: &str) -> Option<String> {
+        self.afford(self.variant.axes.len())?;
+        nearest(name, self.variant.axes.iter().map(|axis| axis.name.as_str())).map(str::to_string)
     }
 
     fn no_size<T>(&mut self, span: Span) -> Checked<T> {

@@ -84,6 +84,12 @@ impl<'a> Checker<'a> {
 
     fn define_iteration(&mut self, lhs: &'a Lhs, value: &'a ast::Expr, iterate: &'a Iterate) -> Checked<()> {
         let s = &iterate.index;
+        let per_token = lhs.subscripts.len() > 1;
+        if per_token {
+            let message = "an iteration per token is not supported yet".to_string();
+            let help = "write its steps out as lets: `let P1[t] = ...; let P2[t] = ... P1[t] ...;`";
+            return self.fail("unsupported", message, lhs.span, "iterated at each token", help);
+        }
         let on_left = matches!(lhs.subscripts.as_slice(), [one] if matches!(&one.kind, Ast::Name(n) if *n == s.name));
         if !on_left {
             let message = format!("an iteration over `{}` has it as its only subscript", s.name);
@@ -151,6 +157,7 @@ impl<'a> Checker<'a> {
         let callee = body.map(|body| Callee { params, body });
         if let Some(callee) = callee {
             self.functions.insert(name.name.clone(), callee);
+            self.expansions.forget();
             if params.len() != 1 && !on.is_empty() {
                 let message = format!("a feature map takes one argument, not {}", params.len());
                 self.fail::<()>(
@@ -222,7 +229,7 @@ impl<'a> Checker<'a> {
     /// A function of one argument, by name, of a checked value.
     fn apply(&mut self, name: &'a Ident, value: ExprId, scope: &mut Scope<'a>) -> Checked {
         let span = name.span;
-        if let Some(callee) = self.functions.get(&name.name).copied() {
+        if let Some(callee) = self.callee(&name.name) {
             let [param] = callee.params else {
                 return self.one_argument(name, span);
             };

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use crate::ast::{self, Broken};
 use crate::diagnostic::Diagnostic;
+use crate::source::Span;
 
 use super::scope::Binding;
 use super::{Checker, stack};
@@ -31,34 +32,39 @@ pub(super) fn items(file: &ast::File) -> Vec<Diagnostic> {
     found
 }
 
-/// The broken statements of a variant.
-pub(super) fn within<'a>(file: &'a ast::File, variant: &ast::Variant) -> impl Iterator<Item = &'a Broken> {
-    let span = variant.span;
-    file.broken.iter().filter(move |broken| span.start <= broken.span.start && broken.span.end <= span.end)
+/// The broken statements of a variant. Those of a file stand in the order of the text.
+pub(super) fn within<'a>(file: &'a ast::File, variant: &ast::Variant) -> &'a [Broken] {
+    let (start, end) = (variant.span.start, variant.span.end);
+    let from = file.broken.partition_point(|broken| broken.span.start < start);
+    let to = file.broken.partition_point(|broken| broken.span.start < end);
+    &file.broken[from..to.max(from)]
 }
 
-/// The words that a variant may not call undeclared: those of its own broken statements, and of what is broken
-/// outside all variants.
-pub(super) fn words(file: &ast::File, variant: &ast::Variant) -> HashSet<String> {
-    let elsewhere = |broken: &Broken| {
-        file.items.iter().any(|item| match item {
-            ast::Item::Variant(other) => within(file, other).any(|inside| inside == broken),
-            _ => false,
-        })
-    };
-    let outside = file.broken.iter().filter(|broken| !elsewhere(broken));
-    within(file, variant)
-        .chain(outside)
-        .flat_map(|broken| &broken.words)
-        .flat_map(|word| match word.name.as_str() {
-            // The head's index comes with its axis.
-            "H" => vec!["H".to_string(), "h".to_string()],
-            name => vec![name.to_string()],
-        })
-        .collect()
+/// The words of what is broken outside all variants.
+pub(super) fn words_outside(file: &ast::File) -> HashSet<String> {
+    let variants = file.items.iter().filter_map(|item| match item {
+        ast::Item::Variant(variant) => Some(within(file, variant)),
+        _ => None,
+    });
+    let inside: HashSet<Span> = variants.flatten().map(|broken| broken.span).collect();
+    file.broken.iter().filter(|broken| !inside.contains(&broken.span)).flat_map(words).collect()
+}
+
+/// The words of a broken piece.
+pub(super) fn words(broken: &Broken) -> impl Iterator<Item = String> {
+    // The head's index comes with its axis.
+    broken
+        .words
+        .iter()
+        .flat_map(|word| std::iter::once(word.name.clone()).chain((word.name == "H").then(|| "h".into())))
 }
 
 impl<'a> Checker<'a> {
+    /// Whether a name is a word of what does not parse: then it may be declared there.
+    pub(super) fn is_unsaid(&self, name: &str) -> bool {
+        self.unsaid.contains(name) || self.around.unsaid.contains(name)
+    }
+
     /// What a broken statement would have given a meaning to has an unknown one from here on.
     pub(super) fn broken_statement(&mut self, broken: &'a Broken) {
         let Some((keyword, words)) = broken.words.split_first() else { return };
@@ -80,7 +86,7 @@ impl<'a> Checker<'a> {
 
     /// Takes back the errors that a broken statement may be the cause of.
     pub(super) fn leave_out_what_follows_from_broken(&mut self, variant: &ast::Variant) {
-        if within(self.file, variant).next().is_some() {
+        if !within(self.file, variant).is_empty() {
             self.diagnostics.retain(|error| !OF_ABSENCE.contains(&error.code));
         }
     }

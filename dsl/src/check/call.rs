@@ -1,17 +1,14 @@
-//! Calls: functions of the file expanded in place, functions of scalars, and functions of vectors and matrices.
+//! Calls: functions of scalars, and functions of vectors and matrices. Those of the file are expanded in `expand`.
 
-use std::collections::{HashMap, HashSet};
-
-use crate::ast::{self, Arg, ExprKind as Ast, Ident};
-use crate::diagnostic::Diagnostic;
+use crate::advice;
+use crate::ast::{self, Arg, Ident};
 use crate::function::ROWS;
 use crate::shape::Size;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::typed::{ExprId, ExprKind, FoldOp, Function, Norm, NormKind, Ty};
 
-use super::index::children;
-use super::scope::{Argument, Callee, Scope};
+use super::scope::{Callee, Scope};
 use super::{Checked, Checker};
 
 /// Functions that are no rows of `function.rs`.
@@ -51,13 +48,18 @@ fn fold(name: &str) -> Option<FoldOp> {
 }
 
 impl<'a> Checker<'a> {
+    /// A function that the variant or the file defines.
+    pub(super) fn callee(&self, name: &str) -> Option<Callee<'a>> {
+        self.functions.get(name).or_else(|| self.around.functions.get(name)).copied()
+    }
+
     pub(super) fn is_function(&self, name: &str) -> bool {
-        self.functions.contains_key(name) || Function::by_name(name).is_some() || VECTOR.contains(&name)
+        self.callee(name).is_some() || Function::by_name(name).is_some() || VECTOR.contains(&name)
     }
 
     pub(super) fn call(&mut self, name: &'a Ident, args: &'a [Arg], span: Span, scope: &mut Scope<'a>) -> Checked {
-        if let Some(callee) = self.functions.get(&name.name).copied() {
-            return self.expand_call(name, callee, args, scope);
+        if let Some(callee) = self.callee(&name.name) {
+            return self.expand_call(name, callee, args, (span, scope));
         }
         let named = name.name.as_str();
         let folds = fold(named).is_some() && (args.len() == 1 || Function::by_name(named).is_none());
@@ -82,15 +84,10 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn unknown_call(&mut self, name: &Ident, scope: &Scope<'a>) -> Checked {
-        if self.unsaid.contains(&name.name) {
+        if self.is_unsaid(&name.name) {
             return None;
         }
-        let is_variant = self
-            .file
-            .items
-            .iter()
-            .any(|item| matches!(item, ast::Item::Variant(variant) if variant.name.name == name.name));
-        if is_variant {
+        if self.around.variants.contains(name.name.as_str()) {
             let message = format!("`{}` is a variant, and a variant calling another is not supported", name.name);
             let help = "compose variants with `stack`, or write its equations here";
             return self.fail("unsupported", message, name.span, "called here", help);
@@ -100,13 +97,22 @@ impl<'a> Checker<'a> {
             let help = format!("subscripts stand in brackets: `{}[...]`", name.name);
             return self.fail("unknown-function", message, name.span, "called here", &help);
         }
-        let own = self.functions.keys().map(String::as_str);
+        if let Some(row) = advice::function(&name.name) {
+            let message = format!("no function `{}`", name.name);
+            return self.fail("unknown-function", message, name.span, "not known", &row.help());
+        }
+        let near = self.near_function(&name.name).map(|near| format!("did you mean `{near}`?"));
+        let help = near.unwrap_or_else(|| format!("define it above: `fn {}(x) = ...;`", name.name));
+        self.fail("unknown-function", format!("no function `{}`", name.name), name.span, "not known", &help)
+    }
+
+    fn near_function(&mut self, name: &str) -> Option<String> {
+        self.afford(self.functions.len() + self.around.functions.len())?;
+        let own = self.functions.keys().map(String::as_str).chain(self.around.functions.keys().copied());
         let rows = ROWS.iter().filter(|row| row.call).map(|row| row.name);
         let mut known: Vec<&str> = own.chain(rows).chain(VECTOR.iter().copied()).collect();
         known.sort_unstable();
-        let near = nearest(&name.name, known).map(|near| format!("did you mean `{near}`?"));
-        let help = near.unwrap_or_else(|| format!("define it above: `fn {}(x) = ...;`", name.name));
-        self.fail("unknown-function", format!("no function `{}`", name.name), name.span, "not known", &help)
+        nearest(name, known).map(str::to_string)
     }
 
     /// The expressions given for `params`, by place or by name; the first `required` must be there.
@@ -142,9 +148,10 @@ impl<'a> Checker<'a> {
     }
 
     fn unknown_argument<T>(&mut self, name: &Ident, given: &Ident, params: &[&str]) -> Checked<T> {
-        let help = match nearest(&given.name, params.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("it takes {}", params.join(", ")),
+        let help = match (advice::argument(&given.name), nearest(&given.name, params.iter().copied())) {
+            (Some(help), _) => help.to_string(),
+            (None, Some(near)) => format!("did you mean `{near}`?"),
+            (None, None) => format!("it takes {}", params.join(", ")),
         };
         let message = format!("`{}` has no argument `{}`", name.name, given.name);
         self.fail("unknown-argument", message, given.span, "not known", &help)
@@ -160,50 +167,6 @@ impl<'a> Checker<'a> {
         list.extend(params[required..].iter().map(|param| format!("{param} = ...")));
         let help = format!("write `{}({})`", name.name, list.join(", "));
         self.fail("wrong-arity", message, name.span, "called here", &help)
-    }
-
-    fn expand_call(&mut self, name: &'a Ident, callee: Callee<'a>, args: &'a [Arg], scope: &mut Scope<'a>) -> Checked {
-        if scope.calls.contains(&name.name) {
-            // Reported where the functions are defined.
-            return None;
-        }
-        let params: Vec<&str> = callee.params.iter().map(|param| param.name.as_str()).collect();
-        let found = self.arguments(name, args, &params, params.len())?;
-        let binds = bound_names(callee.body);
-        let mut frame = HashMap::new();
-        for (param, arg) in params.iter().zip(found) {
-            let arg = arg.expect("every parameter is required");
-            let argument = if self.is_open(arg, &binds, scope) {
-                Argument::Open(arg)
-            } else {
-                Argument::Value(self.expr(arg, scope))
-            };
-            frame.insert((*param).to_string(), argument);
-        }
-        self.expand_body(callee, name, frame, scope)
-    }
-
-    /// The body with its parameters bound.
-    pub(super) fn expand_body(
-        &mut self,
-        callee: Callee<'a>,
-        name: &Ident,
-        frame: HashMap<String, Argument<'a>>,
-        scope: &mut Scope<'a>,
-    ) -> Checked {
-        scope.frames.push(frame);
-        scope.calls.push(name.name.clone());
-        let value = self.expr(callee.body, scope);
-        scope.calls.pop();
-        scope.frames.pop();
-        value
-    }
-
-    /// Whether an argument mentions an index that only the function's body binds.
-    fn is_open(&self, arg: &'a ast::Expr, binds: &HashSet<&str>, scope: &Scope<'a>) -> bool {
-        let open = matches!(&arg.kind, Ast::Name(name)
-            if binds.contains(name.as_str()) && self.meaning(name, scope).is_none());
-        open || children(arg).into_iter().any(|child| self.is_open(child, binds, scope))
     }
 
     fn fold_call(&mut self, name: &'a Ident, args: &'a [Arg], span: Span, scope: &mut Scope<'a>) -> Checked {
@@ -350,47 +313,4 @@ impl<'a> Checker<'a> {
         };
         Some(self.node(ExprKind::Cols { arg, from, to }, ty, span))
     }
-}
-
-/// Index names that reductions in an expression bind or that a softmax in it asks for.
-fn bound_names(expr: &ast::Expr) -> HashSet<&str> {
-    let mut names = HashSet::new();
-    if let Ast::Reduction { indices, .. } = &expr.kind {
-        names.extend(indices.iter().map(|index| index.name.name.as_str()));
-    }
-    for child in children(expr) {
-        names.extend(bound_names(child));
-    }
-    names
-}
-
-/// Functions of the file that call themselves, directly or through others.
-pub(super) fn recursive(functions: &[&ast::Function]) -> Vec<Diagnostic> {
-    let calls = |name: &str| -> Vec<String> {
-        let bodies = functions.iter().filter(|f| f.name.name == name);
-        bodies.flat_map(|f| called_names(&f.body)).collect()
-    };
-    let mut found = Vec::new();
-    for f in functions {
-        let (mut seen, mut open) = (HashSet::new(), called_names(&f.body));
-        while let Some(name) = open.pop() {
-            if seen.insert(name.clone()) {
-                open.extend(calls(&name));
-            }
-        }
-        if seen.contains(&f.name.name) {
-            let help = "functions are expanded in place: iterate with `let V[s] = f(V[s-1]) for s in 1..n from V0;`";
-            let error = Diagnostic::new("recursion", format!("the function `{}` calls itself", f.name.name));
-            found.push(error.label(f.name.span, "leads back to itself").help(help));
-        }
-    }
-    found
-}
-
-fn called_names(expr: &ast::Expr) -> Vec<String> {
-    let mut names: Vec<String> = children(expr).into_iter().flat_map(called_names).collect();
-    if let Ast::Call { name, .. } = &expr.kind {
-        names.push(name.name.clone());
-    }
-    names
 }

@@ -1,5 +1,7 @@
 //! The `check` statement: what `verify` tries, and how inputs are drawn.
 
+use std::collections::BTreeSet;
+
 use crate::ast::{self, ExprKind as Ast, Named};
 use crate::suggest::nearest;
 use crate::typed::{Draw, FormCheck};
@@ -53,9 +55,8 @@ impl<'a> Checker<'a> {
     fn check_dims(&mut self, item: &'a Named) {
         for (name, value) in self.named_arguments(&item.args, "dims(K = 32)") {
             let known = matches!(self.names.get(&name.name).map(|named| named.binding), Some(Binding::Axis(_)));
-            if !known && !self.unsaid.contains(&name.name) {
-                let axes = self.variant.axes.iter().map(|axis| axis.name.as_str());
-                let help = match nearest(&name.name, axes) {
+            if !known && !self.is_unsaid(&name.name) {
+                let help = match self.near_axis(&name.name) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "`dims` gives sizes to axes".to_string(),
                 };
@@ -117,17 +118,18 @@ impl<'a> Checker<'a> {
     }
 
     fn draws(&mut self, item: &'a Named) {
+        let tensors = self.variant.tensors.iter().map(|tensor| tensor.name.clone());
+        let states = self.variant.states.iter().map(|state| state.name.clone());
+        let drawn: BTreeSet<String> = tensors.chain(states).collect();
         for (name, value) in self.named_arguments(&item.args, "draw(g = logdecay)") {
-            let tensors = self.variant.tensors.iter().map(|tensor| &tensor.name);
-            let drawn: Vec<&String> = tensors.chain(self.variant.states.iter().map(|state| &state.name)).collect();
-            if !drawn.contains(&&name.name) {
+            if !drawn.contains(&name.name) {
                 let poisoned = matches!(self.names.get(&name.name).map(|n| n.binding), Some(Binding::Poison));
-                let near = nearest(&name.name, drawn.iter().map(|known| known.as_str()));
-                let help = match near {
+                let affordable = self.afford(drawn.len());
+                let help = match affordable.and_then(|()| nearest(&name.name, drawn.iter().map(String::as_str))) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "`draw` says how inputs and params are drawn".to_string(),
                 };
-                if !poisoned && !self.unsaid.contains(&name.name) {
+                if !poisoned && !self.is_unsaid(&name.name) {
                     let message = format!("`{}` is no input or param", name.name);
                     self.fail::<()>("undeclared-name", message, name.span, "not known", &help);
                 }

@@ -1,5 +1,8 @@
 //! Declarations: inputs, params, states and functions.
 
+use std::collections::HashSet;
+
+use crate::advice;
 use crate::ast::{self, Decl, Ident};
 use crate::shape::Size;
 use crate::typed::{self, AxisKind, BatchDim, Dtype, State, StateId, Tensor, TensorDim, TensorId, TensorRole, Ty};
@@ -41,7 +44,7 @@ impl<'a> Checker<'a> {
                 format!("`{name}` is no type of numbers"),
                 ident.span,
                 "not known here",
-                "write `f32` (or nothing) or `i32`",
+                advice::number_type(name).unwrap_or("write `f32` (or nothing) or `i32`"),
             ),
         }
     }
@@ -108,9 +111,9 @@ impl<'a> Checker<'a> {
             && !self.names.contains_key("T")
             && let Some(decl) = decls.first()
         {
-            let help = "list it: `axes T;`";
+            let help = self.token_mend().unwrap_or_else(|| "list it: `axes T;`".to_string());
             let message = "a state is updated token by token, and this variant has no axis `T`".to_string();
-            self.fail::<()>("no-token-axis", message, decl.span, "needs tokens", help);
+            self.fail::<()>("no-token-axis", message, decl.span, "needs tokens", &help);
         }
     }
 
@@ -169,16 +172,23 @@ impl<'a> Checker<'a> {
         )
     }
 
-    fn mentions_input(&self, id: typed::ExprId) -> bool {
-        let kind = &self.arena.get(id).kind;
-        match kind {
-            typed::ExprKind::Tensor(tensor) => self.variant.tensors[tensor.index()].role == TensorRole::Input,
-            typed::ExprKind::Let(_) => true,
-            _ => kind.children().into_iter().any(|child| self.mentions_input(child)),
+    fn mentions_input(&self, root: typed::ExprId) -> bool {
+        let (mut open, mut seen) = (vec![root], HashSet::new());
+        while let Some(id) = open.pop() {
+            match &self.arena.get(id).kind {
+                typed::ExprKind::Tensor(tensor) if self.variant.tensors[tensor.index()].role == TensorRole::Input => {
+                    return true;
+                }
+                typed::ExprKind::Let(_) => return true,
+                kind if seen.insert(id) => open.extend(kind.children()),
+                _ => {}
+            }
         }
+        false
     }
 
     pub(super) fn function(&mut self, f: &'a ast::Function) {
         self.functions.insert(f.name.name.clone(), Callee { params: &f.params, body: &f.body });
+        self.expansions.forget();
     }
 }

@@ -10,13 +10,18 @@ use super::arena::Depends;
 use super::scope::{Binding, Meaning, Scope};
 use super::{Checked, Checker};
 
+/// Functions nest thousands deep, so that the stack grows with them: what must be left of it, and by how much it grows.
+const STACK_LEFT: usize = 128 << 10;
+const STACK_MORE: usize = 2 << 20;
+
 impl<'a> Checker<'a> {
     pub(super) fn ty(&self, id: ExprId) -> Ty {
         self.arena.get(id).ty.clone()
     }
 
+    /// Where an expression was last written: equal ones are one node, and an error is about the one just read.
     pub(super) fn span(&self, id: ExprId) -> Span {
-        self.arena.get(id).span
+        self.written.get(&id).copied().unwrap_or(self.arena.get(id).span)
     }
 
     pub(super) fn node(&mut self, kind: ExprKind, ty: Ty, span: Span) -> ExprId {
@@ -59,6 +64,15 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn expr(&mut self, expr: &'a ast::Expr, scope: &mut Scope<'a>) -> Checked {
+        if !scope.calls.is_empty() {
+            self.expansion_step(expr.span)?;
+        }
+        let id = stacker::maybe_grow(STACK_LEFT, STACK_MORE, || self.expression(expr, scope))?;
+        self.written.insert(id, expr.span);
+        Some(id)
+    }
+
+    fn expression(&mut self, expr: &'a ast::Expr, scope: &mut Scope<'a>) -> Checked {
         let span = expr.span;
         match &expr.kind {
             Ast::Number(value) => Some(self.number_node(*value, span)),
@@ -236,12 +250,28 @@ impl<'a> Checker<'a> {
             }
         }
         let message = format!("{} subscripts, but this is {shape}", at.len());
-        let help = "a subscript takes the leading remaining axis, batch axes apart";
+        let help = match self.iterated_name(array) {
+            Some(name) => format!("after its iteration `{name}` is its last value: leave the subscript out"),
+            None => "a subscript takes the leading remaining axis, batch axes apart".to_string(),
+        };
+        let help = help.as_str();
         self.fail("subscript-count", message, span, &format!("{shape} has fewer axes"), help)
+    }
+
+    /// The name of the iterated let whose last value an expression is.
+    fn iterated_name(&self, value: ExprId) -> Option<String> {
+        let ExprKind::Subscript { base, .. } = &self.arena.get(value).kind else { return None };
+        let ExprKind::Let(id) = self.arena.get(*base).kind else { return None };
+        let found = &self.variant.lets[id.index()];
+        matches!(found.value, LetValue::Iterate { .. }).then(|| found.name.clone())
     }
 
     fn let_at(&mut self, id: LetId, at: &'a [ast::Expr], base: Span, span: Span, scope: &mut Scope<'a>) -> Checked {
         let ids = self.subscripts(at, scope)?;
+        if matches!(self.variant.lets[id.index()].value, LetValue::Iterate { .. }) {
+            let last = self.whole_let(id, base)?;
+            return self.take(last, at, &ids, span, scope);
+        }
         if self.let_depends_on_scan(id) && !self.at_token(&ids, scope) {
             let name = self.variant.lets[id.index()].name.clone();
             let message = format!("`{name}` belongs to the scan, and is read only at the current token");
@@ -260,6 +290,8 @@ impl<'a> Checker<'a> {
 
     fn state_at(&mut self, name: &str, id: StateId, at: &'a [ast::Expr], span: Span, scope: &mut Scope<'a>) -> Checked {
         let ids = self.subscripts(at, scope)?;
+        // Without tokens the state is reported where it is declared.
+        self.variant.token?;
         let ty = Ty::Array(self.variant.states[id.index()].dims.clone());
         let state = if self.at_token(&ids, scope) {
             self.state_after(name, id, span)?;
@@ -324,7 +356,12 @@ impl<'a> Checker<'a> {
             "x" => GridAxis::X,
             other => {
                 let message = format!("`.{other}` is no coordinate");
-                return self.fail("unknown-coordinate", message, field.span, "not known", "write `.y` or `.x`");
+                let help = match other {
+                    "T" | "mT" | "t" | "H" | "transpose" => "the transpose is `'`: `x'`",
+                    "shape" | "size" | "ndim" => "the name of an axis is its size: `sqrt(K)`",
+                    _ => "write `.y` or `.x`",
+                };
+                return self.fail("unknown-coordinate", message, field.span, "not known", help);
             }
         };
         let id = self.expr(base, scope)?;

@@ -4,7 +4,7 @@ use crate::ast::{self, ExprKind, Ident};
 use crate::diagnostic::Diagnostic;
 use crate::shape::Size;
 use crate::source::Span;
-use crate::typed::{Index, IndexId};
+use crate::typed::{AxisKind, Index, IndexId};
 
 use super::scope::{Argument, Binding, Meaning, Scope};
 use super::{Checked, Checker};
@@ -57,9 +57,12 @@ impl<'a> Checker<'a> {
     }
 
     fn size_by_name(&mut self, name: &Ident, scope: &Scope<'a>) -> Checked<Size> {
+        if self.lost_indices.contains(&name.name) {
+            return None;
+        }
         let mut found = Vec::new();
-        for stmt in self.rest {
-            for expr in expressions(stmt) {
+        for number in self.ahead.subscripting(&name.name, self.number) {
+            for expr in expressions(&self.body[*number]) {
                 self.direct_subscripts(expr, &name.name, scope, &mut found);
             }
         }
@@ -78,7 +81,10 @@ impl<'a> Checker<'a> {
             return Some(self.axis_size(id));
         }
         let example = self.variant.axes.last().map_or("N".to_string(), |axis| axis.name.clone());
-        let help = format!("say it where it is reduced over: `sum[{} in {example}](...)`", name.name);
+        let tokens = matches!(name.name.as_str(), "t" | "i" | "j" | "s").then(|| self.token_mend()).flatten();
+        let help = tokens
+            .unwrap_or_else(|| format!("say it where it is reduced over: `sum[{} in {example}](...)`", name.name));
+        self.lost_indices.insert(name.name.clone());
         let message = format!("what the index `{}` ranges over is not known", name.name);
         self.fail("unknown-index", message, name.span, "no subscript and no axis of this letter says it", &help)
     }
@@ -161,6 +167,11 @@ impl<'a> Checker<'a> {
                 return self.fail("left-subscript", message, name.span, "the second time", "use two letters");
             }
             let size = self.index_size(&name, None, &within, &Scope::default())?;
+            if let Some(axis) = self.batch_axis(&size) {
+                let message = format!("`{axis}` is a batch axis, and `{}` would range over it", name.name);
+                let help = "equations are for one batch element and one head: leave this subscript out";
+                return self.fail("batch-axis-subscripted", message, name.span, "a batch axis", help);
+            }
             let id = self.bind_index(&name.name, size, &scope);
             if scope.token.is_none() && self.variant.indices[id.index()].token {
                 scope.token = Some(id);
@@ -193,12 +204,19 @@ impl<'a> Checker<'a> {
         Some(())
     }
 
+    /// The name of the batch or group axis that a size is.
+    pub(super) fn batch_axis(&self, size: &Size) -> Option<String> {
+        let axis = &self.variant.axes[size.as_axis()?.0 as usize];
+        (axis.kind != AxisKind::Own).then(|| axis.name.clone())
+    }
+
     fn index_conflict<T>(&mut self, name: &str, span: Span, known: &Size, here: &Size) -> Checked<T> {
         let (known, here) = (self.size_text(known), self.size_text(here));
         let message = format!("the index `{name}` ranges over {known}, and here over {here}");
-        let error = Diagnostic::new("index-conflict", message)
-            .label(span, format!("an axis of size {here}"))
-            .help("one index is one axis in a variant: use another letter here");
+        let error = Diagnostic::new("index-conflict", message).label(span, format!("an axis of size {here}")).help(
+            self.batch_mend()
+                .unwrap_or_else(|| "one index is one axis in a variant: use another letter here".to_string()),
+        );
         self.report(error);
         None
     }

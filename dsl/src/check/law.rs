@@ -64,15 +64,15 @@ impl<'a> Checker<'a> {
     }
 
     fn one_decay(&mut self, decay: &DecayInForce) {
-        let states = 0..self.variant.states.len();
-        for place in states {
-            let state = StateId(u32::try_from(place).expect("a file has fewer than 2^32 states"));
+        let all = (0..).map(StateId).take(self.variant.states.len());
+        let states: Vec<StateId> = decay.on.clone().unwrap_or_else(|| all.collect());
+        for state in states {
             let free = self.states.get(&state).is_none_or(|progress| progress.seen == 0);
             let first = self.decays.iter().find(|other| other.applies(state));
-            if let (true, true, Some(first)) = (free, decay.applies(state), first) {
+            if let (true, Some(first)) = (free, first) {
                 let error = Diagnostic::new(
                     "several-decays",
-                    format!("the state `{}` has two decays", self.variant.states[place].name),
+                    format!("the state `{}` has two decays", self.variant.states[state.index()].name),
                 );
                 let error = error
                     .label(decay.span, "the second")
@@ -319,7 +319,8 @@ impl<'a> Checker<'a> {
         let (name, shape) = (state.name.clone(), self.type_text(&Ty::Array(state.dims.clone())));
         let message =
             format!("the {what} of `{}` is {wanted} per token for `{name} : {shape}`, not {found}", on.name.name);
-        self.fail("shape-mismatch", message, arg.1, &format!("{found} here"), "")
+        let help = self.batch_mend().or_else(|| self.group_mend(&[arg.0])).unwrap_or_default();
+        self.fail("shape-mismatch", message, arg.1, &format!("{found} here"), &help)
     }
 
     /// k v' for a matrix state; k v for a vector or scalar state and scalar v.

@@ -1,10 +1,13 @@
 //! ast -> typed: resolves names, expands functions and laws, infers index variables and shapes, and finds every error.
 //!
 //! A mistake is reported once: what depends on it is `None` and stays silent. Rooms: `scope` names and what they mean,
-//! `index` index variables, `arena` hash-consed expressions, `axes` sizes, `declare` tensors and states, `bind` lets and
-//! feature maps, `expr operator call sequence reduce` expressions, `law` decays and updates, `order` what is visible,
-//! `outputs` reads and results, `checks` the check statement, `stack` compositions. Not here: which forms exist.
+//! `index` index variables, `ahead` what stands below, `arena` hash-consed expressions, `axes` sizes, `declare` tensors
+//! and states, `bind` lets and feature maps, `expr operator call expand recursion sequence reduce` expressions, `law`
+//! decays and updates, `order` what is visible, `outputs` reads and results, `checks` the check statement, `stack`
+//! compositions, `mend` what to write instead, `warn` what is legal and hardly meant, `vocabulary` the names that the
+//! language has. Not here: which forms exist.
 
+mod ahead;
 mod arena;
 mod axes;
 mod bind;
@@ -12,12 +15,15 @@ mod broken;
 mod call;
 mod checks;
 mod declare;
+mod expand;
 mod expr;
 mod index;
 mod law;
+mod mend;
 mod operator;
 mod order;
 mod outputs;
+mod recursion;
 mod reduce;
 mod scope;
 mod sequence;
@@ -26,9 +32,11 @@ mod stack;
 mod tests;
 mod update;
 pub mod vocabulary;
+mod warn;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
 
 use crate::ast;
 use crate::diagnostic::Diagnostic;
@@ -52,13 +60,16 @@ pub fn check(file: &ast::File, source: &Source, args: &[(String, f64)]) -> Resul
     if file.broken.is_empty() {
         diagnostics.extend(unknown_args(file, args));
     }
-    let mut program = typed::Program { source: source.clone(), variants: Vec::new(), stacks: Vec::new() };
+    let around = Rc::new(Around::of(file, source));
+    let mut program =
+        typed::Program { source: source.clone(), variants: Vec::new(), stacks: Vec::new(), warnings: Vec::new() };
     for item in &file.items {
         match item {
             ast::Item::Variant(variant) => {
-                let mut checker = Checker::new(file, variant);
+                let mut checker = Checker::new(file, variant, Rc::clone(&around));
                 checker.run(variant, args);
                 diagnostics.append(&mut checker.diagnostics);
+                program.warnings.append(&mut checker.warnings);
                 program.variants.push(checker.variant);
             }
             ast::Item::Stack(stack) => program.stacks.push(stack.name.name.clone()),
@@ -68,8 +79,7 @@ pub fn check(file: &ast::File, source: &Source, args: &[(String, f64)]) -> Resul
     if diagnostics.is_empty() {
         return Ok(program);
     }
-    let place = |d: &Diagnostic| d.labels.first().map_or(0, |label| label.span.start);
-    diagnostics.sort_by_key(place);
+    diagnostics.sort_by_key(|diagnostic| diagnostic.start().unwrap_or_default());
     let mut seen = HashSet::new();
     diagnostics.retain(|d| seen.insert((d.code, d.labels.first().map(|label| label.span), d.message.clone())));
     Err(diagnostics)
@@ -103,13 +113,45 @@ fn unknown_args(file: &ast::File, args: &[(String, f64)]) -> Vec<Diagnostic> {
         .collect()
 }
 
+/// What a file's variants have around them.
+struct Around<'a> {
+    source: Source,
+    functions: HashMap<&'a str, Callee<'a>>,
+    variants: HashSet<&'a str>,
+    /// Words of what does not parse and belongs to no variant.
+    unsaid: HashSet<String>,
+}
+
+impl<'a> Around<'a> {
+    fn of(file: &'a ast::File, source: &Source) -> Self {
+        let (mut functions, mut variants) = (HashMap::new(), HashSet::new());
+        for item in &file.items {
+            match item {
+                ast::Item::Function(f) => {
+                    functions.insert(f.name.name.as_str(), Callee { params: &f.params, body: &f.body });
+                }
+                ast::Item::Variant(variant) => {
+                    variants.insert(variant.name.name.as_str());
+                }
+                ast::Item::Stack(_) => {}
+            }
+        }
+        Self { source: source.clone(), functions, variants, unsaid: broken::words_outside(file) }
+    }
+}
+
 /// One variant being checked.
 struct Checker<'a> {
     file: &'a ast::File,
+    around: Rc<Around<'a>>,
     diagnostics: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
     variant: typed::Variant,
     arena: Arena,
+    /// Where each expression was last written.
+    written: HashMap<ExprId, Span>,
     names: HashMap<String, Named>,
+    /// The variant's own functions, its feature maps among them.
     functions: HashMap<String, Callee<'a>>,
     /// The variant's index variables by name: one index is one axis.
     indices: HashMap<String, IndexId>,
@@ -122,10 +164,17 @@ struct Checker<'a> {
     update_counts: HashMap<String, usize>,
     /// Unqualified decays in force and those `on` a state.
     decays: Vec<law::DecayInForce>,
-    /// Words of what does not parse: what they mean is not known, so that none of them is undeclared.
+    /// Words of what in the variant does not parse: what they mean is not known, so that none of them is undeclared.
     unsaid: HashSet<String>,
-    /// Statements after the one being checked.
-    rest: &'a [ast::Stmt],
+    body: &'a [ast::Stmt],
+    /// The number of the statement being checked, and what stands below it.
+    number: usize,
+    ahead: ahead::Ahead<'a>,
+    expansions: expand::Expansions,
+    /// Names that misspelt ones were compared with so far.
+    compared: usize,
+    /// Indices of which nothing says what they range over: reported once.
+    lost_indices: HashSet<String>,
     has_read: bool,
     /// The read-out as what follows sees it: the read, or the last norm of it.
     read: Option<LetId>,
@@ -135,20 +184,17 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn new(file: &'a ast::File, variant: &'a ast::Variant) -> Self {
-        let mut functions = HashMap::new();
-        for item in &file.items {
-            if let ast::Item::Function(f) = item {
-                functions.insert(f.name.name.clone(), Callee { params: &f.params, body: &f.body });
-            }
-        }
+    fn new(file: &'a ast::File, variant: &'a ast::Variant, around: Rc<Around<'a>>) -> Self {
         Self {
             file,
+            around,
             diagnostics: Vec::new(),
+            warnings: Vec::new(),
             variant: empty(variant),
             arena: Arena::default(),
+            written: HashMap::new(),
             names: HashMap::new(),
-            functions,
+            functions: HashMap::new(),
             indices: HashMap::new(),
             copies: HashMap::new(),
             implicit: HashSet::new(),
@@ -156,8 +202,13 @@ impl<'a> Checker<'a> {
             states: HashMap::new(),
             update_counts: HashMap::new(),
             decays: Vec::new(),
-            unsaid: broken::words(file, variant),
-            rest: &[],
+            unsaid: broken::within(file, variant).iter().flat_map(broken::words).collect(),
+            body: &variant.body,
+            number: 0,
+            ahead: ahead::Ahead::of(&variant.body),
+            expansions: expand::Expansions::default(),
+            compared: 0,
+            lost_indices: HashSet::new(),
             has_read: variant.body.iter().any(|stmt| matches!(stmt.kind, ast::StmtKind::Read { .. })),
             read: None,
             read_span: None,
@@ -170,15 +221,14 @@ impl<'a> Checker<'a> {
         self.parameters(variant, args);
         self.collect_batch(&variant.body);
         self.count_updates(&variant.body);
-        let mut broken = broken::within(self.file, variant).peekable();
-        for (place, stmt) in variant.body.iter().enumerate() {
+        let mut broken = broken::within(self.file, variant).iter().peekable();
+        for (number, stmt) in variant.body.iter().enumerate() {
             while let Some(before) = broken.next_if(|broken| broken.span.start < stmt.span.start) {
                 self.broken_statement(before);
             }
-            self.rest = &variant.body[place + 1..];
+            self.number = number;
             self.statement(stmt);
         }
-        self.rest = &[];
         self.finish(variant);
         for stmt in &variant.body {
             if let ast::StmtKind::Check(items) = &stmt.kind {
@@ -187,6 +237,9 @@ impl<'a> Checker<'a> {
         }
         self.leave_out_what_follows_from_broken(variant);
         self.variant.exprs = self.arena.take();
+        if self.diagnostics.is_empty() {
+            self.warnings = warn::warnings(&self.variant);
+        }
         self.variant.fingerprint = fingerprint(&self.variant);
     }
 

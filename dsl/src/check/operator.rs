@@ -104,6 +104,8 @@ impl<'a> Checker<'a> {
             && self.same_dims(&ta.dims(), &tb.dims());
         if row_against_column {
             error = error.help("one is a row, the other a column: transpose one with `'`");
+        } else if let Some(help) = self.group_mend(&[a, b]).or_else(|| self.broadcast_mend(function, (a, b))) {
+            error = error.help(help);
         }
         self.report(error);
         None
@@ -148,7 +150,7 @@ impl<'a> Checker<'a> {
         let (fa, fb) = (self.type_text(&ta), self.type_text(&tb));
         let error = Diagnostic::new("vector-times-vector", format!("`*` of two vectors, {fa} and {fb}"))
             .label(span, "neither a matrix product nor a scaling")
-            .help("write `a .* b` element by element, `a' * b` for the dot product, or `a * b'` for the outer product");
+            .help(self.group_mend(&[a, b]).unwrap_or_else(|| self.vectors_mend(a, b)));
         self.report(error);
         None
     }
@@ -160,24 +162,11 @@ impl<'a> Checker<'a> {
             .label(span, "the inner sizes must be equal")
             .label(self.span(a), format!("this is {fa}"))
             .label(self.span(b), format!("this is {fb}"));
-        if let Some(help) = self.product_mend(&ta, &tb) {
+        if let Some(help) = self.group_mend(&[a, b]).or_else(|| self.product_mend(a, b)) {
             error = error.help(help);
         }
         self.report(error);
         None
-    }
-
-    /// Which transpose makes a product of these shapes.
-    fn product_mend(&self, a: &Ty, b: &Ty) -> Option<String> {
-        let (x, y) = (a.dims(), b.dims());
-        let text = match (a, b, x.as_slice(), y.as_slice()) {
-            (Ty::Array(_), _, [k, _], [l] | [l, _]) if self.same_size(k, l) => "transpose the left side: `A' * b`",
-            (_, Ty::Array(_), [k] | [_, k], [_, l]) if self.same_size(k, l) => "transpose the right side: `a * B'`",
-            (Ty::Array(_), Ty::Array(_), [k], [l, _]) if self.same_size(k, l) => "a vector is a column: write `a' * B`",
-            (_, _, x, y) if self.same_dims(x, y) => "write `.*` to multiply element by element",
-            _ => return None,
-        };
-        Some(text.to_string())
     }
 
     pub(super) fn transpose(&mut self, id: ExprId, span: Span) -> Checked {

@@ -1,6 +1,6 @@
 //! What is visible: orders with their bindings and merge, localities, and what of these a state allows.
 
-use crate::ast::{self, Arg, ExprKind as Ast, Ident, Named};
+use crate::ast::{self, Arg, Ident, Named};
 use crate::diagnostic::Diagnostic;
 use crate::shape::Size;
 use crate::source::Span;
@@ -71,7 +71,7 @@ impl<'a> Checker<'a> {
         let mut given = Vec::new();
         for arg in &named.args {
             match &arg.name {
-                Some(by) if by.name == "by" && kind == OrderKind::Full => order.by = self.permutation(arg),
+                Some(by) if by.name == "by" => order.by = self.permutation(arg),
                 Some(bound) => {
                     given.push(bound.name.clone());
                     let value = self.expr(&arg.value, &mut Scope::default());
@@ -159,7 +159,8 @@ impl<'a> Checker<'a> {
     fn local_where(&mut self, cond: &'a ast::Expr, span: Span) -> Checked<LocalKind> {
         let Some(size) = self.token_size() else {
             let message = "a locality is between tokens, and this variant has no axis `T`".to_string();
-            return self.fail("no-token-axis", message, span, "needs tokens", "list it: `axes T;`");
+            let help = self.token_mend().unwrap_or_else(|| "list it: `axes T;`".to_string());
+            return self.fail("no-token-axis", message, span, "needs tokens", &help);
         };
         let i = self.bind_index("i", size.clone(), &Scope::default());
         let j = self.bind_index("j", size, &Scope::default());
@@ -293,24 +294,29 @@ impl<'a> Checker<'a> {
 
     /// A decayed old state plus writes that no state enters.
     fn is_additive(&self, value: ExprId) -> bool {
+        // Asked before descending, so that of two parts at most one is descended into.
+        let free = |id: ExprId| !self.arena.depends(id).scan;
+        if free(value) {
+            return false;
+        }
         match &self.arena.get(value).kind {
             ExprKind::Map { function: Function::Add, args } => {
-                let free = |id: ExprId| !self.arena.depends(id).scan;
-                (self.is_additive(args[0]) && free(args[1])) || (free(args[0]) && self.is_additive(args[1]))
+                (free(args[1]) && self.is_additive(args[0])) || (free(args[0]) && self.is_additive(args[1]))
             }
-            ExprKind::Map { function: Function::Sub, args } => {
-                self.is_additive(args[0]) && !self.arena.depends(args[1]).scan
-            }
+            ExprKind::Map { function: Function::Sub, args } => free(args[1]) && self.is_additive(args[0]),
             _ => self.is_decayed(value),
         }
     }
 
     fn is_decayed(&self, value: ExprId) -> bool {
         let free = |id: ExprId| !self.arena.depends(id).scan;
+        if free(value) {
+            return false;
+        }
         match &self.arena.get(value).kind {
             ExprKind::StateOld(_) => true,
             ExprKind::Map { function: Function::Mul, args } => {
-                (free(args[0]) && self.is_decayed(args[1])) || (self.is_decayed(args[0]) && free(args[1]))
+                (free(args[0]) && self.is_decayed(args[1])) || (free(args[1]) && self.is_decayed(args[0]))
             }
             ExprKind::Product(a, b) => {
                 matches!(self.arena.get(*a).kind, ExprKind::Diag(_)) && free(*a) && self.is_decayed(*b)
@@ -318,9 +324,4 @@ impl<'a> Checker<'a> {
             _ => false,
         }
     }
-}
-
-/// Whether an expression is just this name.
-pub(super) fn is_name(expr: &ast::Expr, name: &str) -> bool {
-    matches!(&expr.kind, Ast::Name(found) if found == name)
 }

@@ -173,12 +173,7 @@ impl<'a> Checker<'a> {
     }
 
     fn mentioned_later(&self, name: &str) -> bool {
-        fn mentions(expr: &ast::Expr, name: &str) -> bool {
-            super::order::is_name(expr, name)
-                || super::index::children(expr).into_iter().any(|child| mentions(child, name))
-        }
-        let rest = self.rest.iter().flat_map(super::index::expressions);
-        !self.names.contains_key(name) && rest.into_iter().any(|expr| mentions(expr, name))
+        !self.names.contains_key(name) && self.ahead.mentions(name, self.number)
     }
 
     /// The scope of `output o[t];`, its indices' axes those of what is given out.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::ast::{Expr as Ast, Ident, ReductionIndex};
+use crate::shape::Size;
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::typed::{Domain, ExprId, ExprKind, Function, IndexId, ReduceOp, Ty};
@@ -80,12 +81,23 @@ impl<'a> Checker<'a> {
         for index in indices {
             let name = &index.name;
             let size = self.index_size(name, index.axis.as_ref(), &within, scope)?;
-            let visible = cond.is_none() && self.is_token_size(&size) && !scope.on_left(&name.name);
+            self.no_batch_axis(&size, index)?;
+            let visible = cond.is_none() && self.is_token_size(&size);
+            let viewer = if visible { self.viewer(&name.name, scope) } else { None };
             let id = self.bind_index(&name.name, size, scope);
-            bound.push(Bound { index: id, visible_from: scope.token.filter(|_| visible) });
+            bound.push(Bound { index: id, visible_from: viewer });
             scope.indices.push((name.name.clone(), id));
         }
         Some(bound)
+    }
+
+    /// Equations are for one batch element, so that there is nothing to reduce over.
+    fn no_batch_axis(&mut self, size: &Size, index: &ReductionIndex) -> Checked<()> {
+        let Some(axis) = self.batch_axis(size) else { return Some(()) };
+        let span = index.axis.as_ref().map_or(index.name.span, |named| index.name.span.to(named.span));
+        let message = format!("`{axis}` is a batch axis, and is never reduced over");
+        let help = "equations are for one batch element and one head: to reduce over heads, declare them as an ordinary axis under another name, `axes A; input q : [B,T,A,K];`";
+        self.fail("batch-axis-reduced", message, span, "ranges over a batch axis", help)
     }
 
     fn filter(&mut self, cond: &'a Ast, scope: &mut Scope<'a>) -> Checked {
@@ -102,6 +114,13 @@ impl<'a> Checker<'a> {
         body_span: Span,
         span: Span,
     ) -> Checked {
+        if op == ReduceOp::Prod && self.ty(body).dims().len() > 1 {
+            let ty = self.ty(body);
+            let found = self.type_text(&ty);
+            let message = format!("`prod` is of numbers, not of {found}");
+            let help = "a product of matrices is an iteration: `let P[s] = A[s-1] * P[s-1] for s in 1..n from eye(K);`";
+            return self.fail("prod-of-matrices", message, body_span, &format!("{found} here"), help);
+        }
         let body = if op == ReduceOp::Count { self.condition(body, body_span)? } else { self.numeric(body) };
         if op == ReduceOp::Argmax && !self.ty(body).is_scalar() {
             let ty = self.ty(body);
@@ -178,7 +197,8 @@ impl<'a> Checker<'a> {
             return self.fail("not-a-scalar", message, body.span, &format!("{found} here"), help);
         }
         let size = self.variant.indices[index.index()].size.clone();
-        let visible_from = if cond.is_none() && self.is_token_size(&size) { self.viewer(index, scope) } else { None };
+        let visible_from =
+            if cond.is_none() && self.is_token_size(&size) { self.viewer(&name.name, scope) } else { None };
         let bound = self.softmax_copy(index, at);
         let over = self.renamed(at, index, bound);
         let filter = filter.map(|filter| self.renamed(filter, index, bound));
@@ -213,10 +233,11 @@ impl<'a> Checker<'a> {
         false
     }
 
-    /// The left's token from which a softmax over `index` looks: another than `index` itself.
-    fn viewer(&self, index: IndexId, scope: &Scope<'a>) -> Option<IndexId> {
-        let left = scope.indices[..scope.left].iter().map(|(_, id)| *id);
-        left.filter(|id| self.variant.indices[id.index()].token).find(|id| *id != index)
+    /// The left's token from which a reduction over an index looks: the first of another name, so that in an equation
+    /// for x[i] or x[i,j] a sum over j looks from i.
+    fn viewer(&self, index: &str, scope: &Scope<'a>) -> Option<IndexId> {
+        let mut left = scope.indices[..scope.left].iter().filter(|(name, _)| name != index).map(|(_, id)| *id);
+        left.find(|id| self.variant.indices[id.index()].token)
     }
 
     /// The expression with one index in place of another.

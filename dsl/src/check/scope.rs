@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::advice::{self, Script};
 use crate::ast::{self, Ident};
 use crate::diagnostic::Diagnostic;
 use crate::shape::AxisId;
@@ -66,10 +67,6 @@ impl Scope<'_> {
     pub(super) fn index(&self, name: &str) -> Option<IndexId> {
         self.indices.iter().rev().find(|(known, _)| known == name).map(|(_, id)| *id)
     }
-
-    pub(super) fn on_left(&self, name: &str) -> bool {
-        self.indices[..self.left].iter().any(|(known, _)| known == name)
-    }
 }
 
 /// What a name means at a place.
@@ -109,7 +106,7 @@ impl<'a> Checker<'a> {
         if let Some(first) = self.names.get(&name.name).copied() {
             return self.duplicate(name, first);
         }
-        self.names.insert(name.name.clone(), Named { binding, span: name.span });
+        self.means(name, binding);
         Some(())
     }
 
@@ -120,7 +117,7 @@ impl<'a> Checker<'a> {
         {
             return self.duplicate(name, first);
         }
-        self.names.insert(name.name.clone(), Named { binding, span: name.span });
+        self.means(name, binding);
         Some(())
     }
 
@@ -131,8 +128,13 @@ impl<'a> Checker<'a> {
             .get(&name.name)
             .is_some_and(|first| matches!(first.binding, Binding::Axis(_) | Binding::Arg(_) | Binding::State(_)));
         if !kept {
-            self.names.insert(name.name.clone(), Named { binding: Binding::Poison, span: name.span });
+            self.means(name, Binding::Poison);
         }
+    }
+
+    fn means(&mut self, name: &Ident, binding: Binding) {
+        self.names.insert(name.name.clone(), Named { binding, span: name.span });
+        self.expansions.forget();
     }
 
     fn duplicate(&mut self, name: &Ident, first: Named) -> Checked<()> {
@@ -157,7 +159,7 @@ impl<'a> Checker<'a> {
 
     /// Reports a name that means nothing here.
     pub(super) fn undeclared<T>(&mut self, name: &str, span: Span, scope: &Scope<'a>) -> Checked<T> {
-        if self.unsaid.contains(name) {
+        if self.is_unsaid(name) {
             return None;
         }
         let mut error = Diagnostic::new("undeclared-name", format!("`{name}` is not declared above"));
@@ -168,11 +170,13 @@ impl<'a> Checker<'a> {
             error.message = format!("the index `{name}` is not bound here");
             let help = format!("put it on the left (`x[{name}] = ...`), or reduce over it (`sum[{name}](...)`)");
             error = error.help(help);
+        } else if let Some(help) = self.notation(name, scope) {
+            error = error.help(help);
         } else if let Some(near) = self.near_name(name, scope) {
             error = error.help(format!("did you mean `{near}`?"));
         } else if is_function {
             error = error.help(format!("`{name}` is a function: call it, `{name}(x)`"));
-        } else if self.rest_declares(name) {
+        } else if self.ahead.declares(name, self.number) {
             error = error.help("statements are read in order: move its declaration above this one");
         } else {
             error = error.help(format!("declare it above: `input {name} : [...];`, `param`, or `let {name} = ...;`"));
@@ -181,7 +185,28 @@ impl<'a> Checker<'a> {
         None
     }
 
-    fn near_name(&self, name: &str, scope: &Scope<'a>) -> Option<String> {
+    /// What a name that is not declared means in papers and elsewhere: `I`, `Sᵀ`, `k_t`.
+    fn notation(&self, name: &str, scope: &Scope<'a>) -> Option<String> {
+        if let Some(help) = advice::value(name) {
+            return Some(help.to_string());
+        }
+        let known = |base: &str| self.meaning(base, scope).is_some();
+        match advice::script(name) {
+            Some((base, Script::Transpose)) if known(base) => {
+                return Some(format!("the transpose is `'`: `{base}'`"));
+            }
+            Some((base, Script::Subscript(letter))) if known(base) => {
+                return Some(format!("a subscript stands in brackets: write `{base}[{letter}]`"));
+            }
+            _ => {}
+        }
+        let (base, subscript) = name.rsplit_once('_')?;
+        let letter = matches!(subscript, "t" | "i" | "j" | "s" | "n");
+        (letter && known(base)).then(|| format!("a subscript stands in brackets: write `{base}[{subscript}]`"))
+    }
+
+    fn near_name(&mut self, name: &str, scope: &Scope<'a>) -> Option<String> {
+        self.afford(self.names.len())?;
         let arguments = scope.frames.last().into_iter().flat_map(|frame| frame.keys());
         let mut known: Vec<&str> = self.names.keys().chain(arguments).map(String::as_str).collect();
         known.extend(scope.indices.iter().map(|(name, _)| name.as_str()));
@@ -190,16 +215,12 @@ impl<'a> Checker<'a> {
         nearest(name, known).map(str::to_string)
     }
 
-    /// Whether a later statement declares the name.
-    fn rest_declares(&self, name: &str) -> bool {
-        use ast::StmtKind::*;
-        let declares = |decls: &[ast::Decl]| decls.iter().flat_map(|d| &d.names).any(|n| n.name == name);
-        self.rest.iter().any(|stmt| match &stmt.kind {
-            Axes(axes) => axes.iter().any(|axis| axis.name.name == name),
-            Input(decls) | Param(decls) | State(decls) => declares(decls),
-            Let { lhs, .. } | Decay { lhs, .. } | Read { lhs, .. } => lhs.name.name == name,
-            _ => false,
-        })
+    /// Whether a misspelt name may still be compared with `candidates` others: in a file of thousands of names and
+    /// errors the later errors go without a suggestion.
+    pub(super) fn afford(&mut self, candidates: usize) -> Option<()> {
+        const MOST: usize = 200_000;
+        self.compared += candidates;
+        (self.compared <= MOST).then_some(())
     }
 
     pub(super) fn let_depends_on_scan(&self, id: LetId) -> bool {

@@ -1,37 +1,38 @@
 //! What holds between the items of a file: names of variants, stacks and functions, stacks' layers, recursion.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::ast::{self, Item, Layer, Named, StmtKind};
+use crate::ast::{self, Item, Layer, Named, Param, StmtKind};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 use crate::suggest::nearest;
 
-use super::call::recursive;
+use super::recursion::{Defined, recursive};
 
 /// The errors between items.
 pub(super) fn check_items(file: &ast::File) -> Vec<Diagnostic> {
     let mut errors = duplicates(file);
-    let shared: Vec<&ast::Function> = file
-        .items
-        .iter()
-        .filter_map(|item| match item {
-            Item::Function(f) => Some(f),
-            _ => None,
-        })
-        .collect();
+    let shared = file.items.iter().filter_map(|item| match item {
+        Item::Function(f) => Some((&f.name, &f.body)),
+        _ => None,
+    });
+    let shared: Vec<Defined> = shared.collect();
     errors.extend(recursive(&shared));
+    let known = composable(file);
     for item in &file.items {
         match item {
             Item::Variant(variant) => {
                 let own = variant.body.iter().filter_map(|stmt| match &stmt.kind {
-                    StmtKind::Function(f) => Some(f),
+                    StmtKind::Function(f) => Some((&f.name, &f.body)),
+                    StmtKind::Feature { name, body: Some(body), .. } => Some((name, body)),
                     _ => None,
                 });
-                let all: Vec<&ast::Function> = own.chain(shared.iter().copied()).collect();
-                errors.extend(recursive(&all));
+                let own: Vec<Defined> = own.collect();
+                if !own.is_empty() {
+                    errors.extend(recursive(&[own.as_slice(), shared.as_slice()].concat()));
+                }
             }
-            Item::Stack(stack) => stack.layers.iter().for_each(|layer| check_layer(file, layer, &mut errors)),
+            Item::Stack(stack) => stack.layers.iter().for_each(|layer| check_layer(&known, layer, &mut errors)),
             Item::Function(_) => {}
         }
     }
@@ -62,25 +63,30 @@ fn duplicates(file: &ast::File) -> Vec<Diagnostic> {
     errors
 }
 
-fn check_layer(file: &ast::File, layer: &Layer, errors: &mut Vec<Diagnostic>) {
+/// What a stack may be composed of, by name, with its parameters.
+type Composable<'a> = BTreeMap<&'a str, &'a [Param]>;
+
+fn composable(file: &ast::File) -> Composable<'_> {
+    let named = file.items.iter().filter_map(|item| match item {
+        Item::Variant(variant) => Some((variant.name.name.as_str(), variant.params.as_slice())),
+        Item::Stack(stack) => Some((stack.name.name.as_str(), stack.params.as_slice())),
+        Item::Function(_) => None,
+    });
+    named.collect()
+}
+
+fn check_layer(known: &Composable, layer: &Layer, errors: &mut Vec<Diagnostic>) {
     match layer {
-        Layer::Repeat { layers, .. } => layers.iter().for_each(|layer| check_layer(file, layer, errors)),
-        Layer::Variant(named) => check_named(file, named, errors),
+        Layer::Repeat { layers, .. } => layers.iter().for_each(|layer| check_layer(known, layer, errors)),
+        Layer::Variant(named) => check_named(known, named, errors),
     }
 }
 
-fn check_named(file: &ast::File, named: &Named, errors: &mut Vec<Diagnostic>) {
-    let params = file.items.iter().find_map(|item| match item {
-        Item::Variant(variant) if variant.name.name == named.name.name => Some(&variant.params),
-        Item::Stack(stack) if stack.name.name == named.name.name => Some(&stack.params),
-        _ => None,
-    });
-    let Some(params) = params else {
-        let known = file.items.iter().filter_map(|item| match item {
-            Item::Variant(variant) => Some(variant.name.name.as_str()),
-            _ => None,
-        });
-        let help = match nearest(&named.name.name, known) {
+fn check_named(known: &Composable, named: &Named, errors: &mut Vec<Diagnostic>) {
+    /// In a larger file a misspelt name is not compared with all others.
+    const COMPARED: usize = 200;
+    let Some(params) = known.get(named.name.name.as_str()) else {
+        let help = match nearest(&named.name.name, known.keys().copied().take(COMPARED)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => "a stack is composed of variants of its file".to_string(),
         };

@@ -1,7 +1,9 @@
 //! What checks and what does not: the worked programs, the rules one by one, and a line per diagnostic.
 
 mod errors;
+mod expansion;
 mod meaning;
+mod mutation;
 mod programs;
 
 use crate::source::Source;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::ast::{self, Ident, Lhs, StmtKind};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
+use crate::suggest::nearest;
 use crate::typed::{ExprId, IndexId, StateId, Stmt, Ty, Update};
 
 use super::scope::Binding;
@@ -44,7 +45,7 @@ impl<'a> Checker<'a> {
         match self.names.get(&name.name).map(|named| named.binding) {
             Some(Binding::State(id)) => Some(id),
             Some(Binding::Poison) => None,
-            None if self.unsaid.contains(&name.name) => None,
+            None if self.is_unsaid(&name.name) => None,
             Some(_) => {
                 let message = format!("`{}` is no state", name.name);
                 let help = format!("declare one above: `state {} : [K,V] = 0;`", name.name);
@@ -52,8 +53,7 @@ impl<'a> Checker<'a> {
             }
             None => {
                 let error = Diagnostic::new("undeclared-name", format!("no state `{}` is declared above", name.name));
-                let states = self.variant.states.iter().map(|state| state.name.as_str());
-                let help = match crate::suggest::nearest(&name.name, states) {
+                let help = match self.near_state(&name.name) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("declare it above: `state {} : [K,V] = 0;`", name.name),
                 };
@@ -61,6 +61,11 @@ impl<'a> Checker<'a> {
                 None
             }
         }
+    }
+
+    fn near_state(&mut self, name: &str) -> Option<String> {
+        self.afford(self.variant.states.len())?;
+        nearest(name, self.variant.states.iter().map(|state| state.name.as_str())).map(str::to_string)
     }
 
     /// `S[t]` is read: all updates of the state must stand above.
@@ -102,7 +107,7 @@ impl<'a> Checker<'a> {
         let scope = self.left_scope(&lhs.subscripts, Some(value))?;
         let (Some(index), [_]) = (scope.token, scope.indices.as_slice()) else {
             let message = "a recurrence is written per token".to_string();
-            let help = format!("write `update {}[t] = ...;`", lhs.name.name);
+            let help = self.batch_mend().unwrap_or_else(|| format!("write `update {}[t] = ...;`", lhs.name.name));
             return self.fail("left-subscript", message, lhs.span, "one token index is wanted", &help);
         };
         let mut scope = scope;

@@ -4,12 +4,16 @@
 use super::RESERVED;
 use super::recover::{ITEMS, STATEMENTS};
 use super::scan::{Token, TokenKind};
+use crate::advice;
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 use crate::suggest::nearest;
 
 /// The names that take `[j](e)`.
 const REDUCTIONS: [&str; 8] = ["sum", "mean", "max", "min", "prod", "argmax", "count", "softmax"];
+
+/// What an assignment like `S[t] += x` is here.
+const UPDATE: &str = "`update S[t] = S[t-1] + ...`";
 
 /// A statement, or what stands before a `{`.
 pub(super) struct Piece<'t> {
@@ -107,6 +111,13 @@ fn reserved(piece: &Piece, stop: usize, place: Span) -> Option<Diagnostic> {
                 .help("write `a + (if c then b else d)`"),
         );
     }
+    if word == "where" && piece.word(stop + 1) == "(" {
+        return Some(
+            Diagnostic::new("syntax", "`where` is no function")
+                .label(place, "called here")
+                .help("a choice is `if c then a else b`; what is visible is `local where c;`"),
+        );
+    }
     if matches!(word, "then" | "else") && piece.count("if", stop) > 0 || word == "not" {
         return None;
     }
@@ -128,13 +139,16 @@ fn slip(piece: &Piece, stop: usize, place: Span) -> Option<Diagnostic> {
         ("*", "*") => syntax("`**` is no operator", pair, "not an operator", "the power is `^`: `x^2`"),
         ("/", "/") => syntax("`//` is no operator", pair, "not an operator", "the quotient rounding down is `div`"),
         (":", "=") => syntax("`:=` is no operator", pair, "not an operator", "write `=`"),
-        ("+" | "-" | "*" | "/" | ".*" | "./", "=") => syntax(
-            "there is no assignment by an operator",
-            pair,
-            "not an operator",
-            "write `update S[t] = S[t-1] + ...`",
-        ),
+        ("+" | "-" | "*" | "/" | ".*" | "./", "=") => {
+            syntax("there is no assignment by an operator", pair, "not an operator", &format!("write {UPDATE}"))
+        }
         ("-", ">") | ("=", ">") => syntax("arrows are not part of the language", pair, "not an operator", "write `=`"),
+        ("<", ">") => syntax("`<>` is no operator", pair, "not an operator", "different is `!=`"),
+        (_, "=") if piece.touches(stop + 1) && matches!(piece.word(stop + 1), "<" | ">") => {
+            let mend =
+                if piece.word(stop + 1) == "<" { "write `<=`" } else { "a comparison is `>=`; there are no arrows" };
+            syntax("the `=` of a comparison comes last", place, "not an operator", mend)
+        }
         ("<" | ">", "<" | ">") => syntax("shifts are not part of the language", pair, "not an operator", "write `2^n`"),
         (_, "=") if piece.after_operand(stop) && (piece.count("=", stop) > 0 || piece.word(0) == "local") => syntax(
             "`=` defines, it does not compare",
@@ -148,6 +162,15 @@ fn slip(piece: &Piece, stop: usize, place: Span) -> Option<Diagnostic> {
         (_, "+") if !piece.after_operand(stop) => {
             syntax("`+` stands between two operands", place, "nothing on its left", "leave the `+` out")
         }
+        (_, "if") if piece.after_operand(stop) => {
+            syntax("the condition of a choice stands first", place, "after a value", "write `if c then a else b`")
+        }
+        (".", "^" | "+" | "-") if piece.after_operand(stop - 1) => syntax(
+            "this operator has no point before it",
+            pair,
+            "a point too many",
+            "`^`, `+` and `-` are element by element as they are; `.*` and `./` have the point",
+        ),
         (_, ".") if piece.tokens.get(stop + 1).is_some_and(|next| next.kind == TokenKind::Number) => {
             syntax("a number has a digit before its point", place, "no digit before it", "write `0.5`")
         }
@@ -159,6 +182,14 @@ fn slip(piece: &Piece, stop: usize, place: Span) -> Option<Diagnostic> {
             syntax("a number has a digit after its point", pair, "no digit after it", "write `1.0` or `1`")
         }
         (_, "(") if before == "]" => reduction(piece, stop, place),
+        (_, "(") if stop > 2 && piece.word(stop - 2) == "." => Some(method(piece, stop)),
+        (_, "{") if before.len() > 1 && before.ends_with('_') => Some(braces(piece, stop)),
+        (_, ":") if piece.open(stop).last() == Some(&"[") => syntax(
+            "there are no slices",
+            place,
+            "no subscript",
+            "what is not subscripted is the whole of it (`x[t]` is a vector); columns are `cols(x, from, to)`",
+        ),
         _ if stop > 0
             && piece.tokens[stop - 1].kind == TokenKind::Number
             && piece.touches(stop)
@@ -169,6 +200,32 @@ fn slip(piece: &Piece, stop: usize, place: Span) -> Option<Diagnostic> {
         }
         _ => None,
     }
+}
+
+/// `torch.exp(x)`, `x.exp()`: functions are neither in modules nor of their arguments.
+fn method(piece: &Piece, stop: usize) -> Diagnostic {
+    let name = piece.word(stop - 1);
+    let mend = advice::function(name).map_or_else(|| format!("write `{name}(...)`"), advice::Row::help);
+    let span = piece.tokens[stop - 3].span.to(piece.tokens[stop - 1].span);
+    if advice::MODULES.contains(&piece.word(stop - 3)) {
+        return Diagnostic::new("syntax", "functions are in no module")
+            .label(span, "no module")
+            .help(format!("there are no modules: {mend}"));
+    }
+    Diagnostic::new("syntax", format!("`.{name}(` is no call"))
+        .label(piece.tokens[stop - 2].span.to(piece.tokens[stop - 1].span), "called as a method here")
+        .help(format!("a function stands before what it is of: {mend}"))
+}
+
+/// `S_{t-1}`
+fn braces(piece: &Piece, stop: usize) -> Diagnostic {
+    let close = (stop..piece.tokens.len()).find(|at| piece.word(*at) == "}").unwrap_or(stop);
+    let (open, close) = (piece.tokens[stop].span, piece.tokens[close].span);
+    let inside = piece.text[open.end..close.start.max(open.end)].trim();
+    let name = piece.before(stop).trim_end_matches('_');
+    Diagnostic::new("syntax", "a subscript does not stand in braces")
+        .label(piece.tokens[stop - 1].span.to(close), "a subscript of a paper")
+        .help(format!("write `{name}[{inside}]`"))
 }
 
 /// `summ[j](e)`: no reduction of that name.
@@ -261,6 +318,9 @@ fn help(piece: &Piece, stop: usize, expected: &str) -> Option<String> {
         || word == "("
         || piece.tokens.get(stop).is_some_and(|token| token.kind == TokenKind::Number);
     let text = match keyword {
+        "param" if word == "=" => {
+            "a number known at compile time stands at the variant, `variant f(W = 128)`; a param is a tensor, `param w : [H,F,K];`"
+        }
         "input" | "param" | "state" => "declare as in `q, k : [B,T,H,K], v : [B,T,H,V]`",
         "feature" => "write `feature phi(x) = elu(x) + 1 on q, k;` or `feature sigmoid on q;`",
         "update" if piece.count("=", stop) == 0 => "write `update S additive(k, v);` or `update S[t] = ...;`",
@@ -339,19 +399,33 @@ pub(super) fn unbalanced(text: &str, tokens: &[Token]) -> Option<Diagnostic> {
     Some(never_closed(span, bracket, end))
 }
 
-pub(super) fn unknown_statement(word: &str, token: Token, next: &str) -> Diagnostic {
+/// `statement` is the text of the whole of it, `next` its second token.
+pub(super) fn unknown_statement(word: &str, token: Token, next: &str, statement: &str) -> Diagnostic {
     if token.kind != TokenKind::Word {
+        let comment = ["//", "/*", "--"].iter().any(|mark| statement.starts_with(mark));
+        let help = if comment {
+            "comments start with `#`".to_string()
+        } else {
+            format!("the statements are: {}", STATEMENTS.join(", "))
+        };
         return Diagnostic::new("syntax", format!("expected a statement, found `{word}`"))
             .label(token.span, "no statement starts so")
-            .help(format!("the statements are: {}", STATEMENTS.join(", ")));
+            .help(help);
     }
     let error = Diagnostic::new("unknown-statement", format!("there is no statement `{}`", shorten(word)))
         .label(token.span, "expected the keyword of a statement");
+    let assigns = ["+=", "-=", "*=", "/="].iter().any(|operator| statement.contains(operator));
+    if assigns && (next == "[" || matches!(next, "+" | "-" | "*" | "/")) {
+        return error.help(format!("there is no assignment: write {UPDATE}"));
+    }
     if next == "=" || next == "[" {
         return error.help(format!(
             "an equation has a keyword: `let {}{next} ...`, or `output`, `read`, `update`",
             shorten(word)
         ));
+    }
+    if let Some(help) = advice::statement(word) {
+        return error.help(help);
     }
     error.help(match nearest(word, STATEMENTS) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -387,32 +461,8 @@ pub(super) fn unknown_character(run: &str, span: Span) -> Diagnostic {
         .collect();
     let error = Diagnostic::new("unknown-character", format!("`{shown}` is not part of the language"))
         .label(span, "not part of the language");
-    match spelling(run) {
+    match advice::character(run) {
         Some(text) => error.help(text),
         None => error,
     }
-}
-
-/// How the language spells what a character means elsewhere.
-fn spelling(run: &str) -> Option<&'static str> {
-    Some(match run {
-        "&" | "&&" => "write `and`",
-        "|" | "||" => "write `or`",
-        "!" => "write `not`; different is `!=`",
-        "%" => "the remainder is `mod`; comments start with `#`",
-        "@" => "the matrix product is `*`",
-        "·" | "×" => "the matrix product is `*`, the element-wise one `.*`",
-        "⊙" | "∘" | "⊗" => "the element-wise product is `.*`, an outer product `k * v'`",
-        "≤" => "write `<=`",
-        "≥" => "write `>=`",
-        "≠" => "write `!=`",
-        "−" | "–" | "—" => "minus is `-`",
-        "’" | "′" | "‘" | "\"" | "“" | "”" => "the transpose is `'`; there are no strings",
-        "²" => "write `^2`",
-        "∞" => "write `inf`",
-        "√" => "write `sqrt(x)`",
-        "∑" => "write `sum[j](e)`",
-        "\\" | "~" | "?" | "$" | "`" => "leave it out",
-        _ => return None,
-    })
 }

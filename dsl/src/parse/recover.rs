@@ -33,13 +33,14 @@ pub(super) fn recover(text: &str, tokens: &[Token], error: &Error<Rule>) -> (Fil
         recovery.at = recovery.at.max(before + 1);
     }
     file.broken = recovery.broken;
+    file.broken.sort_by_key(|broken| broken.span.start);
     let mut errors = recovery.errors;
     if errors.is_empty() {
         // Every piece is sound and the whole is not: say what the grammar says.
         let piece = Piece { text, tokens, offset: 0 };
         errors.push(explain::explain(&piece, position(error)));
     }
-    errors.sort_by_key(|error| error.labels.first().map_or(0, |label| label.span.start));
+    errors.sort_by_key(|error| error.start().unwrap_or_default());
     (file, errors)
 }
 
@@ -285,7 +286,8 @@ impl<'t> Recovery<'t> {
         if token.kind == TokenKind::Unknown {
             self.unknown_characters(start);
         } else {
-            self.errors.push(explain::unknown_statement(word, token, self.word(start + 1)));
+            let statement = &self.text[token.span.start..self.end()];
+            self.errors.push(explain::unknown_statement(word, token, self.word(start + 1), statement));
         }
         self.note_broken(start);
         None

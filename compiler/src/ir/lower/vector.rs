@@ -79,7 +79,7 @@ impl Lowering<'_> {
         let dependent = if self.depends(args[0]) { args[0] } else { args[1] };
         let kept = self.term.clone();
         let side = self.vector(dependent).map(|(_, feat)| feat);
-        self.term = kept;
+        self.begin(kept);
         side
     }
 
@@ -124,7 +124,7 @@ impl Lowering<'_> {
         let x = match self.matrix(matrix, self.transposed) {
             // `(a * S') * k` has its transpose inside.
             Err(Blocked { class: Class::TwoSided, .. }) => {
-                self.term = kept;
+                self.begin(kept);
                 from_left = !from_left;
                 self.matrix(matrix, !self.transposed)?
             }
@@ -234,13 +234,13 @@ impl Lowering<'_> {
     /// Every read of the state below `expr` that is linear in it, outermost first.
     pub(super) fn collect_reads(&mut self, expr: ExprId, reads: &mut Vec<Read>) -> Lowered<()> {
         let expr = resolve(self.variant, expr);
-        if !self.depends(expr) || reads.iter().any(|read| read.expr == expr) {
+        if !self.depends(expr) || !self.searched.insert(expr) {
             return Ok(());
         }
         if self.starts_read(expr) {
-            let kept = std::mem::take(&mut self.term);
+            let kept = self.begin(RecExpr::default());
             let lowered = self.vector(expr);
-            let term = std::mem::replace(&mut self.term, kept);
+            let term = self.begin(kept);
             match lowered {
                 Ok(_) => {
                     reads.push(Read { expr, term });
@@ -276,9 +276,9 @@ impl Lowering<'_> {
         if self.variant.locals.iter().any(|local| matches!(local.kind, LocalKind::Window { .. })) {
             return self.blocked(Class::WholeRead, expr, "the state is read as a whole matrix under `local window`");
         }
-        let kept = std::mem::take(&mut self.term);
+        let kept = self.begin(RecExpr::default());
         self.matrix(expr, self.transposed)?;
-        let term = std::mem::replace(&mut self.term, kept);
+        let term = self.begin(kept);
         reads.push(Read { expr, term });
         Ok(())
     }

@@ -5,7 +5,7 @@ use chunkwise_dsl::typed::{ExprId, ExprKind, FoldOp, Function, IndexId, Norm, No
 use crate::kernel::{Int, Map, Reduce, ReduceOp, Stmt, Value, VarId};
 
 use super::arena::refusal;
-use super::reduce::SoftmaxParts;
+use super::reduce::{SoftmaxParts, at_least_one, finite};
 use super::tile::{At, Frame, Tile};
 use super::{Lowering, Part, Result};
 
@@ -295,10 +295,10 @@ impl Lowering<'_> {
         let places = nest.places();
         let outer = &places[..places.len() - 1];
         let load = |tile: &Tile, at: &[At]| Value::Load(nest.frame.access(tile, at));
-        let shifted = call(Function::Sub, [load(&x, &places), load(&maximum, outer)]);
+        let shifted = call(Function::Sub, [load(&x, &places), finite(load(&maximum, outer))]);
         self.emit_map(&nest, &weights, call(Function::Exp, [shifted]));
         let total = self.along_last((id, &weights), ReduceOp::Sum, indices, &|x, _| x)?;
-        let value = call(Function::Div, [load(&weights, &places), load(&total, outer)]);
+        let value = call(Function::Div, [load(&weights, &places), at_least_one(load(&total, outer))]);
         self.emit_map(&nest, dst, value);
         Ok(())
     }

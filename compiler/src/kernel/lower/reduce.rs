@@ -91,14 +91,14 @@ impl Lowering<'_> {
             None => value,
         };
         self.emit_reduce(&nest, &maximum, (ReduceOp::Max, inner.clone()), masked(over.clone(), f64::NEG_INFINITY));
-        let most = Value::Load(frame.access(&maximum, &nest.places()));
+        let most = finite(Value::Load(frame.access(&maximum, &nest.places())));
         let weight = call(Function::Exp, [call(Function::Sub, [over, most])]);
         self.emit_reduce(&nest, &total, (ReduceOp::Sum, inner), masked(weight, 0.0));
 
         let nest = self.nest(id, indices, &[], AXES);
         let places: Vec<At> = outer.iter().filter_map(|index| nest.frame.env.get(index).cloned()).collect();
         let load = |tile: &Tile| Value::Load(nest.frame.access(tile, &places));
-        let (most, sum) = (load(&maximum), load(&total));
+        let (most, sum) = (finite(load(&maximum)), at_least_one(load(&total)));
         let at = self.operand(parts.at, &[], &nest.frame, false)?;
         let weight = call(Function::Exp, [call(Function::Sub, [at, most])]);
         let mut value = call(Function::Div, [weight, sum]);
@@ -154,6 +154,16 @@ impl Lowering<'_> {
         self.emit_reduce(&nest, dst, (ReduceOp::Sum, inner), value);
         Ok(())
     }
+}
+
+/// The largest logit, or the lowest number where all are -inf: then every weight is exp(-inf) = 0 and not NaN.
+pub(super) fn finite(most: Value) -> Value {
+    call(Function::Max, [most, Value::Const(f64::from(f32::MIN))])
+}
+
+/// A softmax's normaliser, to which the largest logit adds 1; where there is none, the weights of 0 stay 0.
+pub(super) fn at_least_one(total: Value) -> Value {
+    call(Function::Max, [total, Value::Const(1.0)])
 }
 
 /// The pieces of `softmax[j](e)`.

@@ -114,6 +114,31 @@ fn a_permutation_moves_tokens_for_locality_only() {
 }
 
 #[test]
+fn a_permutation_is_the_sequence_of_a_scan() {
+    let scanned = |order: &str, perm: &[f64]| {
+        let variant = variant(&format!(
+            "variant x {{ axes B, T, H; input a : [B,T,H], perm : i32 [B,T,H]; order {order}(by = perm); local block(3);
+             state S : [] = 0; update S additive(a); output o[t] = S[t]; output p[i] = sum[j](a[j]); }}"
+        ));
+        let sizes = sizes(&variant, &[("B", 1), ("T", 4), ("H", 1)]);
+        let tensor = |data: &[f64]| Array { shape: vec![1, 4, 1], data: data.to_vec() };
+        let x =
+            Arrays::from([("a".to_string(), tensor(&[1.0, 10.0, 100.0, 1000.0])), ("perm".to_string(), tensor(perm))]);
+        run(&variant, &sizes, &x, &Arrays::new())
+    };
+    // Tokens 2, 0, 3 stand in the first block, 1 in the second.
+    let results = scanned("causal", &[2.0, 0.0, 3.0, 1.0]).unwrap();
+    assert_eq!(output(&results, "o").data, [101.0, 10.0, 100.0, 1101.0]);
+    assert_eq!(output(&results, "p").data, output(&results, "o").data);
+    let results = scanned("reverse", &[2.0, 0.0, 3.0, 1.0]).unwrap();
+    assert_eq!(output(&results, "o").data, [1001.0, 10.0, 1101.0, 1000.0]);
+    for wrong in [[2.0, 0.0, 2.0, 1.0], [0.0, 1.0, 4.0, 2.0], [0.0, 1.0, -1.0, 2.0]] {
+        let error = scanned("causal", &wrong).unwrap_err();
+        assert!(error.message.contains("place 2"), "{error}");
+    }
+}
+
+#[test]
 fn a_grid_convolution_is_centred_and_strides() {
     let (x, results) = evaluate(
         "variant x { axes B, T = Y*X, C; input a : [B,T,C]; param w : [C,3,3], u : [3,2];

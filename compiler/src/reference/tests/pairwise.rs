@@ -103,11 +103,59 @@ fn the_branch_not_taken_has_no_effect() {
 fn an_iteration_ends_at_its_last_entry() {
     let (x, results) = evaluate(
         "variant x { axes B, T, H; input a : [B,T,H]; let c = sum[j](a[j]) ;
-         let y[s] = 2 * y[s-1] + 1 for s in 1..3 from c; output o[t] = y[0] + a[t] * y[3]; }",
+         let y[s] = 2 * y[s-1] + 1 for s in 1..3 from c; output o[t] = a[t] * y; }",
         &[("B", 1), ("T", 4), ("H", 1)],
     );
     let c: f64 = x["a"].data.iter().sum();
-    holds(output(&results, "o"), |at| c + x["a"].at(at) * (8.0 * c + 7.0));
+    holds(output(&results, "o"), |at| x["a"].at(at) * (8.0 * c + 7.0));
+}
+
+#[test]
+fn an_iterated_vector_is_subscripted_by_its_own_axis() {
+    let (x, results) = evaluate(
+        "variant x { axes B, T, H, K; input a : [B,T,H], c : [B,H,K]; let y[s] = 2 * y[s-1] for s in 1..3 from c;
+         output o[t] = a[t] * y[1]; }",
+        &[("B", 1), ("T", 4), ("H", 2), ("K", 3)],
+    );
+    holds(output(&results, "o"), |at| x["a"].at(at) * 8.0 * x["c"].at(&[at[0], at[2], 1]));
+}
+
+#[test]
+fn a_sum_in_an_equation_for_a_pair_sees_what_the_first_token_sees() {
+    let (x, results) = evaluate(
+        "variant x { axes B, T, H; input a : [B,T,H]; local window(3);
+         output p[i,j] = a[j] / sum[j](exp(a[j])); output w[i] = sum[i](a[i]); output e[i] = sum[j : true](a[j]); }",
+        &[("B", 1), ("T", 6), ("H", 1)],
+    );
+    let a = |t: usize| x["a"].at(&[0, t, 0]);
+    let total: f64 = (0..6).map(a).sum();
+    holds(output(&results, "p"), |at| {
+        let (i, j) = (at[1], at[2]);
+        a(j) / (i.saturating_sub(2)..=i).map(|s| a(s).exp()).sum::<f64>()
+    });
+    holds(output(&results, "w"), |_| total);
+    holds(output(&results, "e"), |_| total);
+}
+
+#[test]
+fn rows_of_hidden_logits_weigh_nothing() {
+    let text = "variant x { axes B, T, H, K; input a : [B,T,H,K], m : [B,T,H]; output r[t] = softmax(a[t]);
+         output p[i] = sum[j](softmax[j](m[j]) * a[j]); }";
+    let variant = variant(text);
+    let sizes = sizes(&variant, &[("B", 1), ("T", 2), ("H", 1), ("K", 2)]);
+    let hidden = f64::NEG_INFINITY;
+    let x = Arrays::from([
+        ("a".to_string(), Array { shape: vec![1, 2, 1, 2], data: vec![hidden, hidden, hidden, 1.0] }),
+        ("m".to_string(), Array { shape: vec![1, 2, 1], data: vec![hidden, hidden] }),
+    ]);
+    let results = run(&variant, &sizes, &x, &Arrays::new()).unwrap();
+    assert_eq!(output(&results, "r").data, [0.0, 0.0, 0.0, 1.0]);
+    let x = Arrays::from([
+        ("a".to_string(), Array { shape: vec![1, 2, 1, 2], data: vec![2.0, 3.0, 4.0, 5.0] }),
+        ("m".to_string(), Array { shape: vec![1, 2, 1], data: vec![hidden, 0.5] }),
+    ]);
+    let results = run(&variant, &sizes, &x, &Arrays::new()).unwrap();
+    assert_eq!(output(&results, "p").data, [0.0, 0.0, 4.0, 5.0]);
 }
 
 #[test]
