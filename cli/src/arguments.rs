@@ -63,7 +63,8 @@ struct Gpu {
     /// bf16: operands of products on the CPU (cranelift); f16: tensors on a GPU (wgpu)
     #[arg(long, value_name = "PRECISION", default_value = "f32", value_parser = precision(), hide_short_help = true)]
     precision: Precision,
-    /// A limit of the GPU to stay below: workgroup-memory, invocations, groups, storage-buffers or binding
+    /// A limit of the GPU to stay below: workgroup-memory, invocations, groups, storage-buffers, binding, trips or
+    /// milliseconds
     #[arg(long = "limit", value_name = "NAME=N", value_parser = limit, hide_short_help = true)]
     limits: Vec<(Limit, u64)>,
 }

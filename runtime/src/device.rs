@@ -73,11 +73,22 @@ pub enum Limit {
     StorageBuffers,
     /// Bytes of a binding.
     Binding,
+    /// Trips through loops that an invocation takes in one dispatch.
+    Trips,
+    /// Milliseconds that the GPU is left to itself, as they are estimated.
+    Milliseconds,
 }
 
 impl Limit {
-    pub const ALL: [Limit; 5] =
-        [Limit::WorkgroupMemory, Limit::Invocations, Limit::Groups, Limit::StorageBuffers, Limit::Binding];
+    pub const ALL: [Limit; 7] = [
+        Limit::WorkgroupMemory,
+        Limit::Invocations,
+        Limit::Groups,
+        Limit::StorageBuffers,
+        Limit::Binding,
+        Limit::Trips,
+        Limit::Milliseconds,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -86,6 +97,8 @@ impl Limit {
             Limit::Groups => "groups",
             Limit::StorageBuffers => "storage-buffers",
             Limit::Binding => "binding",
+            Limit::Trips => "trips",
+            Limit::Milliseconds => "milliseconds",
         }
     }
 
@@ -97,6 +110,8 @@ impl Limit {
             Limit::Groups => 1,
             Limit::StorageBuffers => 3,
             Limit::Binding => 4096,
+            Limit::Trips => 256,
+            Limit::Milliseconds => 1,
         }
     }
 }

@@ -84,6 +84,8 @@ pub enum RunError {
     Load(String),
     /// What a device cannot hold at once, its bytes, and how many it can.
     TooLarge { what: String, bytes: u64, most: u64 },
+    /// Trips through the loops of a kernel that cannot be cut, and how many a dispatch may take.
+    TooLong { trips: u64, most: u64 },
     /// The device failed: it was lost, its memory is exhausted, or its driver refused.
     Device(String),
 }
@@ -103,6 +105,11 @@ impl fmt::Display for RunError {
             RunError::TooLarge { what, bytes, most } => {
                 write!(f, "{what} takes {bytes} bytes, more than the {most} that the GPU holds in one binding")
             }
+            RunError::TooLong { trips, most } => write!(
+                f,
+                "a step of this form takes {trips} trips through its loops, and a dispatch of this GPU may take {most} \
+                 (its limit `trips`): use --form chunked or recurrent, or fewer tokens"
+            ),
             RunError::Device(message) => write!(f, "the GPU failed: {message}"),
         }
     }

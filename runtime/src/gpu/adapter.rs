@@ -3,9 +3,10 @@
 
 use std::sync::OnceLock;
 
-use chunkwise_compiler::codegen::wgsl::{Cooperative, Limits};
+use chunkwise_compiler::codegen::wgsl::{Cooperative, Limits, SAFE_TRIPS};
 use wgpu::{CooperativeScalarType as Scalar, DeviceType, Features, InstanceFlags};
 
+use super::place::Pace;
 use crate::{
     backend::{Device, Unusable},
     device::{Limit, Precision, Settings},
@@ -13,6 +14,15 @@ use crate::{
 
 /// Indices of buffers are i32 in shaders.
 const MOST_BYTES: u64 = (1 << 31) - 4;
+
+/// Trips through loops that one dispatch of a GPU may take where a kernel cannot be cut. No driver is known that counts.
+const MOST_TRIPS: u64 = 1 << 22;
+
+/// Nanoseconds that a trip is taken to last at the most: a round to memory or a barrier, and what is computed meanwhile.
+const TRIP: u64 = 1000;
+
+/// Milliseconds that a device is left to itself. Windows ends what takes 2 seconds, others wait for up to 10.
+const MILLISECONDS: u64 = 500;
 
 /// The adapters, in the order of the drivers; found once a process.
 pub(super) fn all() -> &'static [wgpu::Adapter] {
@@ -107,6 +117,18 @@ pub(super) fn groups_wanted(kind: DeviceType) -> usize {
     }
 }
 
+/// How long a device is left to itself, and how much of its work is done at a time.
+pub(super) fn pace(kind: DeviceType, settings: &Settings) -> Pace {
+    let asked = settings.lowered.iter().filter(|(limit, _)| *limit == Limit::Milliseconds).map(|(_, to)| *to);
+    let milliseconds = asked.fold(MILLISECONDS, u64::min);
+    let at_once = match kind {
+        // Nobody watches over it.
+        DeviceType::Cpu => i64::MAX,
+        _ => groups_wanted(kind) as i64,
+    };
+    Pace { at_once, trips: milliseconds.saturating_mul(1_000_000 / TRIP) }
+}
+
 /// The features that are used where they are there.
 pub(super) fn features(adapter: &wgpu::Adapter) -> Features {
     let wanted = Features::SUBGROUP
@@ -131,6 +153,10 @@ pub(super) fn limits(adapter: &wgpu::Adapter, settings: &Settings) -> Limits {
         subgroups: features.contains(Features::SUBGROUP),
         f16: features.contains(Features::SHADER_F16),
         cooperative: cooperative(adapter),
+        trips: match adapter.get_info().device_type {
+            DeviceType::Cpu => SAFE_TRIPS,
+            _ => MOST_TRIPS,
+        },
     };
     lower(&mut limits, settings);
     limits
@@ -160,6 +186,9 @@ fn lower(limits: &mut Limits, settings: &Settings) {
             Limit::Groups => limits.groups = narrow(limits.groups, to),
             Limit::StorageBuffers => limits.storage_buffers = narrow(limits.storage_buffers, to),
             Limit::Binding => limits.binding_bytes = limits.binding_bytes.min(to),
+            Limit::Trips => limits.trips = limits.trips.min(to),
+            // Of the pace.
+            Limit::Milliseconds => {}
         }
     }
 }
@@ -197,6 +226,8 @@ fn described(place: usize, adapter: &wgpu::Adapter) -> Device {
     features.push(format!("{}={}", Limit::Groups, limits.groups));
     features.push(format!("{}={}", Limit::StorageBuffers, limits.storage_buffers));
     features.push(format!("{}={}", Limit::Binding, limits.binding_bytes));
+    features.push(format!("{}={}", Limit::Trips, limits.trips));
+    features.push(format!("{}={MILLISECONDS}", Limit::Milliseconds));
     if limits.subgroups {
         features.push(match (info.subgroup_min_size, info.subgroup_max_size) {
             (least, most) if least == most => format!("subgroups={most}"),

@@ -7,6 +7,7 @@
 //! build     a variant as shaders for a device: chunk length and value tiles are compiled in
 //! pipeline  shaders compiled by the driver, kept by source
 //! place     what lies where, and the launches of one run
+//! stretch   where dispatches of a long kernel begin and end
 //! session   a run: tensors there, kernels, tensors back
 //! ```
 //!
@@ -19,6 +20,7 @@ mod open;
 mod pipeline;
 mod place;
 mod session;
+mod stretch;
 #[cfg(test)]
 mod tests;
 
@@ -85,7 +87,8 @@ impl Loaded {
     /// `RunError::TooLarge` with what is too large, or a size that is missing.
     pub fn holds(&self, launch: &Launch<'_>) -> Result<(), RunError> {
         let (gpu, _) = self.ready()?;
-        place::Layout::new(&self.module, &self.code, &measure(&self.module, launch)?, &gpu.limits).map(|_| ())
+        let fit = measure(&self.module, launch)?;
+        place::Layout::new((&self.module, &self.code), &fit, (&gpu.limits, &gpu.pace)).map(|_| ())
     }
 
     /// Runs every kernel in turn; how long they took.

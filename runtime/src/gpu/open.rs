@@ -10,7 +10,7 @@ use std::{
 use chunkwise_compiler::codegen::wgsl::Limits;
 use wgpu::{ErrorFilter, ExperimentalFeatures, Features};
 
-use super::{adapter, buffers::Pool, pipeline::Pipelines};
+use super::{adapter, buffers::Pool, pipeline::Pipelines, place::Pace};
 use crate::{
     backend::Unusable,
     device::{Limit, Settings},
@@ -23,6 +23,8 @@ pub(super) struct Gpu {
     pub(super) queue: wgpu::Queue,
     /// Limits that code for it keeps to.
     pub(super) limits: Limits,
+    /// How long it is left to itself.
+    pub(super) pace: Pace,
     /// Nanoseconds of a timestamp's tick, where it has timestamps.
     pub(super) tick: Option<f32>,
     /// What uniform slots must be aligned to.
@@ -61,6 +63,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Gpu {
     fn new(adapter: &wgpu::Adapter, settings: &Settings) -> Result<Self, Unusable> {
         let (limits, info) = (adapter::limits(adapter, settings), adapter.get_info());
+        let pace = adapter::pace(info.device_type, settings);
         let features = adapter::features(adapter);
         let mut required = adapter.limits();
         required.max_compute_workgroup_storage_size = limits.workgroup_memory;
@@ -93,7 +96,7 @@ impl Gpu {
         let tick = features.contains(Features::TIMESTAMP_QUERY).then(|| queue.get_timestamp_period());
         let alignment = u64::from(device.limits().min_uniform_buffer_offset_alignment);
         let pool = Mutex::new(Pool::new(info.device_type));
-        Ok(Self { device, queue, limits, tick, alignment, pool, pipelines: Mutex::default(), lost })
+        Ok(Self { device, queue, limits, pace, tick, alignment, pool, pipelines: Mutex::default(), lost })
     }
 
     pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {

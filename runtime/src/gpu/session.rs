@@ -2,6 +2,7 @@
 //! that `bench` can time many submissions on tensors that are there already.
 
 use std::{
+    ops::Range,
     sync::{Arc, mpsc::RecvTimeoutError},
     time::{Duration, Instant},
 };
@@ -47,7 +48,7 @@ impl<'a> Session<'a> {
         (gpu, ready): (&Arc<Gpu>, &'a Ready),
         fit: &Fit,
     ) -> Result<Self, RunError> {
-        let layout = Layout::new(module, code, fit, &gpu.limits)?;
+        let layout = Layout::new((module, code), fit, (&gpu.limits, &gpu.pace))?;
         let words = layout.steps.iter().map(|step| layout.words(code, fit, step)).collect::<Result<Vec<_>, _>>()?;
         let length = (code.words.len().next_multiple_of(4).max(4) * 4) as u64;
         let slot = length.next_multiple_of(gpu.alignment);
@@ -82,10 +83,13 @@ impl<'a> Session<'a> {
     fn write_params(&self, words: &[Vec<i32>]) {
         let params = self.code.bindings.iter().position(|binding| binding.contents == Contents::Params);
         let Some(params) = params else { return };
-        for (place, words) in words.iter().enumerate() {
-            let bytes = bytemuck::cast_slice(words);
-            self.gpu.queue.write_buffer(&self.buffers[params], place as u64 * self.slot, bytes);
+        // One write: there may be thousands of launches.
+        let mut bytes = vec![0u8; words.len() * self.slot as usize];
+        for (slot, words) in bytes.chunks_exact_mut(self.slot as usize).zip(words) {
+            let words: &[u8] = bytemuck::cast_slice(words);
+            slot[..words.len()].copy_from_slice(words);
         }
+        self.gpu.queue.write_buffer(&self.buffers[params], 0, &bytes);
     }
 
     /// Writes the inputs and the initial states.
@@ -176,14 +180,7 @@ impl<'a> Session<'a> {
         let read = Lent::new(&self.gpu, bytes, BufferUsages::COPY_DST | BufferUsages::MAP_READ);
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for first in (0..marks).step_by(2) {
-            self.pass(
-                &mut encoder,
-                Some(wgpu::ComputePassTimestampWrites {
-                    query_set: &set,
-                    beginning_of_pass_write_index: Some(first),
-                    end_of_pass_write_index: Some(first + 1),
-                }),
-            );
+            self.passes(&mut encoder, Some((&set, first)));
         }
         encoder.resolve_query_set(&set, 0..marks, &found, 0);
         encoder.copy_buffer_to_buffer(&found, 0, &read, 0, Some(bytes));
@@ -206,18 +203,43 @@ impl<'a> Session<'a> {
         let once = |_| {
             let clock = Instant::now();
             let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            self.pass(&mut encoder, None);
+            self.passes(&mut encoder, None);
             self.gpu.queue.submit([encoder.finish()]);
             self.wait().map(|()| clock.elapsed())
         };
         (0..times.max(1)).map(once).collect()
     }
 
-    /// All launches, in order; the driver keeps those apart that share a buffer.
-    fn pass(&self, encoder: &mut wgpu::CommandEncoder, timestamps: Option<wgpu::ComputePassTimestampWrites<'_>>) {
-        let mut pass =
-            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: timestamps });
-        for (place, Step { shader, groups, .. }) in self.layout.steps.iter().enumerate() {
+    /// All launches, in order; the driver keeps those apart that share a buffer. A submission is no longer than the device
+    /// is to be left to itself; the last one is the caller's. Marks are when the first launch begins and the last one ends.
+    fn passes(&self, encoder: &mut wgpu::CommandEncoder, marks: Option<(&wgpu::QuerySet, u32)>) {
+        let last = self.layout.submissions.len() - 1;
+        for (number, steps) in self.layout.submissions.iter().enumerate() {
+            if number > 0 {
+                let next = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                let done = std::mem::replace(encoder, next);
+                self.gpu.queue.submit([done.finish()]);
+            }
+            let marks = marks.filter(|_| number == 0 || number == last);
+            let timestamps = marks.map(|(query_set, first)| wgpu::ComputePassTimestampWrites {
+                query_set,
+                beginning_of_pass_write_index: (number == 0).then_some(first),
+                end_of_pass_write_index: (number == last).then_some(first + 1),
+            });
+            self.pass(encoder, steps.clone(), timestamps);
+        }
+    }
+
+    fn pass(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        steps: Range<usize>,
+        timestamps: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) {
+        let wish = wgpu::ComputePassDescriptor { label: None, timestamp_writes: timestamps };
+        let mut pass = encoder.begin_compute_pass(&wish);
+        for place in steps {
+            let Step { shader, groups, .. } = &self.layout.steps[place];
             pass.set_pipeline(&self.ready.pipelines[*shader]);
             pass.set_bind_group(0, &self.group, &[(place as u64 * self.slot) as u32]);
             pass.dispatch_workgroups(groups[0], groups[1], 1);

@@ -1,9 +1,11 @@
 //! Runs of a shader written by hand on whatever adapter there is; without one each test says that it was skipped.
 
+mod stretches;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chunkwise_compiler::codegen::wgsl::{Binding, Code, Contents, Shader, Stored, Word};
+use chunkwise_compiler::codegen::wgsl::{Binding, Code, Contents, Shader, Stored, Trips, Unit, Word};
 use chunkwise_compiler::kernel::{
     Access, Buffer, BufferId, BufferRole, Elem, GridAxis, Int, Kernel, Map, Module, Param, ParamId, ParamRole, Stmt,
     Value,
@@ -71,7 +73,16 @@ fn code(elem: Stored) -> Code {
     );
     let bind = |contents, written, elem| Binding { contents, written, elem };
     Code {
-        shaders: vec![Shader { source, entry: "raise".into(), kernel: 0, workgroup_memory: 0, invocations: 1 }],
+        shaders: vec![Shader {
+            source,
+            entry: "raise".into(),
+            kernel: 0,
+            workgroup_memory: 0,
+            invocations: 1,
+            kept: 0,
+            units: vec![Unit::Whole(Trips::default())],
+            idle: 0,
+        }],
         bindings: vec![
             bind(Contents::Params, false, Stored::I32),
             bind(Contents::Buffers(vec![BufferId(0)]), false, elem),

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use crate::Unsupported;
 use crate::kernel::{BufferId, BufferRole, Elem, Module, ParamId, ParamRole};
 
-use super::dialect;
 use super::{Binding, Contents, Options, Precision, Stored, Word};
+use super::{dialect, stretch};
 
 /// Bindings of a module.
 pub(super) struct Table {
@@ -30,13 +30,15 @@ pub(super) struct Slot {
 type Kind = (bool, Stored);
 
 impl Table {
+    /// `spills`: whether there is spill memory; `stretches`: whether a dispatch may do a stretch of a kernel.
+    ///
     /// # Errors
     /// More kinds of buffers than storage bindings.
     pub(super) fn new(
         module: &Module,
         fixed: &dyn Fn(ParamId) -> bool,
         options: &Options,
-        spills: bool,
+        (spills, stretches): (bool, bool),
     ) -> Result<Self, Unsupported> {
         let mut kinds: Vec<(Kind, Vec<BufferId>)> = Vec::new();
         for (i, buffer) in module.buffers.iter().enumerate() {
@@ -60,6 +62,9 @@ impl Table {
         }
         for ((written, stored), shared) in shares(kinds, free) {
             table.bind((written, stored), shared);
+        }
+        if stretches {
+            table.words.extend(stretch::words());
         }
         if spills {
             table.bindings.push(Binding { contents: Contents::Spill, written: true, elem: Stored::F32 });

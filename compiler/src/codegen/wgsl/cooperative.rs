@@ -10,9 +10,10 @@
 //! Fragments have no elements to mask, so rows of a triangle that must not meet what is above the diagonal, NaN maybe,
 //! are not multiplied here (`Triangle::LowerLeft`). Only naga has the operations.
 
-use crate::kernel::{Kernel, Product, Stmt, Triangle};
+use crate::kernel::{Int, Kernel, Product, Stmt, Triangle};
 
 use super::barrier::{Fence, Place, Touch};
+use super::map::shared_out;
 use super::math::Routine;
 use super::range::Ranges;
 use super::shader::Emitter;
@@ -226,40 +227,50 @@ impl Emitter<'_> {
         all.extend([place(Place::Panels, true), place(sums, true)]);
         all.extend(after.clone());
         self.before(&all);
-        let mut opened = 0;
+        let mut opened = Vec::new();
         let mut first = [String::from("0"), String::from("0")];
-        let lines = [(plan.one_row, &m, plan.rows), (plan.one_column, &n, plan.columns)];
-        for (first, (one, most, step)) in first.iter_mut().zip(lines) {
+        let lines = [(plan.one_row, &m, (&product.m, plan.rows)), (plan.one_column, &n, (&product.n, plan.columns))];
+        for (first, (one, most, (extent, step))) in first.iter_mut().zip(lines) {
             if !one {
                 *first = self.t.fresh("r");
-                self.t.open(format_args!("for (var {first} = 0; {first} < {most}; {first} += {step})"));
-                opened += 1;
+                self.open_loop(format_args!("for (var {first} = 0; {first} < {most}; {first} += {step})"));
+                opened.push(shared_out(self.most_of(extent), step as u32));
             }
         }
-        self.block_sums(plan, (&a, &b), (&first, [&m, &n, &k]));
-        if opened == 0 {
+        let steps = shared_out(self.most_of(&product.k).max(1i64), plan.steps as u32);
+        self.block_sums(plan, (&a, &b), (&first, [&m, &n, &k], steps));
+        if opened.is_empty() {
             // Straight on: what was pending in workgroup memory is settled.
             self.settled(Fence::Workgroup);
         }
         self.block_out(product, plan, &dst, (&first, [&m, &n]));
-        if opened > 0 {
+        if !opened.is_empty() {
             // The next block's sums start where these are still read.
             self.t.line("workgroupBarrier();");
         }
-        (0..opened).for_each(|_| self.t.close());
+        for count in opened.into_iter().rev() {
+            self.close_loop(count);
+        }
         self.note(&after);
     }
 
     /// The sums of one block, in `w`; ends with a barrier.
-    fn block_sums(&mut self, plan: &Plan, (a, b): (&Spot, &Spot), (first, [m, n, k]): (&[String; 2], [&str; 3])) {
+    fn block_sums(
+        &mut self,
+        plan: &Plan,
+        (a, b): (&Spot, &Spot),
+        (first, [m, n, k], count): (&[String; 2], [&str; 3], Int),
+    ) {
         let inner = if plan.one_step { "0".to_owned() } else { self.t.fresh("k") };
         if !plan.one_step {
             // naga refuses fragments under a condition on the step: sums start from zeros in memory.
             let (e, w, steps) = (self.t.fresh("e"), self.invocations, plan.steps);
-            let count = plan.staging().sums;
-            self.t.line(format_args!("for (var {e} = li; {e} < {count}u; {e} += {w}u) {{ w[{e}] = 0.0f; }}"));
+            let sums = plan.staging().sums;
+            self.open_loop(format_args!("for (var {e} = li; {e} < {sums}u; {e} += {w}u)"));
+            self.t.line(format_args!("w[{e}] = 0.0f;"));
+            self.close_loop(shared_out(Int::Const(sums as i64), w));
             // Once at least: a barrier must stand behind the zeros, and sums of nothing are 0.
-            self.t.open(format_args!("for (var {inner} = 0; {inner} < max({k}, 1); {inner} += {steps})"));
+            self.open_loop(format_args!("for (var {inner} = 0; {inner} < max({k}, 1); {inner} += {steps})"));
         }
         let whole = |extent: &str, step: u64| extent.parse::<u64>().is_ok_and(|n| n.is_multiple_of(step));
         let (along_a, along_b) = (!a.unit(0) || a.unit(1), b.unit(0) && !b.unit(1));
@@ -289,7 +300,7 @@ impl Emitter<'_> {
         self.multiply(plan, (&rows, &columns));
         self.t.line("workgroupBarrier();");
         if !plan.one_step {
-            self.t.close();
+            self.close_loop(count);
         }
     }
 
@@ -299,7 +310,7 @@ impl Emitter<'_> {
         let quads = length / 4;
         let e = self.t.fresh("e");
         let w = self.invocations;
-        self.t.open(format_args!("for (var {e} = li; {e} < {}u; {e} += {w}u)", quads * lines));
+        self.open_loop(format_args!("for (var {e} = li; {e} < {}u; {e} += {w}u)", quads * lines));
         let quad = self.t.set("i", format_args!("{e} % {quads}u"));
         let line = self.t.set("i", format_args!("{e} / {quads}u"));
         let mut parts = Vec::new();
@@ -333,7 +344,7 @@ impl Emitter<'_> {
         let factor = if plan.f16 { "f16" } else { "f32" };
         let parts = parts.join(", ");
         self.t.line(format_args!("h[{at}u + {line} * {apart}u + {quad}] = vec4<{factor}>({parts});"));
-        self.t.close();
+        self.close_loop(shared_out(Int::Const((quads * lines) as i64), w));
     }
 
     /// The subgroups' share: tiles of the block, each through all steps that are staged.
@@ -342,7 +353,7 @@ impl Emitter<'_> {
         let wide = plan.columns / side / across;
         let tiles = plan.rows / side / down * wide;
         let t = self.t.fresh("t");
-        self.t.open(format_args!("for (var {t} = subgroup; {t} < {tiles}u; {t} += subgroups)"));
+        self.open_loop(format_args!("for (var {t} = subgroup; {t} < {tiles}u; {t} += subgroups)"));
         let i = self.t.set("i", format_args!("{t} / {wide}u * {}u", down * side));
         let j = self.t.set("i", format_args!("{t} % {wide}u * {}u", across * side));
         let apart = plan.apart();
@@ -367,7 +378,8 @@ impl Emitter<'_> {
         for (sum, &tile) in sums.iter().zip(&held) {
             self.t.line(format_args!("coopStoreT({sum}, {});", place(tile)));
         }
-        self.t.close();
+        // However few subgroups there are.
+        self.close_loop(Int::Const(tiles as i64));
     }
 
     /// A tile of a panel at a step, loaded.
@@ -389,7 +401,7 @@ impl Emitter<'_> {
         let (rows, columns, apart) = (plan.rows, plan.columns, plan.apart());
         let e = self.t.fresh("e");
         let w = self.invocations;
-        self.t.open(format_args!("for (var {e} = li; {e} < {}u; {e} += {w}u)", rows * columns));
+        self.open_loop(format_args!("for (var {e} = li; {e} < {}u; {e} += {w}u)", rows * columns));
         let i = self.t.set("i", format_args!("{} + i32({e} / {columns}u)", first[0]));
         let j = self.t.set("i", format_args!("{} + i32({e} % {columns}u)", first[1]));
         let outside = |extent: &str, step: u64| !extent.parse::<u64>().is_ok_and(|n| n.is_multiple_of(step));
@@ -403,6 +415,6 @@ impl Emitter<'_> {
             let x = if product.accumulate { format!("{} + {sum}", dst.load(&index)) } else { sum };
             this.store(dst, &index, &x);
         });
-        self.t.close();
+        self.close_loop(shared_out(Int::Const((rows * columns) as i64), w));
     }
 }

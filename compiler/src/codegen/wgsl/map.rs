@@ -21,14 +21,16 @@ pub(super) struct Elements {
     pub(super) total: String,
     /// The most that it can be.
     pub(super) most: Option<u64>,
+    /// The same in terms of params.
+    count: Int,
     /// Extents: what numbers are divided by, and what an index must be below if that is less.
     widths: Vec<(String, Option<String>)>,
 }
 
 impl Elements {
     /// Numbers alone.
-    pub(super) fn new(total: String, most: Option<u64>) -> Self {
-        Self { total, most, widths: Vec::new() }
+    pub(super) fn new(total: String, most: Option<u64>, count: Int) -> Self {
+        Self { total, most, count, widths: Vec::new() }
     }
 
     /// The same box, of whose numbers as many are gone through as it may have at the most.
@@ -39,14 +41,20 @@ impl Elements {
         {
             *below = Some(width.clone());
         }
-        Self { total: format!("{count}u"), most: Some(count), widths }
+        Self { total: format!("{count}u"), most: Some(count), count: Int::Const(count as i64), widths }
     }
+}
+
+/// The most numbers that an invocation takes of so many.
+pub(super) fn shared_out(count: Int, invocations: u32) -> Int {
+    (count + i64::from(invocations) - 1i64).floor_div(i64::from(invocations))
 }
 
 impl Emitter<'_> {
     pub(super) fn elements(&mut self, axes: &[Int]) -> Elements {
         let mut widths = Vec::new();
         let (mut constant, mut others) = (1u64, Vec::new());
+        let mut count = Int::Const(1);
         for (d, axis) in axes.iter().enumerate() {
             let extent = self.extent(axis);
             let known = match axis {
@@ -58,9 +66,11 @@ impl Emitter<'_> {
                 Some(most) => {
                     constant = constant.saturating_mul(most as u64);
                     let exact = matches!(axis, Int::Const(_));
+                    count = count * most;
                     widths.push((most.to_string(), (!exact).then_some(extent)));
                 }
                 None => {
+                    count = count * self.most_of(axis);
                     others.push(extent.clone());
                     widths.push((extent, None));
                 }
@@ -74,7 +84,8 @@ impl Emitter<'_> {
         let first = axes.first().map_or(Some(1), |axis| self.ranges.most(axis));
         let rest = axes.get(1..).map_or(Some(1), |rest| self.ranges.volume(rest));
         let most = first.zip(rest).and_then(|(a, b)| u64::try_from(a.checked_mul(b)?).ok());
-        Elements { total, most, widths }
+        let count = most.map_or(count, |most| Int::Const(most as i64));
+        Elements { total, most, count, widths }
     }
 
     /// Writes `body` for every number below `elements.total * times`, shared by the invocations. It is given the number.
@@ -85,13 +96,14 @@ impl Emitter<'_> {
         if once {
             self.t.open(format_args!("if (li < {total})"));
             body(self, "li");
+            self.t.close();
         } else {
             let e = self.t.fresh("e");
             let w = self.invocations;
-            self.t.open(format_args!("for (var {e} = li; {e} < {total}; {e} += {w}u)"));
+            self.open_loop(format_args!("for (var {e} = li; {e} < {total}; {e} += {w}u)"));
             body(self, &e);
+            self.close_loop(shared_out(elements.count.clone() * times as i64, w));
         }
-        self.t.close();
         self.lets.truncate(known);
     }
 
@@ -195,7 +207,7 @@ impl Emitter<'_> {
     pub(super) fn scan(&mut self, scan: &Scan) {
         let touches = self.touches(&scan.value, None, &scan.dst);
         let elements = self.elements(&scan.axes);
-        let inner = self.extent(&scan.inner);
+        let (inner, most) = (self.extent(&scan.inner), self.most_of(&scan.inner));
         self.prepare(&scan.value);
         let dst = self.spot(&scan.dst);
         self.before(&touches);
@@ -217,11 +229,15 @@ impl Emitter<'_> {
                     }
                 };
                 this.t.line(format_args!("var {r} = {first};"));
-                for (bound, steps) in [(format!("{r} + {AHEAD} <= {inner}"), AHEAD), (format!("{r} < {inner}"), 1)] {
+                let many = most.floor_div(AHEAD);
+                let rest = Int::Const(AHEAD as i64 - 1);
+                for (bound, steps, count) in
+                    [(format!("{r} + {AHEAD} <= {inner}"), AHEAD, many), (format!("{r} < {inner}"), 1, rest)]
+                {
                     let known = this.lets.len();
-                    this.t.open(format_args!("for (; {bound}; {r} += {steps})"));
+                    this.open_loop(format_args!("for (; {bound}; {r} += {steps})"));
                     this.run(scan, &dst, (&sum, &r), (&whole, steps));
-                    this.t.close();
+                    this.close_loop(count);
                     this.lets.truncate(known);
                 }
             });

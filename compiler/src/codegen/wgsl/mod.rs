@@ -11,9 +11,13 @@
 //! launch, because a dimension holds no more workgroups or the spill memory no more items, come in further launches with
 //! another `Word::First`.
 //!
-//! Files by what they do: `fold` (params that are compiled in), `range` (bounds of integers), `touch` (what statements
-//! read and write), `memory`, `barrier`, `binding`; then what they write: `text`, `shader` (entry, loops, integers),
-//! `value`, `map` (scans too), `reduce`, `product` (by `cooperative` matrices where there are any), `solve`, `math`, `dialect`.
+//! A kernel that takes more trips through its loops than a dispatch may comes in further dispatches as well, each of which
+//! does a stretch of it (`stretch`); the trips are counted as it is written (`trips`).
+//!
+//! Files by what they do: `fold` (params that are compiled in), `rows` (statements of any number of rows), `range` (bounds
+//! of integers), `touch` (what statements read and write), `memory`, `barrier`, `binding`, `trips`; then what they write:
+//! `text`, `shader` (entry, loops, integers), `stretch`, `value`, `map` (scans too), `reduce`, `product` (by `cooperative`
+//! matrices where there are any), `solve`, `math`, `dialect`.
 //!
 //! Shaders hold no infinities, which WGSL may assume away: maxima start at the lowest finite number, and an infinite
 //! constant is the largest finite one. Not here: running what comes out.
@@ -29,20 +33,26 @@ mod memory;
 mod product;
 mod range;
 mod reduce;
+mod rows;
 mod shader;
 mod solve;
+mod stretch;
 #[cfg(test)]
 mod tests;
 mod text;
 mod touch;
+mod trips;
 mod value;
 
 use crate::Unsupported;
 use crate::kernel::{self, BufferId, Int, Kernel, Module, Param, ParamId, Stmt};
 
 use binding::Table;
+use cooperative::Staging;
+use memory::Memory;
 use range::Ranges;
 use shader::Frame;
+pub use trips::{Trips, Unit};
 
 /// What of an adapter decides how kernels are written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,6 +73,8 @@ pub struct Limits {
     pub f16: bool,
     /// Cooperative matrices, where the adapter has any that are used here.
     pub cooperative: Option<Cooperative>,
+    /// Trips that an invocation may take through loops in one dispatch, those of all loops together.
+    pub trips: u64,
 }
 
 impl Default for Limits {
@@ -77,9 +89,22 @@ impl Default for Limits {
             subgroups: false,
             f16: false,
             cooperative: None,
+            trips: SAFE_TRIPS,
         }
     }
 }
+
+impl Limits {
+    /// Trips up to which statements are always done in one dispatch. It is not more where a dispatch may take more: the
+    /// time that it is to take may be short of that.
+    fn stretch(&self) -> u64 {
+        self.trips.min(SAFE_TRIPS)
+    }
+}
+
+/// Trips that any driver lets an invocation take. Mesa's software driver ends all loops after 65,535 together and says
+/// nothing; its own changes of loops must find room.
+pub const SAFE_TRIPS: u64 = 1 << 15;
 
 /// A cooperative matrix that an adapter multiplies, with f32 accumulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -142,6 +167,12 @@ pub struct Shader {
     pub workgroup_memory: u32,
     /// Invocations of its workgroups.
     pub invocations: u32,
+    /// Elements a work item that are kept in the spill binding from one dispatch of a stretch to the next.
+    pub kept: u64,
+    /// What a dispatch may do a stretch of: one unit where all is done in one.
+    pub units: Vec<Unit>,
+    /// Trips that a dispatch of a stretch takes beside its own.
+    pub idle: u64,
 }
 
 /// One entry of bind group 0.
@@ -161,8 +192,9 @@ pub enum Contents {
     /// Buffers of the module one after another, each anywhere in the binding: `Word::Offset` says where. A buffer alone
     /// in its binding has no such word and starts at element 0.
     Buffers(Vec<BufferId>),
-    /// `Code::spill` elements and those of `Code::late` for every work item of a launch. What it holds before does not
-    /// matter. There is no such binding where there are neither.
+    /// `Code::spill` elements and those of `Code::late` for every work item of a launch, then `Shader::kept` for each where
+    /// it comes in several dispatches. What it holds before the first of them does not matter, what one leaves the next one
+    /// finds. There is no such binding where there is none of it.
     Spill,
 }
 
@@ -194,6 +226,11 @@ pub enum Word {
     Param(ParamId),
     /// The first element of a buffer in its binding.
     Offset(BufferId),
+    /// Where a stretch begins and ends, as numbers of a place (`Unit`). From 0 to the number of units is all.
+    Begin(usize),
+    End(usize),
+    /// The first element in the spill binding of what work items keep, `Shader::kept` each, one after another.
+    Kept,
 }
 
 /// Shaders of a checked module.
@@ -216,7 +253,7 @@ pub fn emit(module: &Module, fixed: &dyn Fn(&Param) -> Option<i64>, options: &Op
     if options.precision == Precision::F16 && !options.limits.f16 {
         return Err(refuse(module, "f16 is asked for and this adapter's shaders have none", "use --precision f32"));
     }
-    let folded = fold::fold(module, fixed);
+    let folded = rows::blocks(&fold::fold(module, fixed), ROWS);
     let mut placed = Vec::new();
     for kernel in &folded.kernels {
         let ranges = Ranges::new(&folded, kernel);
@@ -239,13 +276,48 @@ pub fn emit(module: &Module, fixed: &dyn Fn(&Param) -> Option<i64>, options: &Op
     }
     let (late, more) = memory::late(&folded);
     let known = |id: ParamId| fixed(&module.params[id.index()]).is_some();
-    let table = Table::new(&folded, &known, options, spill > 0 || !late.is_empty())?;
-    let frame = Frame { module: &folded, options, table: &table, spill: (spill, more) };
-    let shaders =
-        placed.iter().enumerate().map(|(i, (ranges, memory, shape))| shader::shader(&frame, i, ranges, memory, *shape));
-    let shaders = shaders.collect::<Result<_, _>>()?;
+    let written = |lengths: &[Length]| -> Result<(Vec<Shader>, Table), Unsupported> {
+        let long = lengths.contains(&Length::Long);
+        let spills = spill > 0 || !late.is_empty() || long;
+        let table = Table::new(&folded, &known, options, (spills, long))?;
+        let frame = Frame { module: &folded, options, table: &table, spill: (spill, more.clone()) };
+        let of = |(i, ((ranges, memory, shape), length)): (usize, (&(Ranges, Memory, Shape), &Length))| {
+            shader::shader(&frame, i, (ranges, memory), *shape, *length)
+        };
+        let shaders = placed.iter().zip(lengths).enumerate().map(of).collect::<Result<Vec<_>, _>>()?;
+        Ok((shaders, table))
+    };
+    let short = vec![Length::Short; placed.len()];
+    let (shaders, table) = written(&short)?;
+    let lengths: Vec<Length> = shaders.iter().map(|shader| Length::of(shader, &options.limits)).collect();
+    let (shaders, table) = if lengths == short { (shaders, table) } else { written(&lengths)? };
     let late = late.into_iter().map(|(id, _)| id).collect();
     Ok(Code { shaders, bindings: table.bindings, words: table.words, spill, late })
+}
+
+/// Rows of a block, where there may be any number of them.
+const ROWS: i64 = 128;
+
+/// What a kernel's products and its invocations take.
+type Shape = (u32, Staging);
+
+/// Whether a kernel may take more trips than one dispatch is to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Short,
+    Long,
+}
+
+impl Length {
+    fn of(shader: &Shader, limits: &Limits) -> Self {
+        let known = shader.units.iter().map(|unit| match unit {
+            Unit::Whole(trips) => trips.known(),
+            Unit::Rounds { .. } => None,
+        });
+        let known: Option<Vec<u64>> = known.collect();
+        let fits = |all: Vec<u64>| all.into_iter().fold(0, u64::saturating_add) <= limits.stretch();
+        if known.is_some_and(fits) { Length::Short } else { Length::Long }
+    }
 }
 
 fn refuse(module: &Module, reason: &str, way_out: &str) -> Unsupported {

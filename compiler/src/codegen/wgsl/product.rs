@@ -7,7 +7,7 @@
 use crate::kernel::{Int, Product, ReduceOp, Triangle};
 
 use super::cooperative;
-use super::map::Elements;
+use super::map::{Elements, shared_out};
 use super::range::Ranges;
 use super::shader::Emitter;
 use super::value::Spot;
@@ -58,6 +58,8 @@ pub(super) struct Sum<'s> {
     pub(super) lower: bool,
     /// Bounds of the number of rows and columns, where they are known.
     pub(super) most: (Option<i64>, Option<i64>),
+    /// Bounds of rows, columns and steps in terms of params.
+    pub(super) bounds: [Int; 3],
     /// Whether those bounds are always reached.
     pub(super) exact: (bool, bool),
 }
@@ -84,6 +86,7 @@ impl Emitter<'_> {
             read.extend(written);
             self.before(&read);
             let constant = |x: &Int| matches!(x, Int::Const(_));
+            let bounds = [&product.m, &product.n, &product.k].map(|x| self.most_of(x));
             return self.tiles(&Sum {
                 rows: ("0".to_owned(), m),
                 columns: n,
@@ -94,6 +97,7 @@ impl Emitter<'_> {
                 steps,
                 lower: product.shape == Triangle::LowerOut,
                 most: (self.ranges.most(&product.m), self.ranges.most(&product.n)),
+                bounds,
                 exact: (constant(&product.m), constant(&product.n)),
             });
         }
@@ -101,7 +105,8 @@ impl Emitter<'_> {
         let count = elements.most.unwrap_or(1);
         read.push(self.shared(true));
         self.before(&read);
-        self.partial_sums(&elements, (slices, count), steps, (&a, &b, &k));
+        let inner = self.most_of(&product.k);
+        self.partial_sums(&elements, (slices, count), steps, (&a, &b, (&k, inner)));
         written.push(self.shared(false));
         self.before(&written);
         self.each(&elements, 1, |this, number| {
@@ -119,7 +124,7 @@ impl Emitter<'_> {
         elements: &Elements,
         (slices, count): (u64, u64),
         steps: Steps,
-        (a, b, k): (&Spot, &Spot, &str),
+        (a, b, (k, inner)): (&Spot, &Spot, (&str, Int)),
     ) {
         let numbered = elements.counted(count);
         self.each(&numbered, slices, |this, number| {
@@ -133,10 +138,10 @@ impl Emitter<'_> {
                     Steps::Below(more) => format!("min({k}, {i} + {more})"),
                 };
                 let to = this.t.set("n", to);
-                this.t.open(format_args!("for (var {r} = {slice}; {r} < {to}; {r} += {slices})"));
+                this.open_loop(format_args!("for (var {r} = {slice}; {r} < {to}; {r} += {slices})"));
                 let (x, y) = (a.load(&[i.clone(), r.clone()]), b.load(&[r.clone(), j.clone()]));
                 this.t.line(format_args!("{sum} = fma({x}, {y}, {sum});"));
-                this.t.close();
+                this.close_loop(shared_out(inner, slices as u32));
                 this.t.line(format_args!("w[{number}] = {sum};"));
             });
         });
@@ -160,7 +165,9 @@ impl Emitter<'_> {
             }
             _ => (format!("u32(({to} - {from} + {}) / {r} * {across})", r - 1), None),
         };
-        let elements = Elements::new(total, most);
+        let [down, wide] = [(&sum.bounds[0], r), (&sum.bounds[1], c)].map(|(n, by)| shared_out(n.clone(), by as u32));
+        let count = most.map_or(down * wide, |most| Int::Const(most as i64));
+        let elements = Elements::new(total, most, count);
         self.each(&elements, 1, |this, number| {
             let wide = if across.parse::<u64>().is_ok() { format!("{across}u") } else { format!("u32({across})") };
             let i = this.t.set("i", format_args!("{from} + i32({number} / {wide}) * {r}"));
@@ -195,15 +202,17 @@ impl Emitter<'_> {
             let a: Vec<Spot> = i.iter().map(|i| self.at(a, 0, i)).collect();
             let b: Vec<Spot> = j.iter().map(|j| self.at(b, 1, j)).collect();
             let (first, last) = (&sum.inner.0, &sum.inner.1);
+            let inner = &sum.bounds[2];
             match sum.steps {
-                Steps::All => self.steps((first, last), (&a, &b), &sums, None),
+                Steps::All => self.steps((first, last, inner), (&a, &b), &sums, None),
                 Steps::Below(more) => {
                     let ends: Vec<String> = rows.index.iter().map(|i| format!("{i} + {more}")).collect();
                     let common = self.t.set("n", format_args!("min({last}, {})", ends[0]));
-                    self.steps((first, &common), (&a, &b), &sums, None);
+                    self.steps((first, &common, inner), (&a, &b), &sums, None);
                     if let [_, .., end] = &ends[..] {
                         let most = self.t.set("n", format_args!("min({last}, {end})"));
-                        self.steps((&common, &most), (&a, &b), &sums, Some(&ends));
+                        let rest = Int::from(ends.len() - 1);
+                        self.steps((&common, &most, &rest), (&a, &b), &sums, Some(&ends));
                     }
                 }
             }
@@ -221,16 +230,16 @@ impl Emitter<'_> {
         }
     }
 
-    /// Steps along k; with `ends`, a row takes those below its own only.
+    /// Steps along k, at most so many; with `ends`, a row takes those below its own only.
     fn steps(
         &mut self,
-        (from, to): (&str, &str),
+        (from, to, most): (&str, &str, &Int),
         (a, b): (&[Spot], &[Spot]),
         sums: &[Vec<String>],
         ends: Option<&[String]>,
     ) {
         let k = self.t.fresh("k");
-        self.t.open(format_args!("for (var {k} = {from}; {k} < {to}; {k}++)"));
+        self.open_loop(format_args!("for (var {k} = {from}; {k} < {to}; {k}++)"));
         let here = [k.clone()];
         let x: Vec<String> = a.iter().map(|a| self.t.set("x", a.load(&here))).collect();
         let y: Vec<String> = b.iter().map(|b| self.t.set("x", b.load(&here))).collect();
@@ -244,7 +253,7 @@ impl Emitter<'_> {
                 }
             }
         }
-        self.t.close();
+        self.close_loop(most.clone());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reductions: one invocation an output, or several where outputs are few, their partial results through workgroup memory.
 
-use crate::kernel::{Reduce, ReduceOp};
+use crate::kernel::{Int, Reduce, ReduceOp};
 
 use super::dialect::number;
 use super::math::Routine;
@@ -53,7 +53,7 @@ impl Emitter<'_> {
             self.before(&touches);
             return self.each(&elements, 1, |this, number| {
                 this.element(&elements, number, |this, index| {
-                    let sum = this.along(reduce, index, ("0", "1"), &inner);
+                    let sum = this.along(reduce, index, ("0", 1), &inner);
                     this.store(&dst, index, &sum);
                 });
             });
@@ -64,7 +64,7 @@ impl Emitter<'_> {
             let slice = this.t.set("i", format_args!("i32({number} % {slices}u)"));
             let element = format!("({number} / {slices}u)");
             this.element(&elements, &element, |this, index| {
-                let sum = this.along(reduce, index, (&slice, &slices.to_string()), &inner);
+                let sum = this.along(reduce, index, (&slice, slices), &inner);
                 this.t.line(format_args!("w[{number}] = {sum};"));
             });
         });
@@ -78,17 +78,18 @@ impl Emitter<'_> {
     }
 
     /// The result over r from a first one on, by steps.
-    fn along(&mut self, reduce: &Reduce, index: &[String], (first, step): (&str, &str), inner: &str) -> String {
+    fn along(&mut self, reduce: &Reduce, index: &[String], (first, step): (&str, u64), inner: &str) -> String {
         let (sum, r) = (self.t.fresh("s"), self.t.fresh("r"));
         let mut whole = index.to_vec();
         whole.push(r.clone());
         self.t.line(format_args!("var {sum} = {};", empty(reduce.op)));
         let known = self.lets.len();
-        self.t.open(format_args!("for (var {r} = {first}; {r} < {inner}; {r} += {step})"));
+        self.open_loop(format_args!("for (var {r} = {first}; {r} < {inner}; {r} += {step})"));
         let x = self.value(&reduce.value, &whole);
         let joined = self.join(reduce.op, &sum, &x);
         self.t.line(format_args!("{sum} = {joined};"));
-        self.t.close();
+        let most = self.most_of(&reduce.inner);
+        self.close_loop(super::map::shared_out(most, step as u32));
         self.lets.truncate(known);
         sum
     }
@@ -97,10 +98,10 @@ impl Emitter<'_> {
     pub(super) fn gather(&mut self, op: ReduceOp, first: &str, stride: &str, count: u64) -> String {
         let (sum, g) = (self.t.fresh("s"), self.t.fresh("r"));
         self.t.line(format_args!("var {sum} = {};", empty(op)));
-        self.t.open(format_args!("for (var {g} = 0u; {g} < {count}u; {g}++)"));
+        self.open_loop(format_args!("for (var {g} = 0u; {g} < {count}u; {g}++)"));
         let joined = self.join(op, &sum, &format!("w[{first} + {g} * {stride}]"));
         self.t.line(format_args!("{sum} = {joined};"));
-        self.t.close();
+        self.close_loop(Int::Const(count as i64));
         sum
     }
 }

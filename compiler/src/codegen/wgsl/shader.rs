@@ -1,6 +1,7 @@
 //! Kernels: the entry point, the grid, loops and conditions, integers, and the barriers between statements.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use crate::Unsupported;
 use crate::kernel::{Access, Int, Kernel, Module, ParamRole, Stmt, VarId};
@@ -13,7 +14,8 @@ use super::math::Routine;
 use super::memory::{Home, Memory};
 use super::range::Ranges;
 use super::text::Text;
-use super::{Options, Shader, Stored, Word, dialect, product, reduce};
+use super::trips::{Trips, Unit};
+use super::{Length, Options, Shader, Shape, Stored, Word, dialect, product, reduce};
 
 /// What a kernel is written from, beside its statements.
 pub(super) struct Frame<'m> {
@@ -34,7 +36,9 @@ pub(super) struct Emitter<'m> {
     pub(super) needs: BTreeSet<Routine>,
     /// Integers that have a name here.
     pub(super) lets: Vec<(Int, String)>,
-    pending: Pending,
+    pub(super) pending: Pending,
+    /// Of the statements written so far, and of the loops that are open around them.
+    pub(super) trips: Vec<Trips>,
     refused: Option<Unsupported>,
 }
 
@@ -60,9 +64,9 @@ fn shares(body: &[Stmt], ranges: &Ranges, invocations: u32) -> bool {
 pub(super) fn shader(
     frame: &Frame<'_>,
     number: usize,
-    ranges: &Ranges,
-    memory: &Memory,
-    (invocations, staging): (u32, Staging),
+    (ranges, memory): (&Ranges, &Memory),
+    (invocations, staging): Shape,
+    length: Length,
 ) -> Result<Shader, Unsupported> {
     let mut emitter = Emitter {
         frame,
@@ -73,10 +77,11 @@ pub(super) fn shader(
         needs: BTreeSet::new(),
         lets: Vec::new(),
         pending: Pending::default(),
+        trips: vec![Trips::default()],
         refused: None,
     };
     let kernel = &frame.module.kernels[number];
-    emitter.entry(kernel, &staging);
+    let (units, idle) = emitter.entry(kernel, &staging, length);
     if let Some(refused) = emitter.refused {
         return Err(refused);
     }
@@ -96,6 +101,9 @@ pub(super) fn shader(
         kernel: number,
         workgroup_memory: (memory.workgroup * 4 + staging.panel_bytes(frame.options)) as u32,
         invocations,
+        kept: if length == Length::Long { memory.workgroup } else { 0 },
+        units,
+        idle,
     })
 }
 
@@ -111,7 +119,8 @@ fn routines(mut waiting: BTreeSet<Routine>) -> String {
 }
 
 impl Emitter<'_> {
-    fn entry(&mut self, kernel: &Kernel, staging: &Staging) {
+    /// The entry point; what a dispatch may do of it, and the trips that it takes beside that.
+    fn entry(&mut self, kernel: &Kernel, staging: &Staging, length: Length) -> (Vec<Unit>, u64) {
         let built_in = "@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, \
                         @builtin(local_invocation_index) li: u32";
         let subgroups = match staging.panels {
@@ -127,7 +136,7 @@ impl Emitter<'_> {
             match param {
                 Word::Param(id) => self.t.line(format_args!("let p{} = {};", id.0, word(i))),
                 Word::Offset(_) => self.t.line(format_args!("let o{i} = {};", word(i))),
-                Word::First | Word::Count => {}
+                Word::First | Word::Count | Word::Begin(_) | Word::End(_) | Word::Kept => {}
             }
         }
         let (spill, late) = &self.frame.spill;
@@ -138,9 +147,16 @@ impl Emitter<'_> {
             self.t.line(format_args!("let spilled = late + {late};"));
         }
         self.grid(kernel);
-        self.block(&kernel.body);
+        let done = match length {
+            Length::Short => {
+                self.block(&kernel.body);
+                (vec![Unit::Whole(self.trips.last().cloned().unwrap_or_default())], 0)
+            }
+            Length::Long => self.stretched(&kernel.body),
+        };
         self.t.close();
         self.t.close();
+        done
     }
 
     /// The grid point of a work item, the last axis fastest.
@@ -160,7 +176,7 @@ impl Emitter<'_> {
         }
     }
 
-    fn block(&mut self, body: &[Stmt]) {
+    pub(super) fn block(&mut self, body: &[Stmt]) {
         let mut rest = body;
         while let [stmt, others @ ..] = rest {
             rest = others;
@@ -182,30 +198,80 @@ impl Emitter<'_> {
         }
     }
 
-    /// A loop: its body is written until what is pending at its end was taken to be pending at its start.
     fn rounds(&mut self, var: VarId, [from, to, step]: [&Int; 3], body: &[Stmt]) {
+        let count = self.rounds_of([from, to, step]);
         let [from, to] = [from, to].map(|x| self.hoist(x));
+        let step = self.step(step);
+        let head = format!("for (var v{0} = {from}; v{0} < {to}; v{0} += {step})", var.0);
+        self.turns(&head, &count, |this| this.block(body));
+    }
+
+    /// A loop's step. A size of 0 must not make a loop endless.
+    pub(super) fn step(&mut self, step: &Int) -> String {
         let positive = self.ranges.of(step).lo.is_some_and(|lo| lo > 0);
         let step = self.hoist(step);
-        // A size of 0 must not make a loop endless.
-        let step = if positive { step } else { format!("max({step}, 1)") };
-        let name = format!("v{}", var.0);
+        if positive { step } else { format!("max({step}, 1)") }
+    }
+
+    /// The most rounds of a loop, in terms of params.
+    pub(super) fn rounds_of(&mut self, [from, to, step]: [&Int; 3]) -> Int {
+        let length = self.most_of(&(to.clone() - from.clone()));
+        let step = self.ranges.least_of(step);
+        (length + step.clone() - 1i64).floor_div(step)
+    }
+
+    /// A loop: its body is written until what is pending at its end was taken to be pending at its start. The trips of a
+    /// round.
+    pub(super) fn turns(&mut self, head: &str, count: &Int, mut body: impl FnMut(&mut Self)) -> Trips {
         let mut assumed = self.pending.stale();
-        loop {
+        let each = loop {
             let (mark, known) = (self.t.mark(), self.lets.len());
             self.pending = assumed.clone();
-            self.t.open(format_args!("for (var {name} = {from}; {name} < {to}; {name} += {step})"));
-            self.block(body);
-            self.t.close();
+            self.open_loop(head);
+            body(self);
             self.lets.truncate(known);
             let end = self.pending.stale();
             if assumed.covers(&end) {
-                break;
+                break self.close_loop(count.clone());
             }
             assumed.join(&end);
+            self.trips.pop();
             self.t.rewind(mark);
-        }
+        };
         self.pending = assumed;
+        each
+    }
+
+    /// Opens a loop that trips are counted of.
+    pub(super) fn open_loop(&mut self, head: impl Display) {
+        self.t.open(head);
+        self.trips.push(Trips::default());
+    }
+
+    /// Closes it after at most so many rounds; the trips of a round.
+    pub(super) fn close_loop(&mut self, count: Int) -> Trips {
+        self.t.close();
+        let each = self.trips.pop().unwrap_or_default();
+        self.passed(Trips::rounds(count, each.clone()));
+        each
+    }
+
+    /// Takes trips for those of what was written last.
+    pub(super) fn passed(&mut self, trips: Trips) {
+        if let Some(all) = self.trips.last_mut() {
+            all.add(trips);
+        }
+    }
+
+    /// The most that an extent can be, in terms of params.
+    pub(super) fn most_of(&mut self, x: &Int) -> Int {
+        self.ranges.most_of(x).unwrap_or_else(|| {
+            self.refused.get_or_insert_with(|| {
+                let reason = "how many trips its loops take is not known before it runs";
+                Unsupported::new(format!("`{}`", self.frame.module.name), reason, "run it with --backend auto")
+            });
+            Int::Const(0)
+        })
     }
 
     /// Branches as loops left at once: naga takes a condition on a loop variable for one that invocations differ in, and
@@ -221,11 +287,11 @@ impl Emitter<'_> {
             }
             let known = self.lets.len();
             self.pending = before.clone();
-            self.t.open("loop");
+            self.open_loop("loop");
             self.t.line(format_args!("if ({leave}) {{ break; }}"));
             self.block(body);
             self.t.line("break;");
-            self.t.close();
+            self.close_loop(Int::Const(1));
             self.lets.truncate(known);
             after.join(&self.pending);
         }

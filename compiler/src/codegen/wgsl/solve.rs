@@ -1,7 +1,8 @@
 //! Forward substitution: blocks of rows, each solved column by column, then taken out of all rows below as a product.
 
-use crate::kernel::Solve;
+use crate::kernel::{Int, Solve};
 
+use super::map::shared_out;
 use super::product::{Steps, Sum};
 use super::shader::Emitter;
 use super::value::Spot;
@@ -27,13 +28,14 @@ impl Emitter<'_> {
             return self.diagonal(&elements, ("0", &n), (&p, &x), block);
         }
         let (from, to) = (self.t.fresh("r"), self.t.fresh("n"));
-        self.t.open(format_args!("for (var {from} = 0; {from} < {n}; {from} += {BLOCK})"));
+        self.open_loop(format_args!("for (var {from} = 0; {from} < {n}; {from} += {BLOCK})"));
         self.t.line(format_args!("let {to} = min({from} + {BLOCK}, {n});"));
         // A round starts from what the one before has written everywhere.
         self.note(&all);
         self.before(&all);
         self.diagonal(&elements, (&from, &to), (&p, &x), block);
         self.before(&all);
+        let bounds = [self.most_of(&solve.n), self.most_of(&solve.columns), Int::Const(BLOCK)];
         for (i, row) in p.chunks(x.len()).enumerate() {
             self.tiles(&Sum {
                 rows: (to.clone(), n.clone()),
@@ -45,10 +47,12 @@ impl Emitter<'_> {
                 steps: Steps::All,
                 lower: false,
                 most: (most.map(|n| n - BLOCK), self.ranges.most(&solve.columns)),
-                exact: (false, matches!(solve.columns, crate::kernel::Int::Const(_))),
+                bounds: bounds.clone(),
+                exact: (false, matches!(solve.columns, Int::Const(_))),
             });
         }
-        self.t.close();
+        let [rows, ..] = bounds;
+        self.close_loop(shared_out(rows, BLOCK as u32));
     }
 
     /// The rows of a block among each other, a column an invocation.
@@ -103,20 +107,20 @@ impl Emitter<'_> {
     /// A column in memory: an invocation reads back what it wrote itself.
     fn stepped(&mut self, (from, to): (&str, &str), (p, x): (&[Spot], &[Spot]), column: &str) {
         let (t, s) = (self.t.fresh("r"), self.t.fresh("r"));
-        self.t.open(format_args!("for (var {t} = {from} + 1; {t} < {to}; {t}++)"));
+        self.open_loop(format_args!("for (var {t} = {from} + 1; {t} < {to}; {t}++)"));
         for (i, system) in x.iter().enumerate() {
             let sum = self.t.fresh("s");
             let here = [t.clone(), column.to_owned()];
             self.t.line(format_args!("var {sum} = {};", system.load(&here)));
-            self.t.open(format_args!("for (var {s} = {from}; {s} < {t}; {s}++)"));
+            self.open_loop(format_args!("for (var {s} = {from}; {s} < {t}; {s}++)"));
             for (j, other) in x.iter().enumerate() {
                 let factor = p[i * x.len() + j].load(&[t.clone(), s.clone()]);
                 let known = other.load(&[s.clone(), column.to_owned()]);
                 self.t.line(format_args!("{sum} = fma({factor}, {known}, {sum});"));
             }
-            self.t.close();
+            self.close_loop(Int::Const(BLOCK));
             self.store(system, &here, &sum);
         }
-        self.t.close();
+        self.close_loop(Int::Const(BLOCK));
     }
 }
