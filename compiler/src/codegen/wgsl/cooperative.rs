@@ -15,6 +15,7 @@ use crate::kernel::{Int, Kernel, Product, Stmt, Triangle};
 use super::barrier::{Fence, Place, Touch};
 use super::map::shared_out;
 use super::math::Routine;
+use super::product::{Kept, Rounds};
 use super::range::Ranges;
 use super::shader::Emitter;
 use super::value::Spot;
@@ -83,22 +84,23 @@ fn factor_bytes(used: Cooperative) -> u64 {
 }
 
 /// What products take.
-fn staging(body: &[Stmt], ranges: &Ranges, options: &Options, invocations: u32) -> Staging {
+fn staging(body: &[Stmt], ranges: &Ranges, (options, kept): (&Options, &Kept), invocations: u32) -> Staging {
     let of = |stmt: &Stmt| match stmt {
-        Stmt::For { body, .. } => staging(body, ranges, options, invocations),
+        Stmt::For { body, .. } => staging(body, ranges, (options, kept), invocations),
         Stmt::If { then, otherwise, .. } => [then, otherwise]
-            .map(|body| staging(body, ranges, options, invocations))
+            .map(|body| staging(body, ranges, (options, kept), invocations))
             .into_iter()
             .fold(Staging::default(), Staging::with),
-        Stmt::Product(x) => plan(x, ranges, options, invocations).map_or(Staging::default(), |plan| plan.staging()),
+        Stmt::Product(x) => plan(x, ranges, (options, kept.rounds(x, options.precision)), invocations)
+            .map_or(Staging::default(), |plan| plan.staging()),
         _ => Staging::default(),
     };
     body.iter().map(of).fold(Staging::default(), Staging::with)
 }
 
 /// What a kernel's products take.
-pub(super) fn of_kernel(kernel: &Kernel, ranges: &Ranges, options: &Options, invocations: u32) -> Staging {
-    staging(&kernel.body, ranges, options, invocations)
+pub(super) fn of_kernel(kernel: &Kernel, ranges: &Ranges, with: (&Options, &Kept), invocations: u32) -> Staging {
+    staging(&kernel.body, ranges, with, invocations)
 }
 
 /// How a product is cut up.
@@ -120,9 +122,14 @@ pub(super) struct Plan {
 }
 
 /// The blocks that take the least time by a rough count of instructions; none where the product is too small or of
-/// unknown size, or nothing fits.
-pub(super) fn plan(product: &Product, ranges: &Ranges, options: &Options, invocations: u32) -> Option<Plan> {
-    let used = usable(options)?;
+/// unknown size, nothing fits, or the factors are f16 and those of the product must not be.
+pub(super) fn plan(
+    product: &Product,
+    ranges: &Ranges,
+    (options, rounds): (&Options, Rounds),
+    invocations: u32,
+) -> Option<Plan> {
+    let used = usable(options).filter(|used| !used.f16 || rounds == Rounds::Factors)?;
     if matches!(product.shape, Triangle::LowerLeft { .. }) || invocations < NARROWEST {
         return None;
     }

@@ -96,13 +96,13 @@ impl Routine {
     pub(super) fn needs(self) -> &'static [Routine] {
         use Routine::*;
         match self {
-            Min | Max | Ln | Half => &[IsNan],
+            Min | Max | Ln => &[IsNan],
             Exp | Elu => &[TwoTo, ExpLessOne],
             Sigmoid | Tanh | Gelu => &[Exp],
             Softplus => &[Exp, Ln],
             Pow => &[Exp, Ln, Nan],
             Mod => &[FloorDiv],
-            IsNan | Nan | Sign | TwoTo | ExpLessOne | Wave | FloorDiv | DivideDown | Modulo => &[],
+            IsNan | Nan | Sign | TwoTo | ExpLessOne | Wave | FloorDiv | Half | DivideDown | Modulo => &[],
         }
     }
 
@@ -331,9 +331,14 @@ const MOD: &str = "fn f_mod(a: f32, b: f32) -> f32 {
 }
 ";
 
-/// To f16 without overflow.
-const HALF: &str = "fn half(x: f32) -> f16 {
-  return f16(select(select(x, 65504.0f, x > 65504.0f), -65504.0f, x < -65504.0f));
+/// To f16; what rounds to more than the largest is infinite, whatever a driver makes of it. The bits come from a variable:
+/// a constant that is infinite is refused.
+const HALF: &str = "var<private> infinite_bits: u32 = 0x7f800000u;
+fn half(x: f32) -> f16 {
+  let infinite = bitcast<f32>(infinite_bits);
+  let beyond = select(infinite, -infinite, x < 0.0f);
+  let within = select(select(x, 65504.0f, x > 65504.0f), -65504.0f, x < -65504.0f);
+  return f16(select(within, beyond, abs(x) >= 65520.0f));
 }
 ";
 

@@ -128,7 +128,9 @@ pub enum Dialect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Precision {
     F32,
-    /// Declared tensors, in and out, are f16, and products round their factors to it; states and scratch stay f32.
+    /// Declared tensors, in and out, are f16, and products round their factors to it. States and scratch stay f32, and so
+    /// do both factors where one is a state, what is read of one, a running sum or of a solve, or where the result is of a
+    /// gate or a solve (`kernel::held`, `kernel::exact`). What is too large for f16 becomes infinite.
     F16,
 }
 
@@ -254,12 +256,13 @@ pub fn emit(module: &Module, fixed: &dyn Fn(&Param) -> Option<i64>, options: &Op
         return Err(refuse(module, "f16 is asked for and this adapter's shaders have none", "use --precision f32"));
     }
     let folded = rows::blocks(&fold::fold(module, fixed), ROWS);
+    let kept = product::Kept::of(&folded);
     let mut placed = Vec::new();
     for kernel in &folded.kernels {
         let ranges = Ranges::new(&folded, kernel);
         let invocations = invocations(kernel, &ranges, &options.limits);
         let partials = shader::partials(kernel, &ranges, invocations);
-        let staging = cooperative::of_kernel(kernel, &ranges, options, invocations);
+        let staging = cooperative::of_kernel(kernel, &ranges, (options, &kept), invocations);
         let capacity = u64::from(options.limits.workgroup_memory).saturating_sub(staging.panel_bytes(options)) / 4;
         let memory = memory::place(&folded, kernel, &ranges, (partials.max(staging.sums), capacity))?;
         placed.push((ranges, memory, (invocations, staging)));
@@ -280,7 +283,7 @@ pub fn emit(module: &Module, fixed: &dyn Fn(&Param) -> Option<i64>, options: &Op
         let long = lengths.contains(&Length::Long);
         let spills = spill > 0 || !late.is_empty() || long;
         let table = Table::new(&folded, &known, options, (spills, long))?;
-        let frame = Frame { module: &folded, options, table: &table, spill: (spill, more.clone()) };
+        let frame = Frame { module: &folded, options, table: &table, kept: &kept, spill: (spill, more.clone()) };
         let of = |(i, ((ranges, memory, shape), length)): (usize, (&(Ranges, Memory, Shape), &Length))| {
             shader::shader(&frame, i, (ranges, memory), *shape, *length)
         };

@@ -4,8 +4,11 @@
 //! columns. Of a triangle only the last steps along k differ between the rows of a tile; there each row takes what is
 //! its own by a select, so that what lies outside reaches nothing.
 
-use crate::kernel::{Int, Product, ReduceOp, Triangle};
+use std::collections::BTreeSet;
 
+use crate::kernel::{self, BufferId, Int, Module, Product, ReduceOp, Triangle};
+
+use super::Precision;
 use super::cooperative;
 use super::map::{Elements, shared_out};
 use super::range::Ranges;
@@ -34,6 +37,34 @@ fn tile(rows: Option<i64>, columns: Option<i64>, invocations: u32) -> (u64, u64)
     let tiles = |(r, c): (u64, u64)| rows.div_ceil(r) * columns.div_ceil(c);
     let fits = |&(r, c): &(u64, u64)| r <= rows && c <= columns && tiles((r, c)) >= u64::from(invocations) * 3 / 4;
     TILES.into_iter().find(fits).unwrap_or((1, 1))
+}
+
+/// What a product rounds to f16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rounds {
+    /// Both factors.
+    Factors,
+    Nothing,
+}
+
+/// What stays f32 where products round: what they write that is `kernel::exact`, and factors that are `kernel::held`.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    exact: BTreeSet<BufferId>,
+    held: BTreeSet<BufferId>,
+}
+
+impl Kept {
+    pub(super) fn of(module: &Module) -> Self {
+        Self { exact: kernel::exact(module), held: kernel::held(module) }
+    }
+
+    /// Of one factor that is not rounded the other is not either: no hardware multiplies f32 by f16.
+    pub(super) fn rounds(&self, product: &Product, precision: Precision) -> Rounds {
+        let Product { dst, a, b, .. } = product;
+        let kept = self.exact.contains(&dst.buffer) || [a, b].iter().any(|factor| self.held.contains(&factor.buffer));
+        if precision == Precision::F16 && !kept { Rounds::Factors } else { Rounds::Nothing }
+    }
 }
 
 /// Which steps along k a row takes, beside `from` and `to`.
@@ -66,13 +97,14 @@ pub(super) struct Sum<'s> {
 
 impl Emitter<'_> {
     pub(super) fn product(&mut self, product: &Product) {
-        if let Some(plan) = cooperative::plan(product, self.ranges, self.frame.options, self.invocations) {
+        let rounds = self.frame.kept.rounds(product, self.frame.options.precision);
+        if let Some(plan) = cooperative::plan(product, self.ranges, (self.frame.options, rounds), self.invocations) {
             return self.cooperate(product, &plan);
         }
         let slices = slices(self.ranges, product, self.invocations);
         let [m, n, k] = [&product.m, &product.n, &product.k].map(|x| self.extent(x));
         let dst = self.spot(&product.dst);
-        let [a, b] = [&product.a, &product.b].map(|x| self.factor(x));
+        let [a, b] = [&product.a, &product.b].map(|x| self.factor(x, rounds));
         let mut read = vec![self.touch(&product.a, false, None), self.touch(&product.b, false, None)];
         let mut written = vec![self.touch(&product.dst, true, None)];
         if product.accumulate {

@@ -22,6 +22,7 @@ pub(super) struct Frame<'m> {
     pub(super) module: &'m Module,
     pub(super) options: &'m Options,
     pub(super) table: &'m Table,
+    pub(super) kept: &'m product::Kept,
     /// Spill elements of a work item of any kernel, and those more that are known when it runs.
     pub(super) spill: (u64, Int),
 }

@@ -136,6 +136,42 @@ fn kernels_whose_length_is_open_come_in_stretches_and_others_do_not() {
 }
 
 #[test]
+fn states_are_not_rounded_as_factors() {
+    let variant = examples().into_iter().find(|variant| variant.name == "gla").unwrap();
+    let mut module = module(&variant, (Form::Chunked, Schedule::Fused), Tiles::Split).unwrap();
+    let half = &machines()[3];
+    let rounded = |module: &Module| valid(module, &known, half).shaders[0].source.matches("f32(half(").count();
+    assert!(rounded(&module) > 0);
+    let held = held(&module);
+    let before = products(&module.kernels[0].body);
+    module.kernels[0].body = only(&module.kernels[0].body, &|x| [&x.a, &x.b].iter().any(|f| held.contains(&f.buffer)));
+    assert!((1..before).contains(&products(&module.kernels[0].body)));
+    assert_eq!(rounded(&module), 0);
+}
+
+fn products(body: &[Stmt]) -> usize {
+    let of = |stmt: &Stmt| match stmt {
+        Stmt::For { body, .. } => products(body),
+        Stmt::If { then, otherwise, .. } => products(then) + products(otherwise),
+        other => usize::from(matches!(other, Stmt::Product(_))),
+    };
+    body.iter().map(of).sum()
+}
+
+/// The statements without the products that are not as asked for.
+fn only(body: &[Stmt], keep: &dyn Fn(&Product) -> bool) -> Vec<Stmt> {
+    let of = |stmt: &Stmt| match stmt.clone() {
+        Stmt::For { var, from, to, step, body } => Some(Stmt::For { var, from, to, step, body: only(&body, keep) }),
+        Stmt::If { left, right, then, otherwise } => {
+            Some(Stmt::If { left, right, then: only(&then, keep), otherwise: only(&otherwise, keep) })
+        }
+        Stmt::Product(x) if !keep(&x) => None,
+        other => Some(other),
+    };
+    body.iter().filter_map(of).collect()
+}
+
+#[test]
 fn cooperative_matrices_are_used_only_where_they_may_be() {
     let variant = examples().into_iter().find(|variant| variant.name == "gla").unwrap();
     let dims = [("B", 2), ("H", 4), ("T", 512), ("K", 128), ("V", 128)];

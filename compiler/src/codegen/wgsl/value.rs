@@ -5,8 +5,9 @@ use crate::kernel::{Access, Function, Int, Position, Value};
 use super::dialect::{integer, number};
 use super::math::{self, Routine};
 use super::memory::Home;
+use super::product::Rounds;
 use super::shader::Emitter;
-use super::{Precision, Stored, touch};
+use super::{Stored, touch};
 
 /// An access whose integers have names: `array[base + stride * index + ..]`.
 #[derive(Debug, Clone)]
@@ -78,10 +79,10 @@ impl Emitter<'_> {
         Spot { array, base, strides, stored: self.stored(access), rounded: false }
     }
 
-    /// A factor of a product: rounded where products take f16.
-    pub(super) fn factor(&mut self, access: &Access) -> Spot {
+    /// A factor of a product that rounds its factors, or does not.
+    pub(super) fn factor(&mut self, access: &Access, rounds: Rounds) -> Spot {
         let spot = self.spot(access);
-        let rounded = self.frame.options.precision == Precision::F16 && spot.stored != Stored::F16;
+        let rounded = rounds == Rounds::Factors && spot.stored != Stored::F16;
         if rounded {
             self.needs.insert(Routine::Half);
         }

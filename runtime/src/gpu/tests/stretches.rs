@@ -1,5 +1,5 @@
 //! Kernels in many dispatches give what they give in one: everything that a form hands from token to token, looks back at
-//! or steps through is met by a dispatch that ends in the middle of it.
+//! or steps through is met by a dispatch that ends in the middle of it. And states beyond f16 under that precision.
 
 use chunkwise_compiler::bind::Sizes;
 use chunkwise_dsl::typed::Variant;
@@ -7,7 +7,7 @@ use chunkwise_dsl::typed::Variant;
 use super::super::place::Layout;
 use super::*;
 use crate::execute::{self, compiled_chunk};
-use crate::{Outputs, Tensors};
+use crate::{Outputs, Tensors, device::Precision};
 
 /// Few enough that a few tokens take several dispatches.
 const TRIPS: u64 = 500;
@@ -185,5 +185,40 @@ fn what_cannot_be_cut_is_refused_with_the_limit() {
             assert!(text.contains("take 256") && text.contains("`trips`") && text.contains("--form chunked"), "{text}");
         }
         Ok(_) => panic!("3000 tokens were compared pair by pair in 256 trips"),
+    }
+}
+
+/// Keys and values that are all 40 add up to 40 * 40 * t: 65,504 is passed after 41 tokens.
+#[test]
+fn states_beyond_the_largest_half_are_read_as_they_are() {
+    let body = "state S : [K,V] = 0; update S additive(k, v); output o[t] = S[t]' * q[t];";
+    let mut run = Run::new(body, 75);
+    for (name, value) in [("q", 1e-3), ("k", 40.0), ("v", 40.0)] {
+        let tensor = run.inputs.get_mut(name).unwrap();
+        *tensor = Tensor::f32(tensor.shape.clone(), vec![value; tensor.len()]);
+    }
+    let settings = Settings { precision: Precision::F16, ..Settings::default() };
+    let want = execute::reference(run.request()).unwrap();
+    assert!(want.states[0].1.data.iter().all(|x| *x > 65_504.0));
+    for plan in [recurrent(), chunked(Schedule::Fused, 7), chunked(Schedule::Split, 16)] {
+        let got = match run.run(plan, &settings) {
+            Err(Failure::Unusable(_, why)) => return eprintln!("skipped: {why}"),
+            got => got.unwrap(),
+        };
+        close(&got.outputs[0].1.to_f64(), &want.outputs[0].1.data, 2e-3, &format!("{plan:?}"));
+        close(&got.states[0].1.to_f64(), &want.states[0].1.data, 2e-3, &format!("{plan:?}"));
+    }
+}
+
+#[test]
+fn what_f16_does_not_hold_is_infinite() {
+    let mut run = Run::new("state S : [K,V] = 0; update S additive(k, v); output o[t] = 7000 * (S[t]' * q[t]);", 3);
+    for tensor in run.inputs.values_mut() {
+        *tensor = Tensor::f32(tensor.shape.clone(), vec![1.0; tensor.len()]);
+    }
+    let settings = Settings { precision: Precision::F16, ..Settings::default() };
+    match run.run(recurrent(), &settings) {
+        Err(Failure::Unusable(_, why)) => eprintln!("skipped: {why}"),
+        got => assert!(got.unwrap().outputs[0].1.to_f64().iter().all(|x| *x == f64::INFINITY)),
     }
 }
