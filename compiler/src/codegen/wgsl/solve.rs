@@ -9,8 +9,9 @@ use super::value::Spot;
 
 /// Rows of a block.
 const BLOCK: i64 = 16;
-/// Systems up to which a block's column is held in registers.
-const HELD: usize = 2;
+/// Systems up to which a block's column is held in registers: the statements grow with the square of their number, and a
+/// software driver takes minutes for what two of them make.
+const HELD: usize = 1;
 
 impl Emitter<'_> {
     pub(super) fn solve(&mut self, solve: &Solve) {
