@@ -4,9 +4,9 @@
 use std::sync::OnceLock;
 
 use chunkwise_compiler::codegen::wgsl::{Cooperative, Limits, SAFE_TRIPS};
-use wgpu::{CooperativeScalarType as Scalar, DeviceType, Features, InstanceFlags};
+use wgpu::{CooperativeScalarType as Scalar, DeviceType, Features};
 
-use super::place::Pace;
+use super::{instance, place::Pace};
 use crate::{
     backend::{Device, Unusable},
     device::{Limit, Precision, Settings},
@@ -28,10 +28,7 @@ const MILLISECONDS: u64 = 500;
 pub(super) fn all() -> &'static [wgpu::Adapter] {
     static FOUND: OnceLock<Vec<wgpu::Adapter>> = OnceLock::new();
     FOUND.get_or_init(|| {
-        let mut wish = wgpu::InstanceDescriptor::new_without_display_handle();
-        // No validation layers: they report to stderr, and errors come back as errors without them.
-        wish.flags = InstanceFlags::empty();
-        let instance = wgpu::Instance::new(wish);
+        let Some(instance) = instance::instance() else { return Vec::new() };
         let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY));
         adapters.into_iter().filter(runs_kernels).collect()
     })

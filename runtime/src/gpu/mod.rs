@@ -2,6 +2,7 @@
 //! the processor by a software driver (Mesa's lavapipe).
 //!
 //! ```text
+//! instance  the way to the drivers
 //! adapter   which devices there are, their limits, which one is taken
 //! open      an open device; its errors as ours
 //! build     a variant as shaders for a device: chunk length and value tiles are compiled in
@@ -16,6 +17,7 @@
 mod adapter;
 mod buffers;
 mod build;
+mod instance;
 mod open;
 mod pipeline;
 mod place;
