@@ -31,6 +31,10 @@ const GRIDS: [(usize, usize); 4] = [(1, 1), (5, 7), (8, 8), (9, 13)];
 /// From here on a smaller batch is enough: the chunks and tiles are what differs.
 const MANY: usize = 512;
 
+/// So many that a driver which ends a kernel after too many trips of its loops would show.
+const LONG: usize = 3000;
+const LONGEST: &str = "long";
+
 /// One set of inputs.
 pub struct Case {
     pub name: &'static str,
@@ -55,7 +59,12 @@ impl Case {
 
     /// Whether it has so many tokens that a GPU is given it only where they are asked for: a software one takes long.
     pub fn is_long(&self) -> bool {
-        self.tokens >= MANY
+        (MANY..LONG).contains(&self.tokens)
+    }
+
+    /// Whether it is of more tokens than anybody compares pair by pair.
+    pub fn is_longest(&self) -> bool {
+        self.name == LONGEST
     }
 
     /// Something that grows with the time the case takes.
@@ -96,6 +105,9 @@ pub fn cases(variant: &Variant, shape: &Shape, shared: &Shared) -> Result<Vec<Ca
     for recipe in further(variant, shape, shared, (&base, &dims)) {
         // A size of these that a variant does not take (no tokens with `[T-1]`, odd halves) is no fault of it.
         cases.extend(recipe.make(variant, shared.seed ^ 0xca5e).ok());
+    }
+    if let Some(recipe) = longest(variant, shape, shared, &dims) {
+        cases.extend(recipe.make(variant, shared.seed).ok());
     }
     let middle = cases.iter().position(|case| case.name == "plain" && (8..MANY).contains(&case.tokens)).unwrap_or(0);
     let made = [split(variant, &cases[middle], shared.seed), poisoned(variant, &cases[middle])];
@@ -164,6 +176,19 @@ fn further(variant: &Variant, shape: &Shape, shared: &Shared, (base, dims): (&Wi
         recipes.push(Recipe { name: "no tokens", wish, gates: Gates::Plain, initial: carries_state(variant) });
     }
     recipes
+}
+
+/// Many tokens at the usual sizes, whose kernels are there already. None where the number of tokens is not free, or they
+/// are compared pair by pair.
+fn longest(variant: &Variant, shape: &Shape, shared: &Shared, dims: &Wish) -> Option<Recipe> {
+    let token = variant.token?;
+    let given = shared.dims.iter().any(|(name, _)| variant.axis_name(token) == *name) || !shape.tokens.is_empty();
+    let free = variant.grid.is_none() && variant.axes[token.0 as usize].value.is_none();
+    if given || !free || pairwise(variant) {
+        return None;
+    }
+    let wish = dims.clone().give_axis(variant, Some(token), Some(LONG)).fill("B", 1).fill("H", 2);
+    Some(Recipe { name: LONGEST, wish, gates: Gates::Plain, initial: false })
 }
 
 /// Sizes that differ from the usual ones: the defaults where `check dims` says others, else small odd ones.
