@@ -111,9 +111,9 @@ fn help_has_pages_sections_and_the_command_line() {
     says(&["functions"], &["softplus"]);
     says(&["laws"], &["additive"]);
     says(&["delta"], &["beta k (v - P'k)'"]);
-    says(&["sum"], &["norm", "sum(x)"]);
+    says(&["sum"], &["sum[j](e)", "sum(x)"]);
     says(&["swish"], &["silu"]);
-    says(&["shape-mismatch"], &["diag(a) * S"]);
+    says(&["shape-mismatch"], &["diag(a)"]);
     says(&["reductions"], &["visible"]);
     place.run(&["help", "sofmax"]).fails(2, &["no help on `sofmax`", "did you mean `softmax`"]);
     place.run(&["help", "zzzzzz"]).fails(2, &["chunkwise help language"]);
@@ -211,10 +211,10 @@ fn a_new_file_checks_and_verifies_and_nothing_is_overwritten() {
 fn shells_get_commands_flags_and_their_values() {
     let place = Place::new("completions");
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let done = place.run(&["completions", shell]);
-        for word in ["verify", "--backend", "cranelift"] {
-            assert!(done.succeeds().contains(word.trim_start_matches("--")), "{shell}: no {word}");
-        }
+        let script = place.run(&["completions", shell]);
+        assert!(script.succeeds().contains("verify") && script.stdout.contains("backend"), "{shell}");
+        // The other two have no place for the values of a flag.
+        assert!(["elvish", "powershell"].contains(&shell) || script.stdout.contains("cranelift"), "{shell}");
     }
     let page = place.run(&["man"]);
     assert!(page.succeeds().contains(".TH chunkwise 1"), "{}", page.stdout);
