@@ -108,7 +108,7 @@ type PerState = (StateId, Result<Derived, String>);
 /// Every state's derivation; a recurrent form needs none, so there a state may have a reason instead.
 fn derivations(variant: &Variant, form: Form) -> Result<Vec<PerState>, Unsupported> {
     if form != Form::Recurrent {
-        let derived = plan::derive(variant, Proofs::On)?;
+        let derived = plan::derive(variant, Proofs::On).map_err(|refusal| refusal.of_form(form))?;
         plan::plan(variant, &derived, (form, Schedule::Fused))?;
         return Ok(derived.into_iter().map(|derived| (derived.system.state, Ok(derived))).collect());
     }

@@ -109,7 +109,7 @@ pub fn report(variant: &Variant) -> (Vec<StateReport>, Vec<FormReport>) {
                 _ if variant.states.is_empty() => (form != Form::Parallel).then(|| stateless(variant, form)),
                 Form::Recurrent => None,
                 Form::Chunked | Form::Parallel => derived.as_ref().map_or_else(
-                    |refusal| Some(refusal.clone()),
+                    |refusal| Some(refusal.clone().of_form(form)),
                     |d| plan::plan(variant, d, (form, Schedule::Fused)).err(),
                 ),
             };
@@ -147,6 +147,7 @@ pub fn compile(
             kernel::lower::form::lower(variant, sizes, &planned(variant, form, schedule)?, tiles)
         }
     }
+    .map_err(|refusal| refusal.in_form(form))
 }
 
 /// The chunked form in three kernels.
@@ -161,13 +162,15 @@ fn split(variant: &Variant, sizes: &Sizes, form: Form, tiles: Tiles) -> Result<M
     if form != Form::Chunked {
         return Err(refused("only the chunked form is taken apart into kernels"));
     }
-    let one = kernel::lower::form::lower(variant, sizes, &planned(variant, form, Schedule::Split)?, tiles)?;
+    let plan = planned(variant, form, Schedule::Split)?;
+    let one = kernel::lower::form::lower(variant, sizes, &plan, tiles).map_err(|refusal| refusal.in_form(form))?;
     kernel::split(&one).map_err(refused)
 }
 
 /// What extraction chose for a form.
 pub fn planned(variant: &Variant, form: Form, schedule: Schedule) -> Result<Plan, Unsupported> {
-    plan::plan(variant, &plan::derive(variant, Proofs::Off)?, (form, schedule))
+    let derived = plan::derive(variant, Proofs::Off).map_err(|refusal| refusal.of_form(form))?;
+    plan::plan(variant, &derived, (form, schedule))
 }
 
 fn keeps_a_window(variant: &Variant) -> bool {

@@ -2,6 +2,8 @@
 
 use chunkwise_dsl::source::Span;
 
+use crate::Form;
+
 /// A refusal: what, why, and the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsupported {
@@ -18,6 +20,16 @@ pub struct Unsupported {
 impl Unsupported {
     pub fn new(operation: impl Into<String>, reason: impl Into<String>, way_out: impl Into<String>) -> Self {
         Self { operation: operation.into(), reason: reason.into(), way_out: way_out.into(), span: None }
+    }
+
+    /// The refusal of a state or a variant as that of the form which was asked for.
+    pub fn of_form(self, form: Form) -> Self {
+        Self { operation: format!("the {} form of {}", form.name(), self.operation), ..self }
+    }
+
+    /// The refusal of an operation as met on the way to the form which was asked for.
+    pub fn in_form(self, form: Form) -> Self {
+        Self { operation: format!("{} in the {} form", self.operation, form.name()), ..self }
     }
 
     pub fn at(mut self, span: Span) -> Self {

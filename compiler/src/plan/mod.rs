@@ -82,7 +82,8 @@ pub struct StatePlan {
     pub next: NodeIndex,
 }
 
-/// The derivations of all states in an order in which each needs only reads of those before it.
+/// The derivations of all states in an order in which each needs only reads of those before it. A refusal names a state,
+/// not a form: `Unsupported::of_form` says which was asked for.
 pub fn derive(variant: &Variant, proofs: Proofs) -> Result<Vec<Derived>, Unsupported> {
     let dependence = Dependence::new(variant);
     let mut systems = Vec::new();
@@ -98,8 +99,7 @@ pub fn derive(variant: &Variant, proofs: Proofs) -> Result<Vec<Derived>, Unsuppo
 fn derived(variant: &Variant, system: System, proofs: Proofs) -> Result<Derived, Unsupported> {
     let state = &variant.states[system.state.index()];
     egraph::derive(system, proofs).map_err(|none| {
-        Unsupported::new(format!("the chunked form of state `{}`", state.name), none.reason(), "use --form recurrent")
-            .at(state.span)
+        Unsupported::new(format!("state `{}`", state.name), none.reason(), "use --form recurrent").at(state.span)
     })
 }
 
@@ -112,15 +112,12 @@ pub fn plan(variant: &Variant, derived: &[Derived], (form, schedule): (Form, Sch
     let extracted = if window { Form::Parallel } else { form };
     for derived in derived {
         if form == Form::Recurrent && derived.reads_whole() {
-            return Err(stepped_as_written(variant, derived.system.state));
+            return Err(stepped_as_written(variant, derived.system.state).in_form(form));
         }
         let term = derived.extract(extracted, schedule).ok_or_else(|| {
             let name = &variant.states[derived.system.state.index()].name;
-            Unsupported::new(
-                format!("the {} form of state `{name}`", form.name()),
-                "no extraction of its derivation is realisable",
-                "use --form recurrent",
-            )
+            let reason = "no extraction of its derivation is realisable";
+            Unsupported::new(format!("state `{name}`"), reason, "use --form recurrent").of_form(form)
         })?;
         states.push(building.state(derived, &term, form));
     }
@@ -132,7 +129,7 @@ pub fn plan(variant: &Variant, derived: &[Derived], (form, schedule): (Form, Sch
 fn stepped_as_written(variant: &Variant, state: StateId) -> Unsupported {
     let state = &variant.states[state.index()];
     Unsupported::new(
-        format!("a plan of the recurrent form of state `{}`", state.name),
+        format!("a plan of state `{}`", state.name),
         "it is read as a whole matrix, so it steps token by token as it is written",
         "use --form chunked",
     )
@@ -174,7 +171,7 @@ fn needed(variant: &Variant, dependence: &Dependence, system: &System) -> Vec<St
 fn coupled(variant: &Variant, states: &[StateId]) -> Unsupported {
     let names: Vec<String> = states.iter().map(|s| format!("`{}`", variant.states[s.index()].name)).collect();
     Unsupported::new(
-        format!("the chunked form of the states {}", names.join(" and ")),
+        format!("the states {}", names.join(" and ")),
         "their recurrences are coupled: each needs the other's value at the token before",
         "use --form recurrent",
     )
@@ -185,7 +182,7 @@ fn coupled(variant: &Variant, states: &[StateId]) -> Unsupported {
 pub fn refuse(variant: &Variant, state: StateId, blocked: &Blocked) -> Unsupported {
     let name = &variant.states[state.index()].name;
     Unsupported::new(
-        format!("the chunked form of state `{name}`"),
+        format!("state `{name}`"),
         format!("{} ({})", blocked.reason, class_name(blocked.class)),
         "use --form recurrent",
     )

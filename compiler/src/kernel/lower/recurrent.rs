@@ -105,7 +105,7 @@ fn refuse_order(variant: &Variant) -> Result<()> {
         _ => false,
     };
     if !forward {
-        let reason = "this form steps forward through the tokens once";
+        let reason = "kernels step forward through the tokens once";
         return Err(Unsupported::new("this `order`", reason, REFERENCE).at(variant.span));
     }
     Ok(())
@@ -125,7 +125,7 @@ fn refuse_early_reads(lowering: &mut Lowering) -> Result<()> {
         let (id, _) = lowering.output_node(output)?;
         for state in 0..lowering.variant.states.len() {
             if reads_old(lowering, id, StateId(state as u32)) {
-                let reason = "under `local window` this form keeps S[t] only";
+                let reason = "under `local window` it keeps S[t] only";
                 return Err(Unsupported::new("a read of S[t-1]", reason, "use --form chunked").at(output.span));
             }
         }

@@ -146,7 +146,7 @@ fn refuse_order(variant: &Variant) -> Result<()> {
     if !forward {
         return Err(Unsupported::new(
             "this `order`",
-            "the chunked form steps forward through the tokens once",
+            "kernels step forward through the tokens once",
             "run it with --backend reference",
         )
         .at(variant.span));
