@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use chunkwise_compiler::{Form, Schedule};
-use chunkwise_dsl::suggest::nearest;
+use chunkwise_dsl::{suggest::nearest, typed::Variant};
 use chunkwise_runtime::{
     Backend, Engine, Limit, Precision, Settings,
     backend::{bf16_products, cores},
@@ -15,24 +15,32 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
-use crate::{failure::Failure, print};
+use crate::{failure::Failure, print, sizes::axis_named};
 
 /// Flags of every subcommand that reads a program.
 #[derive(Args, Debug, Clone)]
 pub struct Shared {
     /// What runs it
+    ///
+    /// If not given: check, verify and bench take all that are here, but no software GPU; run and emit llvm or else
+    /// cranelift.
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = backend())]
     backend: Vec<Wanted<Backend>>,
     /// How it is computed
+    ///
+    /// If not given: run takes the cheapest, emit and explain the chunked form or else the recurrent one, bench both, check
+    /// and verify all.
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = form())]
     form: Vec<Wanted<Form>>,
     /// The chunked form as one kernel (fused) or as three (split)
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = schedule(), hide_short_help = true)]
     schedule: Vec<Wanted<Schedule>>,
-    /// Tokens in a chunk
-    #[arg(long, value_name = "C", value_delimiter = ',', value_parser = positive)]
-    chunk: Vec<usize>,
+    /// Tokens in a chunk of the chunked form, or auto
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = chunk)]
+    chunk: Vec<Wanted<usize>>,
     /// The size of an axis
+    ///
+    /// If not given: emit, bench and check take B=1, H=8, K=V=128 and what `check dims` says, verify small odd sizes.
     #[arg(long = "dim", value_name = "NAME=N", value_parser = size)]
     pub dims: Vec<(String, usize)>,
     /// The value of a variant's parameter
@@ -46,12 +54,6 @@ pub struct Shared {
     /// Seeds the random inputs
     #[arg(long, value_name = "N", default_value_t = 0, hide_short_help = true)]
     pub seed: u64,
-    /// One line of JSON an entry
-    #[arg(long)]
-    pub json: bool,
-    /// Say more
-    #[arg(short, long)]
-    pub verbose: bool,
 }
 
 /// What kernels are to run on, and how exactly.
@@ -73,6 +75,8 @@ struct Gpu {
 #[derive(Args, Debug, Clone)]
 pub struct Shape {
     /// Tokens
+    ///
+    /// If not given: bench takes 2048; verify one, a few, round a chunk, several chunks, and many.
     #[arg(long, value_name = "T", value_delimiter = ',')]
     pub tokens: Vec<usize>,
     /// Batch size
@@ -81,6 +85,27 @@ pub struct Shape {
     /// Heads
     #[arg(long, value_name = "H", value_parser = positive)]
     pub heads: Option<usize>,
+}
+
+impl Shape {
+    /// Refuses a size that is also said by `--dim`.
+    ///
+    /// # Errors
+    /// It is.
+    pub fn once(&self, variant: &Variant, shared: &Shared) -> Result<(), Failure> {
+        let said = [
+            ("--tokens", !self.tokens.is_empty(), variant.token),
+            ("--batch", self.batch.is_some(), axis_named(variant, "B")),
+            ("--heads", self.heads.is_some(), variant.head.or(axis_named(variant, "H"))),
+        ];
+        for (flag, given, axis) in said {
+            let name = axis.map(|axis| variant.axis_name(axis)).filter(|_| given);
+            if let Some((name, _)) = shared.dims.iter().find(|(known, _)| Some(known) == name.as_ref()) {
+                return Err(Failure::wrong(format!("{flag} and --dim {name}=N both say how many: leave one out")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The program of a subcommand that takes one variant.
@@ -101,27 +126,62 @@ enum Wanted<T> {
     This(T),
 }
 
+/// What a list says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked<T> {
+    /// Whether `auto` is in it.
+    pub auto: bool,
+    /// The others, each once.
+    pub named: Vec<T>,
+}
+
+impl<T: Copy + PartialEq> Asked<T> {
+    fn of(list: &[Wanted<T>]) -> Self {
+        let mut named = Vec::new();
+        for value in list.iter().filter_map(|wanted| wanted.this()) {
+            if !named.contains(&value) {
+                named.push(value);
+            }
+        }
+        Self { auto: list.contains(&Wanted::Auto), named }
+    }
+
+    /// Whether the usual values are wanted: nothing is asked for, or `auto` is.
+    pub fn is_open(&self) -> bool {
+        self.auto || self.named.is_empty()
+    }
+
+    /// The usual values where they are wanted, and those named.
+    pub fn or_usual(&self, usual: impl IntoIterator<Item = T>) -> Vec<T> {
+        let mut all: Vec<T> = if self.is_open() { usual.into_iter().collect() } else { Vec::new() };
+        let more: Vec<T> = self.named.iter().copied().filter(|value| !all.contains(value)).collect();
+        all.extend(more);
+        all
+    }
+
+    /// Each value as a wish of its own: None leaves it to the cost model.
+    pub fn wishes(&self) -> Vec<Option<T>> {
+        self.is_open().then_some(None).into_iter().chain(self.named.iter().copied().map(Some)).collect()
+    }
+}
+
 impl Shared {
-    /// The back ends asked for; none where it is left open. A precision that one CPU back end alone has asks for it.
-    pub fn backends(&self) -> Vec<Backend> {
-        match (listed(&self.backend), self.precision()) {
-            (listed, Precision::Bf16) if listed.is_empty() => Precision::Bf16.backend().into_iter().collect(),
-            (listed, _) => listed,
+    /// The back ends asked for. A precision that one back end alone has asks for it.
+    pub fn backends(&self) -> Asked<Backend> {
+        let asked = Asked::of(&self.backend);
+        match self.precision().backend() {
+            Some(backend) if self.backend.is_empty() => Asked { auto: false, named: vec![backend] },
+            _ => asked,
         }
     }
 
-    /// The forms asked for; none where it is left open.
-    pub fn forms(&self) -> Vec<Form> {
-        listed(&self.form)
-    }
-
-    /// Whether `--form auto` was said: the form is then the cost model's choice, where a command would take several.
-    pub fn chooses_form(&self) -> bool {
-        self.form.contains(&Wanted::Auto)
+    pub fn forms(&self) -> Asked<Form> {
+        Asked::of(&self.form)
     }
 
     /// What is asked of a command that takes one plan.
     pub fn wish(&self) -> Result<Wish, Failure> {
+        self.of_chunks()?;
         Ok(Wish {
             backend: self.backend()?,
             form: self.form()?,
@@ -131,13 +191,33 @@ impl Shared {
         })
     }
 
-    /// The schedules asked for; none where it is left open.
-    pub fn schedules(&self) -> Vec<Schedule> {
-        listed(&self.schedule)
+    pub fn schedules(&self) -> Asked<Schedule> {
+        Asked::of(&self.schedule)
     }
 
-    pub fn chunks(&self) -> &[usize] {
-        &self.chunk
+    pub fn chunks(&self) -> Asked<usize> {
+        Asked::of(&self.chunk)
+    }
+
+    /// Refuses a chunk length or a schedule of three kernels where no form that was asked for has any.
+    ///
+    /// # Errors
+    /// It does.
+    pub fn of_chunks(&self) -> Result<(), Failure> {
+        let forms = self.forms();
+        if forms.is_open() || forms.named.contains(&Form::Chunked) {
+            return Ok(());
+        }
+        let names: Vec<&str> = forms.named.iter().map(|form| form.name()).collect();
+        let refused = |flag: &str| {
+            let of = names.join(" and ");
+            Err(Failure::wrong(format!("{flag} is of the chunked form, not of the {of} one: say --form chunked")))
+        };
+        match (self.chunk.is_empty(), self.schedule.contains(&Wanted::This(Schedule::Split))) {
+            (false, _) => refused("--chunk"),
+            (true, true) => refused("--schedule split"),
+            (true, false) => Ok(()),
+        }
     }
 
     /// The one back end asked for, of a command that takes one.
@@ -155,7 +235,7 @@ impl Shared {
     }
 
     pub fn chunk(&self) -> Result<Option<usize>, Failure> {
-        single("--chunk", &self.chunk)
+        single("--chunk", &self.chunk).map(|one| one.and_then(Wanted::this))
     }
 
     /// An engine whose runs are on the device asked for, as exact as asked for.
@@ -163,11 +243,10 @@ impl Shared {
     /// # Errors
     /// Something is asked of GPUs, and the back ends asked for run on none; or none of them has the precision.
     pub fn engine(&self) -> Result<Engine, Failure> {
-        let Gpu { device, precision, limits } = &self.gpu;
-        let backends = self.backends();
-        let lacks = |backend: Backend| !backends.is_empty() && !backends.contains(&backend);
-        if (device.is_some() || !limits.is_empty()) && lacks(Backend::Wgpu) {
-            return Err(Failure::wrong("--device and --limit are of the wgpu back end: say --backend wgpu"));
+        let precision = self.precision();
+        let lacks = |backend: Backend| !self.backends().is_open() && !self.backends().named.contains(&backend);
+        if self.asks_of_a_gpu() && lacks(Backend::Wgpu) {
+            return Err(Self::not_of_a_gpu());
         }
         if precision.backend().is_some_and(lacks) {
             return Err(self.elsewhere());
@@ -179,6 +258,21 @@ impl Shared {
         let Gpu { device, precision, limits } = &self.gpu;
         let threads = Some(self.threads());
         Settings { device: device.clone(), precision: *precision, threads, lowered: limits.clone() }
+    }
+
+    /// Whether a GPU is asked for by name.
+    pub fn names_a_gpu(&self) -> bool {
+        self.gpu.device.is_some()
+    }
+
+    /// Whether a GPU or a limit of one is asked for.
+    pub fn asks_of_a_gpu(&self) -> bool {
+        self.gpu.device.is_some() || !self.gpu.limits.is_empty()
+    }
+
+    /// That something is asked of GPUs where another back end is taken.
+    pub fn not_of_a_gpu() -> Failure {
+        Failure::wrong("--device and --limit are of the wgpu back end: say --backend wgpu")
     }
 
     pub fn precision(&self) -> Precision {
@@ -193,8 +287,8 @@ impl Shared {
 
     /// Says what multiplies here, if that was asked for.
     pub fn say_precision(&self) {
-        if self.verbose && self.precision() == Precision::Bf16 {
-            print::note(&bf16_products());
+        if print::verbose() && self.precision() == Precision::Bf16 {
+            print::detail(&bf16_products());
         }
     }
 
@@ -207,7 +301,7 @@ impl Shared {
 pub fn rates() -> Table {
     let loaded = path().map_or_else(|| Ok(Table::default()), |path| Table::load(&path));
     loaded.unwrap_or_else(|why| {
-        print::note(&format!("note: built-in rates: {why}"));
+        print::warning(&format!("built-in rates: {why}"));
         Table::default()
     })
 }
@@ -219,19 +313,6 @@ impl<T> Wanted<T> {
             Wanted::This(value) => Some(value),
         }
     }
-}
-
-/// `auto` in a list leaves it open.
-fn listed<T: Copy + PartialEq>(list: &[Wanted<T>]) -> Vec<T> {
-    let mut found = Vec::new();
-    for wanted in list {
-        match wanted {
-            Wanted::Auto => return Vec::new(),
-            Wanted::This(value) if found.contains(value) => {}
-            Wanted::This(value) => found.push(*value),
-        }
-    }
-    found
 }
 
 fn single<T: Copy>(flag: &str, list: &[T]) -> Result<Option<T>, Failure> {
@@ -256,6 +337,10 @@ fn schedule() -> impl TypedValueParser<Value = Wanted<Schedule>> {
 
 fn precision() -> impl TypedValueParser<Value = Precision> {
     one_of(Precision::ALL.map(|precision| (precision.name(), precision)))
+}
+
+fn chunk(text: &str) -> Result<Wanted<usize>, String> {
+    if text == "auto" { Ok(Wanted::Auto) } else { positive(text).map(Wanted::This) }
 }
 
 fn or_auto<T, const N: usize>(names: [(&'static str, T); N]) -> impl TypedValueParser<Value = Wanted<T>>

@@ -11,16 +11,9 @@ use crate::{failure::Failure, print};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// One line of JSON a back end
-    #[arg(long)]
-    json: bool,
     /// Only what runs on this GPU: its number or a part of its name
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
-    /// Say more
-    #[arg(short, long)]
-    #[allow(dead_code, reason = "taken by every subcommand; this one has nothing more to say")]
-    verbose: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -33,7 +26,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         if let (Err(why), Some(_)) = (&devices, &arguments.device) {
             return Err(chunkwise_runtime::Failure::Unusable(backend, why.clone()).into());
         }
-        print::line(&if arguments.json { as_json(backend, devices) } else { as_text(backend, devices) })?;
+        print::line(&if print::json() { as_json(backend, devices) } else { as_text(backend, devices) })?;
     }
     Ok(())
 }

@@ -8,19 +8,13 @@ use chunkwise_runtime::{
 use clap::Args;
 use serde_json::{Map, json};
 
-use crate::{failure::Failure, print};
+use crate::{failure::Failure, print, table};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// One line of JSON a back end
-    #[arg(long)]
-    json: bool,
     /// Measure and print, but keep nothing
     #[arg(long)]
     dry_run: bool,
-    /// Say where the rates are kept
-    #[arg(short, long)]
-    verbose: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -29,7 +23,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut measured = Vec::new();
     for backend in backends {
         let rates = calibrate::measure(backend)?;
-        if arguments.json {
+        if print::json() {
             print::line(&as_json(backend, &rates))?;
         }
         table.set(backend, rates.clone());
@@ -38,14 +32,14 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if measured.is_empty() {
         return Err(Failure::Failed("no back end of this chunkwise compiles for a CPU".into()));
     }
-    if !arguments.json {
+    if !print::json() {
         let header: Vec<&str> = ["ns"].into_iter().chain(measured.iter().map(|(backend, _)| backend.name())).collect();
         let row = |name: &&str| {
             let values = measured.iter().map(|(_, rates)| format!("{:.4}", rates.get(name).unwrap_or(0.0)));
             [name.to_string()].into_iter().chain(values).collect()
         };
         let rows: Vec<Vec<String>> = Rates::NAMES.iter().map(row).collect();
-        print::line(&print::table(&header, &rows))?;
+        print::line(&table::aligned(&header, &rows))?;
     }
     if arguments.dry_run {
         return Ok(());
@@ -55,8 +49,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let failed = |error| Failure::Failed(format!("cannot write {}: {error}", path.display()));
     table.store(&path).map_err(failed)?;
-    if arguments.verbose {
-        print::note(&format!("the rates of {} are in {}", processor(), path.display()));
+    if print::verbose() {
+        print::detail(&format!("the rates of {} are in {}", processor(), path.display()));
     }
     Ok(())
 }

@@ -2,15 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use chunkwise_compiler::{FormReport, StateReport, bind::batch_axes, report};
+use chunkwise_compiler::{Schedule, StateReport, bind::batch_axes, report};
 use chunkwise_dsl::{
     shape::Size,
     typed::{Dtype, State, Tensor, TensorRole, Variant},
 };
+use chunkwise_runtime::{
+    Backend,
+    choose::CHUNK,
+    compiles::{self, Compiles, FormCompiles},
+};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::{arguments::Shared, failure::Failure, print, program};
+use crate::{arguments::Shared, failure::Failure, print, program, program::dims_of, sizes::usual};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -28,10 +33,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         match program::load(file, &arguments.shared) {
             Ok(program) => {
                 for variant in &program.variants {
-                    let text = if arguments.shared.json { as_json(file, variant) } else { as_text(variant) };
+                    let found = Found::new(variant, &arguments.shared)?;
+                    let text = if print::json() { as_json(file, variant, &found) } else { as_text(variant, &found) };
                     print::line(&text)?;
                 }
-                if !arguments.shared.json {
+                if !print::json() {
                     program.stacks.iter().try_for_each(|name| print::line(&format!("stack {name}\n")))?;
                 }
             }
@@ -47,8 +53,37 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-fn as_text(variant: &Variant) -> String {
-    let (states, forms) = report(variant);
+/// What the compiler says of a variant.
+struct Found {
+    states: Vec<StateReport>,
+    /// Whether any back end compiles each.
+    forms: Vec<FormCompiles>,
+    compiles: Vec<Compiles>,
+}
+
+impl Found {
+    /// # Errors
+    /// Sizes that cannot be, more than one chunk length or schedule.
+    fn new(variant: &Variant, shared: &Shared) -> Result<Self, Failure> {
+        let wish = usual().fill_all(&variant.checks.dims).give_all(&dims_of(variant, shared));
+        let sizes = wish.bind(variant).map_err(Failure::Wrong)?;
+        let schedule = shared.schedule()?.unwrap_or(Schedule::Fused);
+        let chunk = shared.chunk()?.unwrap_or(CHUNK);
+        shared.of_chunks()?;
+        let asked = shared.forms().or_usual(chunkwise_compiler::Form::ALL);
+        let (states, mut forms) = report(variant);
+        forms.retain(|of| asked.contains(&of.form));
+        let forms = compiles::lowered(variant, &sizes, forms, schedule);
+        let backends = shared.backends().or_usual(Backend::ALL).into_iter().filter(|of| *of != Backend::Reference);
+        let settings = shared.settings();
+        let on = |backend| compiles::on(backend, (variant, &sizes), &forms, (schedule, chunk, &settings));
+        let compiles = backends.map(on).collect();
+        Ok(Self { states, forms, compiles })
+    }
+}
+
+fn as_text(variant: &Variant, found: &Found) -> String {
+    let states = &found.states;
     let args = variant.args.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ");
     let mut text = match args.is_empty() {
         true => format!("variant {}\n", variant.name),
@@ -57,15 +92,16 @@ fn as_text(variant: &Variant) -> String {
     let mut section = |title: &str, lines: Vec<String>| {
         for (place, line) in lines.iter().enumerate() {
             let title = if place == 0 { title } else { "" };
-            text.push_str(&format!("  {title:<8} {line}\n"));
+            text.push_str(&format!("  {title:<9} {line}\n"));
         }
     };
     section("axes", vec![variant.axes.iter().map(|axis| axis.name.as_str()).collect::<Vec<_>>().join(", ")]);
     section("inputs", tensors(variant, TensorRole::Input));
     section("params", tensors(variant, TensorRole::Param));
-    section("states", states_text(variant, &states));
+    section("states", states_text(variant, states));
     section("outputs", variant.outputs().map(|output| output.name.clone()).collect());
-    section("forms", forms.iter().map(form_text).collect());
+    section("forms", forms_text(&found.forms));
+    section("compiles", vec![compiles_text(&found.compiles)]);
     text
 }
 
@@ -95,11 +131,39 @@ fn class_of<'a>(reports: &'a [StateReport], state: &str) -> &'a str {
     reports.iter().find(|report| report.state == state).map_or("unknown", |report| report.class.as_str())
 }
 
-fn form_text(report: &FormReport) -> String {
-    match &report.missing {
-        None => format!("{:<9}  yes", report.form.name()),
-        Some(why) => format!("{:<9}  no: {}", report.form.name(), why),
-    }
+/// A line a form; what a line above has said is not said again.
+fn forms_text(forms: &[FormCompiles]) -> Vec<String> {
+    let line = |(place, of): (usize, &FormCompiles)| {
+        let said = |why| forms[..place].iter().any(|above| above.missing.as_ref() == Some(why));
+        let verdict = match &of.missing {
+            None => "yes".to_string(),
+            Some(why) if said(why) => "no, likewise".to_string(),
+            Some(why) => format!("no: {why}"),
+        };
+        format!("{:<9}  {verdict}", of.form.name())
+    };
+    forms.iter().enumerate().map(line).collect()
+}
+
+/// `cranelift yes, llvm not built in, wgpu no: why`. What several say is said by the last of them; what every form says is
+/// said above.
+fn compiles_text(compiles: &[Compiles]) -> String {
+    let reason = |of: &Compiles| match of.reason() {
+        Some(why) if of.is_own_reason() => why,
+        _ => "none of its forms does".to_string(),
+    };
+    let verdict = |(place, of): (usize, &Compiles)| {
+        let again =
+            |why: &str| compiles[place + 1..].iter().any(|below| below.taken().is_empty() && reason(below) == why);
+        let name = of.backend.name();
+        match reason(of) {
+            _ if !of.taken().is_empty() => format!("{name} yes"),
+            why if why == compiles::NOT_BUILT_IN => format!("{name} {why}"),
+            why if !again(&why) => format!("{name} no: {why}"),
+            _ => format!("{name} no"),
+        }
+    };
+    compiles.iter().enumerate().map(verdict).collect::<Vec<_>>().join(", ")
 }
 
 /// `[B,T,H,K]`
@@ -119,8 +183,7 @@ fn tensor_shape(variant: &Variant, tensor: &Tensor) -> String {
     shape_text(variant, &tensor_sizes(tensor))
 }
 
-fn as_json(file: &Path, variant: &Variant) -> String {
-    let (states, forms) = report(variant);
+fn as_json(file: &Path, variant: &Variant, found: &Found) -> String {
     let tensors: Vec<Value> = variant.tensors.iter().map(|tensor| tensor_json(variant, tensor)).collect();
     let batch: Vec<Size> = batch_axes(variant).into_iter().map(Size::axis).collect();
     let states: Vec<Value> = variant
@@ -128,24 +191,32 @@ fn as_json(file: &Path, variant: &Variant) -> String {
         .iter()
         .map(|state| {
             let shape = [batch.as_slice(), &state.dims].concat();
-            json!({"name": state.name, "shape": size_names(variant, &shape), "class": class_of(&states, &state.name)})
+            json!({"name": state.name, "shape": size_names(variant, &shape), "class": class_of(&found.states, &state.name)})
         })
         .collect();
-    let forms: Vec<Value> = forms
+    let forms: Vec<Value> = found
+        .forms
         .iter()
         .map(|report| {
             let reason = report.missing.as_ref().map(ToString::to_string);
             json!({"form": report.form.name(), "exists": report.missing.is_none(), "reason": reason})
         })
         .collect();
+    let compiles: serde_json::Map<String, Value> =
+        found.compiles.iter().map(|of| (of.backend.name().to_string(), compiles_json(of))).collect();
     let outputs: Vec<&str> = variant.outputs().map(|output| output.name.as_str()).collect();
     let args: serde_json::Map<String, Value> =
         variant.args.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     json!({
         "file": file.display().to_string(), "variant": variant.name, "args": args, "inputs": tensors,
-        "states": states, "outputs": outputs, "forms": forms,
+        "states": states, "outputs": outputs, "forms": forms, "compiles": compiles,
     })
     .to_string()
+}
+
+fn compiles_json(of: &Compiles) -> Value {
+    let forms: Vec<&str> = of.taken().into_iter().map(|form| form.name()).collect();
+    json!({"ok": !forms.is_empty(), "forms": forms, "reason": of.reason()})
 }
 
 fn tensor_json(variant: &Variant, tensor: &Tensor) -> Value {

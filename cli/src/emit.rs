@@ -8,14 +8,15 @@ use chunkwise_compiler::{
     stage::{self, Stage},
 };
 use chunkwise_dsl::{parse::parse, print::file, typed::Variant};
-use chunkwise_runtime::{Backend, choose::exists, execute, room, tensor::write_whole};
+use chunkwise_runtime::{Backend, Precision, choose::exists, execute, room, whole};
 use clap::Args;
+use serde_json::json;
 
 use crate::{
     arguments::{OneVariant, Shared, one_of},
     failure::Failure,
     object, print, program,
-    sizes::Wish,
+    sizes::{usual, usual_form},
 };
 
 #[derive(Args)]
@@ -40,20 +41,27 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         return object::run(&arguments.which, arguments.output.as_deref(), &arguments.object, shared);
     }
     arguments.object.refuse()?;
+    shared.of_chunks()?;
     let backend = shared.backend()?.unwrap_or_else(default_backend);
+    silent(arguments.stage, backend, shared)?;
     let form = shared.form()?;
     let variant = program::load_one(&arguments.which, shared)?;
     let text = match arguments.stage {
         Stage::Ast => {
             let source = program::source(&arguments.which.file)?;
-            let tree = parse(&source).map_err(|found| program::diagnosed(&found, &source))?;
+            let tree = parse(&source).map_err(|found| Failure::Diagnosed(found, source.clone()))?;
             file(&tree)
         }
         stage => of_variant(stage, &variant, (backend, form), shared)?,
     };
+    let text = text.trim_end();
     match &arguments.output {
-        None => print::line(text.trim_end()),
-        Some(path) => write_whole(path, format!("{}\n", text.trim_end()).as_bytes())
+        None if print::json() => {
+            let object = json!({"variant": variant.name, "stage": arguments.stage.name(), "text": text});
+            print::line(&object.to_string())
+        }
+        None => print::line(text),
+        Some(path) => whole::write(path, format!("{text}\n").as_bytes())
             .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display()))),
     }
 }
@@ -64,13 +72,13 @@ fn of_variant(
     (backend, form): (Backend, Option<Form>),
     shared: &Shared,
 ) -> Result<String, Failure> {
-    let wish = Wish::new().fill_all(&variant.checks.dims).give_all(&shared.dims);
+    let wish = usual().fill_all(&variant.checks.dims).give_all(&shared.dims);
     let sizes = wish.bind(variant).map_err(Failure::Wrong)?;
     room::for_tensors(variant, &sizes, room::OF_CODE)?;
     let form = match form {
         Some(form) if stage.of_form() => exists(variant, form).map(|()| form)?,
         Some(form) => form,
-        None => default_form(variant),
+        None => usual_form(variant),
     };
     let schedule = shared.schedule()?.unwrap_or(Schedule::Fused);
     if !matches!(stage, Stage::Code | Stage::Asm) {
@@ -85,7 +93,36 @@ fn of_variant(
     backend.devices().map_err(|why| execute::Failure::Unusable(backend, why))?;
     let module = chunkwise_compiler::compile(variant, &sizes, (form, schedule), chunkwise_compiler::Tiles::Whole)
         .map_err(unsupported)?;
-    code(stage, &module, backend)
+    code(stage, &module, (backend, shared.precision()))
+}
+
+/// Refuses what a stage or a back end has no use for.
+fn silent(stage: Stage, backend: Backend, shared: &Shared) -> Result<(), Failure> {
+    let coded = matches!(stage, Stage::Code | Stage::Asm);
+    let before = format!("the stage {} comes before it: say --stage code", stage.name());
+    if let Some(of) = shared.precision().backend() {
+        match (coded, of == backend) {
+            (true, true) => {}
+            (true, false) => return Err(shared.elsewhere()),
+            (false, _) => return Err(Failure::wrong(format!("--precision: {before}"))),
+        }
+    }
+    if shared.asks_of_a_gpu() {
+        match (coded, backend) {
+            (true, Backend::Wgpu) => {}
+            (true, _) => return Err(Shared::not_of_a_gpu()),
+            (false, _) => return Err(Failure::wrong(format!("--device and --limit: {before}"))),
+        }
+    }
+    if shared.schedule()?.is_some()
+        && !matches!(stage, Stage::Form | Stage::Plan | Stage::Kernel | Stage::Code | Stage::Asm)
+    {
+        return Err(Failure::wrong(format!("--schedule: {before}")));
+    }
+    if shared.chunk()?.is_some() && !(coded && backend == Backend::Wgpu) {
+        print::note("kernels are given their chunk length when they run: this text serves every C");
+    }
+    Ok(())
 }
 
 /// The one that `auto` takes.
@@ -126,19 +163,17 @@ fn shaders(
     Err(Failure::Failed(format!("{}: this chunkwise was built without the cargo feature `wgpu`", variant.name)))
 }
 
-/// The first form that exists, chunks first.
-fn default_form(variant: &Variant) -> Form {
-    let order = [Form::Chunked, Form::Recurrent, Form::Parallel];
-    order.into_iter().find(|&form| exists(variant, form).is_ok()).unwrap_or(Form::Recurrent)
-}
-
 /// A code generator's text, a row each.
-fn code(stage: Stage, module: &Module, backend: Backend) -> Result<String, Failure> {
+#[cfg_attr(not(feature = "cranelift"), allow(unused_variables, reason = "only Cranelift has several precisions"))]
+fn code(stage: Stage, module: &Module, (backend, precision): (Backend, Precision)) -> Result<String, Failure> {
     match backend {
         #[cfg(feature = "cranelift")]
         Backend::Cranelift => {
             use chunkwise_compiler::codegen::cranelift::Text;
             let what = if stage == Stage::Asm { Text::Assembly } else { Text::Code };
+            if precision == Precision::Bf16 {
+                print::note("the micro-kernels that this code calls multiply in bf16; the text is that of f32");
+            }
             chunkwise_runtime::cpu::cranelift::print(module, what).map_err(failed)
         }
         #[cfg(feature = "llvm")]

@@ -24,20 +24,17 @@ pub struct Arguments {
     /// Print this one: the same as its name alone
     #[arg(long, value_name = "NAME", conflicts_with = "name")]
     show: Option<String>,
-    /// One line of JSON an example
-    #[arg(long)]
-    json: bool,
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(name) = arguments.name.or(arguments.show) {
         let example = named(name.strip_prefix('@').unwrap_or(&name))?;
-        return print::line(&match arguments.json {
+        return print::line(&match print::json() {
             true => json!({"name": example.name, "title": example.title(), "text": example.text}).to_string(),
             false => example.text.trim_end().to_string(),
         });
     }
-    if arguments.json {
+    if print::json() {
         let line = |example: Example| json!({"name": example.name, "title": example.title()}).to_string();
         return all().try_for_each(|example| print::line(&line(example)));
     }

@@ -1,14 +1,15 @@
 //! `chunkwise explain`: the derivation of a form, rule by rule.
 
-use chunkwise_compiler::{Form, Unsupported, explain::BOUND};
-use chunkwise_dsl::typed::Variant;
+use chunkwise_compiler::{Unsupported, explain::BOUND};
 use chunkwise_runtime::execute;
 use clap::Args;
+use serde_json::json;
 
 use crate::{
     arguments::{OneVariant, Shared},
     failure::Failure,
     print, program,
+    sizes::usual_form,
 };
 
 #[derive(Args)]
@@ -16,7 +17,7 @@ pub struct Arguments {
     #[command(flatten)]
     which: OneVariant,
     /// Evaluate every term on a small random instance; exit 1 if one does not hold
-    #[arg(long)]
+    #[arg(long, conflicts_with = "dot")]
     check: bool,
     /// The derived form's data-flow graph, for Graphviz
     #[arg(long)]
@@ -27,25 +28,26 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let variant = program::load_one(&arguments.which, &arguments.shared)?;
-    let form = arguments.shared.form()?.unwrap_or_else(|| chosen(&variant));
+    let form = arguments.shared.form()?.unwrap_or_else(|| usual_form(&variant));
     if arguments.dot {
         let plan =
             chunkwise_compiler::form::planned(&variant, form, chunkwise_compiler::Schedule::Fused).map_err(refused)?;
-        return print::line(chunkwise_compiler::plan::dot(&variant, &plan).trim_end());
+        let graph = chunkwise_compiler::plan::dot(&variant, &plan);
+        let object = json!({"variant": variant.name, "form": form.name(), "dot": graph.trim_end()});
+        return print::line(&if print::json() { object.to_string() } else { graph.trim_end().to_string() });
     }
     let told = chunkwise_compiler::explain(&variant, form, arguments.check).map_err(refused)?;
-    print::line(&told.to_string())?;
+    let text = told.to_string();
+    let off = arguments.check.then_some(told.worst);
+    let object = json!({
+        "variant": variant.name, "form": form.name(), "text": text, "steps": told.steps, "deviation": off,
+        "holds": off.map(|off| off <= BOUND),
+    });
+    print::line(&if print::json() { object.to_string() } else { text })?;
     if told.worst <= BOUND {
         return Ok(());
     }
     Err(Failure::DidNotHold(format!("a term of the derivation of `{}` is off by {:.1e}", variant.name, told.worst)))
-}
-
-/// The form that is explained where none is asked for: the first of these that exists.
-fn chosen(variant: &Variant) -> Form {
-    let (_, forms) = chunkwise_compiler::report(variant);
-    let exists = |form: &Form| forms.iter().any(|report| report.form == *form && report.missing.is_none());
-    [Form::Chunked, Form::Parallel].into_iter().find(exists).unwrap_or(Form::Recurrent)
 }
 
 fn refused(refusal: Unsupported) -> Failure {

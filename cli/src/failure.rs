@@ -1,14 +1,17 @@
 //! How a command ends badly: what it says on stderr and its exit status.
 
+use chunkwise_dsl::{diagnostic::Diagnostic, source::Source};
 use chunkwise_runtime::execute;
+
+use crate::print;
 
 /// 1: the work failed. 2: what the command was given is wrong.
 #[derive(Debug)]
 pub enum Failure {
     /// The command line, a source file or an input file is wrong. A message each.
     Wrong(Vec<String>),
-    /// Like `Wrong`, already rendered.
-    Diagnosed(String),
+    /// A source is wrong at these places.
+    Diagnosed(Vec<Diagnostic>, Source),
     /// The work failed, or a back end is not usable here.
     Failed(String),
     /// A check did not hold; stdout says which.
@@ -24,7 +27,7 @@ impl Failure {
 
     pub fn status(&self) -> u8 {
         match self {
-            Failure::Wrong(_) | Failure::Diagnosed(_) => 2,
+            Failure::Wrong(_) | Failure::Diagnosed(..) => 2,
             Failure::Failed(_) | Failure::DidNotHold(_) => 1,
             Failure::ReaderGone => 0,
         }
@@ -33,16 +36,23 @@ impl Failure {
     /// Says it on stderr.
     pub fn print(&self) {
         match self {
-            Failure::Wrong(messages) => messages.iter().for_each(|message| crate::print::note(&error(message))),
-            Failure::Diagnosed(text) => crate::print::note(text.trim_end()),
-            Failure::Failed(message) | Failure::DidNotHold(message) => crate::print::note(&error(message)),
+            Failure::Wrong(messages) => messages.iter().for_each(|message| print::error("wrong-input", message)),
+            Failure::Diagnosed(found, source) => print::diagnostics(found, source),
+            Failure::Failed(message) => print::error("failed", message),
+            Failure::DidNotHold(message) => print::error("did-not-hold", message),
             Failure::ReaderGone => {}
         }
     }
-}
 
-fn error(message: &str) -> String {
-    format!("error: {message}")
+    /// What it says, in one line.
+    pub fn line(&self) -> String {
+        match self {
+            Failure::Wrong(messages) => messages.join("; "),
+            Failure::Diagnosed(found, _) => found.iter().map(|one| one.message.as_str()).collect::<Vec<_>>().join("; "),
+            Failure::Failed(message) | Failure::DidNotHold(message) => message.replace('\n', " "),
+            Failure::ReaderGone => "nobody reads".into(),
+        }
+    }
 }
 
 impl From<execute::Failure> for Failure {

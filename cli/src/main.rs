@@ -14,18 +14,23 @@ mod examples;
 mod explain;
 mod failure;
 mod help;
+mod interrupt;
 mod new;
 mod object;
 mod print;
 mod program;
 mod run;
 mod sizes;
+mod table;
+mod unused;
 mod usage;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{FromArgMatches, Parser, Subcommand};
+use clap::{ColorChoice, FromArgMatches, Parser, Subcommand};
+
+use failure::Failure;
 
 /// Compiles attention variants and runs them
 ///
@@ -36,6 +41,8 @@ use clap::{FromArgMatches, Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    manner: print::Manner,
 }
 
 #[derive(Subcommand)]
@@ -69,9 +76,25 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // Usage errors leave here with status 2, help and version with 0.
-    let cli = Cli::from_arg_matches(&usage::command().get_matches()).unwrap_or_else(|error| error.exit());
-    let done = match cli.command {
+    interrupt::watch();
+    let command = usage::command().color(colours_of_usage());
+    let parsed = command.clone().try_get_matches().and_then(|given| Ok((Cli::from_arg_matches(&given)?, given)));
+    let (cli, given) = match parsed {
+        Ok(parsed) => parsed,
+        Err(told) => return answered(&told),
+    };
+    print::set(cli.manner);
+    match unused::refuse(&command, &given).and_then(|()| done(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+fn done(command: Command) -> Result<(), Failure> {
+    match command {
         Command::Check(arguments) => check::run(arguments),
         Command::Explain(arguments) => explain::run(arguments),
         Command::Emit(arguments) => emit::run(arguments),
@@ -85,12 +108,31 @@ fn main() -> ExitCode {
         Command::Help(arguments) => help::run(arguments),
         Command::Completions(arguments) => completions::completions(arguments),
         Command::Man(arguments) => completions::page(arguments),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            failure.print();
-            ExitCode::from(failure.status())
-        }
     }
+}
+
+/// What `--color` says, of text that is printed before the command line is understood.
+fn colours_of_usage() -> ColorChoice {
+    let given: Vec<String> = std::env::args_os().map(|given| given.to_string_lossy().into_owned()).collect();
+    let says = |when: &str| {
+        given.contains(&format!("--color={when}")) || given.windows(2).any(|two| two[0] == "--color" && two[1] == when)
+    };
+    match (says("always"), says("never")) {
+        (true, _) => ColorChoice::Always,
+        (_, true) => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    }
+}
+
+/// What is wrong with the command line, with status 2; or its help or version, with 0.
+fn answered(told: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if !(told.use_stderr() && json) {
+        // The error of printing an error has nowhere to go.
+        let _ = told.print();
+    } else {
+        print::set(print::Manner { json, ..print::Manner::default() });
+        print::error("command-line", told.to_string().trim_start_matches("error: ").trim_end());
+    }
+    ExitCode::from(told.exit_code() as u8)
 }

@@ -1,10 +1,7 @@
 //! `chunkwise emit --stage object`: an object file that C programs link, and its header. Both are there afterwards, or
 //! neither.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use chunkwise_compiler::{
     Form, Schedule, Tiles,
@@ -13,11 +10,10 @@ use chunkwise_compiler::{
 };
 use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
-    Backend, Engine,
+    Backend, Engine, Precision,
     choose::{self, exists},
     execute::{self, longest_chunk},
-    room,
-    tensor::write_whole,
+    room, whole,
 };
 use clap::Args;
 
@@ -26,7 +22,7 @@ use crate::{
     emit::unsupported,
     failure::Failure,
     print, program,
-    sizes::Wish,
+    sizes::usual,
 };
 
 /// Flags of the stage `object` alone.
@@ -72,11 +68,21 @@ pub fn run(which: &OneVariant, output: Option<&Path>, flags: &Flags, shared: &Sh
     if flags.header.as_deref().map(whole) == Some(whole(output)) {
         return Err(Failure::wrong("-o and --header name one file: the object and its header are two"));
     }
+    if shared.precision() != Precision::F32 {
+        let name = shared.precision().name();
+        return Err(Failure::wrong(format!("--precision {name}: objects are of f32: leave it out")));
+    }
     if let Some(other) = shared.backend()?.filter(|&backend| backend != Backend::Llvm) {
         return Err(Failure::wrong(format!("{} makes no objects: say --backend llvm", other.name())));
     }
+    if shared.asks_of_a_gpu() {
+        return Err(Failure::wrong(
+            "--device and --limit are of GPUs, and an object is of a processor: see --target-cpu",
+        ));
+    }
+    shared.of_chunks()?;
     let variant = program::load_one(which, shared)?;
-    let wish = Wish::new().fill_all(&variant.checks.dims).give_all(&shared.dims);
+    let wish = usual().fill_all(&variant.checks.dims).give_all(&shared.dims);
     let sizes = wish.bind(&variant).map_err(Failure::Wrong)?;
     room::for_tensors(&variant, &sizes, room::OF_CODE)?;
     Backend::Llvm.devices().map_err(|why| execute::Failure::Unusable(Backend::Llvm, why))?;
@@ -135,7 +141,7 @@ fn say(interface: &Interface, shared: &Shared) {
         .map(|constant| format!("{} = {}", constant.axis, constant.size))
         .collect();
     if !taken.is_empty() {
-        print::note(&format!("note: compiled in: {}; --dim NAME=N says otherwise", taken.join(", ")));
+        print::note(&format!("compiled in: {}; --dim NAME=N says otherwise", taken.join(", ")));
     }
 }
 
@@ -161,22 +167,12 @@ fn object(module: &Module, _: &Interface, _: Option<&str>) -> Result<(Vec<u8>, S
     Err(Failure::Failed(format!("kernel `{}`: this chunkwise was built without LLVM", module.name)))
 }
 
-/// The header first, for what is most likely wrong is its path; it goes again if the object cannot be written.
+/// Both or neither.
 fn write((output, object): (&Path, &[u8]), header: Option<(&Path, String)>) -> Result<(), Failure> {
-    let cannot = |path: &Path| {
-        let path = path.display().to_string();
-        move |error: io::Error| Failure::Failed(format!("cannot write {path}: {error}"))
-    };
-    if let Some((path, text)) = &header {
-        write_whole(path, text.as_bytes()).map_err(cannot(path))?;
-    }
-    write_whole(output, object).map_err(|error| {
-        if let Some((path, _)) = &header
-            && fs::metadata(path).is_ok_and(|meta| meta.is_file())
-        {
-            // The error that is reported is the first one.
-            let _ = fs::remove_file(path);
-        }
-        cannot(output)(error)
+    let header = header.iter().map(|(path, text)| (*path, text.as_bytes()));
+    let files: Vec<(&Path, &[u8])> = header.chain([(output, object)]).collect();
+    whole::write_all(&files).map_err(|(place, error)| {
+        let (path, _) = files[place];
+        Failure::Failed(format!("cannot write {}: {error}", path.display()))
     })
 }

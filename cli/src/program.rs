@@ -1,12 +1,9 @@
-//! From a file's name to a checked program, and from a program to the variant meant. Errors and warnings are rendered
-//! here.
+//! From a file's name to a checked program, and from a program to the variant meant. No error is printed here.
 
 use std::{io::Read, path::Path, sync::OnceLock};
 
 use chunkwise_dsl::{
     compile,
-    diagnostic::Diagnostic,
-    render::{Style, render_with},
     source::Source,
     suggest::nearest,
     typed::{Program, Variant},
@@ -49,22 +46,10 @@ fn standard_input() -> &'static std::io::Result<Vec<u8>> {
 /// Reads and checks a program, and that it has the axes that `--dim` names. Its warnings go to stderr.
 pub fn load(path: &Path, shared: &Shared) -> Result<Program, Failure> {
     let source = source(path)?;
-    let program = compile(&source, &shared.args).map_err(|found| diagnosed(&found, &source))?;
-    if !program.warnings.is_empty() {
-        print::note(rendered(&program.warnings, &program.source).trim_end());
-    }
+    let program = compile(&source, &shared.args).map_err(|found| Failure::Diagnosed(found, source.clone()))?;
+    print::diagnostics(&program.warnings, &program.source);
     known_axes(&program, shared)?;
     Ok(program)
-}
-
-/// Errors, rendered for stderr.
-pub fn diagnosed(found: &[Diagnostic], source: &Source) -> Failure {
-    Failure::Diagnosed(rendered(found, source))
-}
-
-fn rendered(found: &[Diagnostic], source: &Source) -> String {
-    let style = if print::colours() { Style::Colour } else { Style::Plain };
-    render_with(found, source, style)
 }
 
 /// The program and its one variant, or the one that `--variant` names.

@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
-use chunkwise_compiler::bind::Sizes;
+use chunkwise_compiler::{Form, bind::Sizes};
 use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
-    Engine, Outputs, Precision, Request, Settings, Tensor,
+    Backend, Engine, Outputs, Precision, Request, Settings, Tensor,
     choose::{Choice, Wish, choose},
+    initial::only_interpreted,
     inputs, room, suspect, tensor,
 };
 use clap::Args;
+use serde_json::json;
 
 use crate::{
     arguments::{OneVariant, Shared},
@@ -33,13 +35,19 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let shared = &arguments.shared;
-    let wish = shared.wish()?;
+    let mut wish = shared.wish()?;
     let variant = program::load_one(&arguments.which, shared)?;
     let inputs = inputs::load(&variant, &arguments.inputs, &shared.dims).map_err(Failure::Wrong)?;
     room::for_tensors(&variant, &inputs.sizes, room::OF_A_RUN)?;
     let mut engine = shared.engine()?;
+    if let (None, Some(state)) = (wish.backend, only_interpreted(&variant, &inputs.sizes, &inputs.initial)) {
+        print::note(&format!(
+            "run on the reference, which is slow: it alone evaluates the declared value of `{state}`"
+        ));
+        wish.backend = Some(Backend::Reference);
+    }
     let choice = settled(&mut engine, &variant, &inputs.sizes, (shared, wish))?;
-    say(&choice, shared.verbose);
+    say(&choice);
     shared.say_precision();
     let request = Request {
         variant: &variant,
@@ -49,17 +57,32 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         threads: shared.threads(),
     };
     let outputs = engine.run(request, choice.plan)?;
-    suspect::warnings(request, &outputs).iter().for_each(|warning| print::note(&format!("warning: {warning}")));
-    if shared.verbose {
-        print::note(&format!("ran in {:.3} ms", 1e3 * outputs.kernel_time.as_secs_f64()));
+    suspect::warnings(request, &outputs).iter().for_each(|warning| print::warning(warning));
+    if print::verbose() {
+        print::detail(&format!("ran in {:.3} ms", 1e3 * outputs.kernel_time.as_secs_f64()));
         if shared.precision() != Precision::F32 {
             let exact = Settings { precision: Precision::F32, ..shared.settings() };
             let exact = Engine::with(exact).run(request, choice.plan)?;
             let name = shared.precision().name();
-            print::note(&format!("{name} deviates from f32 by {:.1e} at most", deviation(&outputs, &exact)));
+            print::detail(&format!("{name} deviates from f32 by {:.1e} at most", deviation(&outputs, &exact)));
         }
     }
-    write(outputs, &arguments.output)
+    let object = print::json().then(|| as_json(&variant, &outputs, (&choice, &arguments)));
+    write(outputs, &arguments.output)?;
+    object.map_or(Ok(()), |object| print::line(&object))
+}
+
+/// What was run, how, and what came out.
+fn as_json(variant: &Variant, outputs: &Outputs, (choice, arguments): (&Choice, &Arguments)) -> String {
+    let shapes: Vec<_> = outputs.all().map(|(name, tensor)| json!({"name": name, "shape": tensor.shape})).collect();
+    let plan = choice.plan;
+    json!({
+        "variant": variant.name, "backend": plan.backend.name(), "form": plan.form.name(),
+        "schedule": plan.schedule.name(), "chunk": (plan.form == Form::Chunked).then_some(plan.chunk),
+        "threads": arguments.shared.threads(), "kernel_ms": 1e3 * outputs.kernel_time.as_secs_f64(),
+        "output": arguments.output.display().to_string(), "tensors": shapes,
+    })
+    .to_string()
 }
 
 /// The plan: what was asked for, and the cost model's choice of the rest.
@@ -72,6 +95,9 @@ pub(crate) fn settled(
     let choice = choose(engine, variant, sizes, wish)?;
     if shared.precision().backend().is_some_and(|backend| backend != choice.plan.backend) {
         return Err(shared.elsewhere());
+    }
+    if shared.asks_of_a_gpu() && choice.plan.backend != Backend::Wgpu {
+        return Err(Shared::not_of_a_gpu());
     }
     Ok(choice)
 }
@@ -87,11 +113,11 @@ fn deviation(got: &Outputs, want: &Outputs) -> f64 {
     got.all().zip(want.all()).map(of_tensor).fold(0.0, f64::max)
 }
 
-pub(crate) fn say(choice: &Choice, verbose: bool) {
-    if verbose {
-        choice.reasons.iter().for_each(|reason| print::note(&format!("auto: {reason}")));
+pub(crate) fn say(choice: &Choice) {
+    if print::verbose() {
+        choice.reasons.iter().for_each(|reason| print::detail(&format!("auto: {reason}")));
     } else if choice.fell_back {
-        print::note("note: run on the reference, which is slow (-v says why)");
+        print::note("run on the reference, which is slow (-v says why)");
     }
 }
 

@@ -3,12 +3,35 @@
 
 use std::collections::BTreeMap;
 
-use chunkwise_compiler::bind::{BindError, Sizes, batch_axes, bind_dims};
+use chunkwise_compiler::{
+    Form,
+    bind::{BindError, Sizes, batch_axes, bind_dims},
+};
 use chunkwise_dsl::{shape::AxisId, typed::Variant};
+use chunkwise_runtime::choose::exists;
 
 /// Sizes of the axes without a meaning of their own, by declaration: multiples of 4 (`rope2d` needs that), of 8 only
 /// now and then, so that vector code meets its remainders.
 const OWN: [usize; 10] = [20, 36, 12, 28, 8, 44, 16, 52, 24, 60];
+
+/// Tokens of `bench`, where none are asked for: enough for many chunks.
+pub const TOKENS: usize = 2048;
+
+/// The sizes of `bench` and `emit`, where none are asked for.
+pub fn usual() -> Wish {
+    Wish::new().fill("B", 1).fill("H", 8).fill("K", 128).fill("V", 128)
+}
+
+/// The axis of this name.
+pub fn axis_named(variant: &Variant, name: &str) -> Option<AxisId> {
+    variant.axes.iter().position(|axis| axis.name == name).map(|place| AxisId(place as u32))
+}
+
+/// The form of commands that take one, where none is asked for: the first of these that exists.
+pub fn usual_form(variant: &Variant) -> Form {
+    let order = [Form::Chunked, Form::Recurrent, Form::Parallel];
+    order.into_iter().find(|&form| exists(variant, form).is_ok()).unwrap_or(Form::Recurrent)
+}
 
 /// What sizes are asked for; the rest is filled in.
 #[derive(Debug, Clone, Default)]

@@ -4,11 +4,11 @@
 use chunkwise_dsl::suggest::near;
 use clap::{Command, CommandFactory};
 
-use crate::{Cli, failure::Failure, help::page::Page};
+use crate::{Cli, failure::Failure, help::page::Page, unused};
 
 /// The command line, with the examples.
 pub fn command() -> Command {
-    let command = Cli::command();
+    let command = unused::hidden(Cli::command());
     let names: Vec<String> = command.get_subcommands().map(|of| of.get_name().to_string()).collect();
     names.iter().fold(command, |command, name| match example(name) {
         Some(text) => command.mut_subcommand(name, |of| of.after_long_help(format!("Examples:\n{text}"))),

@@ -259,6 +259,58 @@ fn check_reports_inputs_states_and_forms() {
     assert_eq!(line["states"][0]["shape"], serde_json::json!(["B", "H", "K", "V"]));
 }
 
+/// What no back end compiles is `no`, once; the reason names the form that was asked for.
+#[cfg(feature = "cranelift")]
+#[test]
+fn check_says_what_compiles() {
+    let place = Place::new("compiles");
+    let text = place.run(&["check", "gated.attn"]).succeeds().to_string();
+    assert!(text.contains("compiles  cranelift yes, llvm "), "{text}");
+    #[cfg(not(feature = "wgpu"))]
+    assert!(text.contains("wgpu not built in"), "{text}");
+    let stateless = "variant still { axes B, T, H, K; input q, k : [B,T,H,K]; output o[t] = q[t] + k[t]; }";
+    let reverse = PROGRAM.replace("  state ", "  order   reverse;\n  state ");
+    for (name, source, reason) in [
+        ("reverse", reverse.as_str(), "this `order` in the recurrent form is unsupported"),
+        ("still", stateless, "no compiled back end runs variants without states"),
+    ] {
+        let file = format!("{name}.attn");
+        fs::write(place.path(&file), source).unwrap();
+        let text = place.run(&["check", &file]).succeeds().to_string();
+        assert!(!text.contains(" yes") && text.contains("compiles  cranelift no"), "{text}");
+        assert_eq!(text.matches(reason).count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(place.run(&["check", &file, "--json"]).succeeds()).unwrap();
+        assert_eq!(line["compiles"]["cranelift"]["ok"], false, "{line}");
+        assert_eq!(line["compiles"]["cranelift"]["forms"], serde_json::json!([]), "{line}");
+        assert!(line["compiles"]["cranelift"]["reason"].is_string(), "{line}");
+    }
+    let line: serde_json::Value =
+        serde_json::from_str(place.run(&["check", "gated.attn", "--json"]).succeeds()).unwrap();
+    let forms = serde_json::json!(["recurrent", "chunked", "parallel"]);
+    assert_eq!(line["compiles"]["cranelift"], serde_json::json!({"ok": true, "forms": forms, "reason": null}));
+    // And `run` says the same of the form that is asked for.
+    let inputs = place.tensors("in.safetensors", inputs());
+    for form in ["recurrent", "chunked", "parallel"] {
+        let run = ["run", "reverse.attn", "--inputs", &inputs, "--output", "out.safetensors", "--form", form];
+        place.run(&run).fails(2, &[&format!("in the {form} form")]);
+    }
+}
+
+/// What only the reference evaluates, it runs where the back end is left open.
+#[test]
+fn a_declared_value_that_only_the_reference_evaluates_runs_there() {
+    let place = Place::new("declared");
+    let source = "variant square { axes B, T, H, K; input q, k : [B,T,H,K]; state S : [K,K] = eye(K);
+        update S additive(k, k); output o[t] = S[t]' * q[t]; }";
+    fs::write(place.path("square.attn"), source).unwrap();
+    let tensors: Tensors = inputs().into_iter().filter(|(name, _)| name == "q" || name == "k").collect();
+    let file = place.tensors("in.safetensors", tensors);
+    assert!(place.run(&["check", "square.attn"]).succeeds().contains("only the reference evaluates"));
+    let done = place.run(&["run", "square.attn", "--inputs", &file, "--output", "out.safetensors"]);
+    done.succeeds();
+    assert!(done.stderr.contains("run on the reference"), "{}", done.stderr);
+}
+
 #[test]
 fn verify_ends_with_0_where_every_error_is_in_bound() {
     let place = Place::new("verify");

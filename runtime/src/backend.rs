@@ -17,6 +17,15 @@ pub struct Device {
     pub name: String,
     /// Instruction sets, limits: whatever tells two such devices apart.
     pub features: Vec<String>,
+    /// Whether it is a GPU that the processor plays.
+    pub software: bool,
+}
+
+/// Whether a back end's code generator is in this binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    Built,
+    NotBuiltIn,
 }
 
 /// Why a back end is not usable here, and what makes it so.
@@ -52,6 +61,16 @@ impl Backend {
         }
     }
 
+    pub fn presence(self) -> Presence {
+        let built = match self {
+            Backend::Reference => true,
+            Backend::Cranelift => cfg!(feature = "cranelift"),
+            Backend::Llvm => cfg!(feature = "llvm"),
+            Backend::Wgpu => cfg!(feature = "wgpu"),
+        };
+        if built { Presence::Built } else { Presence::NotBuiltIn }
+    }
+
     /// The devices it runs on here.
     pub fn devices(self) -> Result<Vec<Device>, Unusable> {
         match self {
@@ -77,7 +96,7 @@ impl Backend {
             #[cfg(not(feature = "wgpu"))]
             Backend::Wgpu => Err(Unusable {
                 reason: "this chunkwise was built without the cargo feature `wgpu`".into(),
-                way_out: "run cargo build with its default features".into(),
+                way_out: "run cargo build --features wgpu".into(),
             }),
         }
     }
@@ -102,7 +121,11 @@ pub fn cores() -> usize {
 }
 
 fn cpu() -> Device {
-    Device { name: format!("{} CPU, {} cores", std::env::consts::ARCH, cores()), features: cpu_features() }
+    Device {
+        name: format!("{} CPU, {} cores", std::env::consts::ARCH, cores()),
+        features: cpu_features(),
+        software: false,
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -60,6 +60,9 @@ trait Code: Send + Sync {
     fn holds(&self, _: &Launch<'_>) -> Result<(), RunError> {
         Ok(())
     }
+
+    /// Bytes that a launch of these sizes works in beside its tensors.
+    fn workspace(&self, launch: &Launch<'_>, threads: usize) -> Result<usize, RunError>;
 }
 
 #[cfg(any(feature = "cranelift", feature = "llvm"))]
@@ -82,6 +85,10 @@ impl Code for crate::cpu::Loaded {
         let fit = crate::launch::measure(self.module(), launch)?;
         Ok(Some(Box::new(crate::cpu::Repeated::new(self, fit, threads, names)?)))
     }
+
+    fn workspace(&self, launch: &Launch<'_>, threads: usize) -> Result<usize, RunError> {
+        self.workspace(launch, threads)
+    }
 }
 
 #[cfg(feature = "wgpu")]
@@ -100,6 +107,10 @@ impl Code for crate::gpu::Loaded {
 
     fn holds(&self, launch: &Launch<'_>) -> Result<(), RunError> {
         self.holds(launch)
+    }
+
+    fn workspace(&self, launch: &Launch<'_>, _: usize) -> Result<usize, RunError> {
+        self.workspace(launch)
     }
 }
 
@@ -185,6 +196,17 @@ impl Compiled {
         let request = Request { variant, sizes, inputs: &none, initial: &none, threads };
         let work = Work::sized(&*self.0, &request, chunk);
         Arc::clone(&self.0).prepare(&work.empty(), threads, names).map_err(failed)
+    }
+
+    /// Bytes that a run of these sizes works in beside its tensors; None where it is run in parts.
+    pub(crate) fn workspace(
+        &self,
+        (variant, sizes): (&Variant, &Sizes),
+        (chunk, threads): (usize, usize),
+    ) -> Option<usize> {
+        let none = Tensors::new();
+        let request = Request { variant, sizes, inputs: &none, initial: &none, threads };
+        self.0.workspace(&Work::sized(&*self.0, &request, chunk).empty(), threads).ok()
     }
 
     /// Times the kernels again and again on the same tensors until `enough` says so of all times. A run that is split

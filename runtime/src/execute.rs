@@ -254,6 +254,23 @@ impl Engine {
         self.compiled(request.variant, request.sizes, plan)?.time(request, chunk, enough)
     }
 
+    /// Bytes that a run of a plan works in beside its tensors; None for the reference, and for a run in parts.
+    ///
+    /// # Errors
+    /// As `prepare`.
+    pub fn workspace(
+        &mut self,
+        (variant, sizes): (&Variant, &Sizes),
+        plan: Plan,
+        threads: usize,
+    ) -> Result<Option<usize>, Failure> {
+        if plan.backend == Backend::Reference {
+            return Ok(None);
+        }
+        let chunk = chunk_length(plan.form, plan.chunk, tokens(variant, sizes));
+        Ok(self.compiled(variant, sizes, plan)?.workspace((variant, sizes), (chunk, threads)))
+    }
+
     /// Lays out calls of one plan at these sizes, each of which goes on from the states that the one before left.
     ///
     /// # Errors

@@ -20,6 +20,15 @@ pub fn initial_states(variant: &Variant, sizes: &Sizes, inputs: &Tensors, given:
     variant.states.iter().map(value).collect()
 }
 
+/// A state whose declared value is neither a constant nor a param, and that is not given: only the reference runs then.
+pub fn only_interpreted(variant: &Variant, sizes: &Sizes, given: &Tensors) -> Option<String> {
+    let held = |state: &&State| {
+        let param = matches!(variant.expr(state.init).kind, ExprKind::Tensor(_));
+        !given.contains_key(&state.name) && !param && constant(variant, sizes, state.init).is_none()
+    };
+    variant.states.iter().find(held).map(|state| state.name.clone())
+}
+
 fn declared(variant: &Variant, sizes: &Sizes, inputs: &Tensors, state: &State) -> Option<Tensor> {
     let shape = state_shape(variant, state, sizes);
     let len = shape.iter().product();

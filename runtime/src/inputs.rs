@@ -24,14 +24,19 @@ pub struct Inputs {
 impl Inputs {
     /// The inputs of token `t` alone, one token long, and the params; the sizes for that are `sizes` with one token.
     pub fn token(&self, variant: &Variant, t: usize) -> Tensors {
-        let along = |name: &str| {
-            let declared = variant.tensors.iter().find(|tensor| tensor.name == name)?;
-            let token = variant.token?;
-            declared.dims.iter().position(|dim| dim.size.as_axis() == Some(token))
-        };
-        let cut = |name: &str, tensor: &Tensor| along(name).map_or(tensor.clone(), |axis| tensor.slice(axis, t..t + 1));
-        self.tensors.iter().map(|(name, tensor)| (name.clone(), cut(name, tensor))).collect()
+        token(variant, &self.tensors, t)
     }
+}
+
+/// The inputs of token `t` alone, one token long, and the params.
+pub fn token(variant: &Variant, tensors: &Tensors, t: usize) -> Tensors {
+    let along = |name: &str| {
+        let declared = variant.tensors.iter().find(|tensor| tensor.name == name)?;
+        let token = variant.token?;
+        declared.dims.iter().position(|dim| dim.size.as_axis() == Some(token))
+    };
+    let cut = |name: &str, tensor: &Tensor| along(name).map_or(tensor.clone(), |axis| tensor.slice(axis, t..t + 1));
+    tensors.iter().map(|(name, tensor)| (name.clone(), cut(name, tensor))).collect()
 }
 
 /// Reads a variant's inputs and initial states from a safetensors file.

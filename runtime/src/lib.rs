@@ -5,6 +5,7 @@ pub mod backend;
 pub mod calibrate;
 pub mod choose;
 mod compiled;
+pub mod compiles;
 #[cfg(any(feature = "cranelift", feature = "llvm"))]
 pub mod cpu;
 pub mod device;
@@ -23,6 +24,7 @@ pub mod session;
 mod split;
 pub mod suspect;
 pub mod tensor;
+pub mod whole;
 
 pub use backend::Backend;
 pub use device::{Limit, Precision, Settings};

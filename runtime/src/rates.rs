@@ -16,7 +16,7 @@ use std::{
 
 use chunkwise_compiler::kernel::Rates;
 
-use crate::backend::Backend;
+use crate::{backend::Backend, whole};
 
 /// Of what this file means: files of other versions are not read.
 const VERSION: &str = "version = 1";
@@ -82,9 +82,7 @@ impl Table {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let half = path.with_extension(format!("{}.part", std::process::id()));
-        fs::write(&half, self.text())?;
-        fs::rename(&half, path)
+        whole::write(path, self.text().as_bytes())
     }
 
     fn text(&self) -> String {

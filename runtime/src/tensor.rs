@@ -3,14 +3,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use safetensors::{Dtype as FileDtype, SafeTensors, View};
 
-use crate::floats::Floats;
+use crate::{floats::Floats, whole};
 
 /// A dense tensor in row-major order.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,29 +183,7 @@ impl View for &Tensor {
 /// Writes tensors as a safetensors file: the whole file, or nothing.
 pub fn write(path: &Path, tensors: &Tensors) -> io::Result<()> {
     let bytes = safetensors::serialize(tensors.iter(), None).map_err(io::Error::other)?;
-    write_whole(path, &bytes)
-}
-
-/// Writes a file as a whole or not at all: into a file beside it first, which then takes its name.
-/// What is no regular file (a pipe, a device) is written directly.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    if fs::metadata(&target).is_ok_and(|meta| !meta.is_file()) {
-        return File::options().write(true).open(&target)?.write_all(bytes);
-    }
-    let name = target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
-    let beside = target.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
-    let written = File::create(&beside).and_then(|mut file| file.write_all(bytes)).and_then(|()| {
-        if let Ok(meta) = fs::metadata(&target) {
-            fs::set_permissions(&beside, meta.permissions())?;
-        }
-        fs::rename(&beside, &target)
-    });
-    if written.is_err() {
-        // The error that is reported is the first one; a file that never came to be needs no removal.
-        let _ = fs::remove_file(&beside);
-    }
-    written
+    whole::write(path, &bytes)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use crate::{
 #[derive(Args)]
 pub(super) struct Flags {
     /// The input tensors, and initial states, to time on
-    #[arg(long, value_name = "IN.safetensors", requires = "serve")]
+    #[arg(long, value_name = "IN.safetensors", requires = "serve", conflicts_with_all = ["tokens", "batch", "heads", "seed"])]
     inputs: Option<PathBuf>,
     /// Answer `run N` and `dump PATH` on stdin
     #[arg(long, requires = "inputs")]
@@ -93,7 +93,7 @@ impl Server {
         let sizes = if arguments.served.carry { of_a_token(&variant, &inputs)? } else { inputs.sizes.clone() };
         let mut engine = shared.engine()?;
         let choice = settled(&mut engine, &variant, &sizes, (shared, wish))?;
-        say(&choice, shared.verbose);
+        say(&choice);
         engine.prepare(&variant, &sizes, choice.plan)?;
         let threads = shared.threads();
         let calls = match (arguments.served.carry, variant.token.and_then(|token| inputs.sizes.get(token))) {
@@ -112,13 +112,13 @@ impl Server {
         match (word, rest.trim()) {
             ("run", count) => {
                 let count = count.parse().map_err(|_| format!("`{line}`: expected run N, N a number of calls"))?;
-                let times = self.time(count).map_err(said)?;
+                let times = self.time(count).map_err(|failure| failure.line())?;
                 let times = times.iter().skip(1).map(|time| time.as_nanos().to_string());
                 Ok(times.collect::<Vec<_>>().join(" "))
             }
             ("dump", path) if !path.is_empty() => {
-                let outputs = self.outputs().map_err(said)?;
-                write(outputs, Path::new(path)).map_err(said)?;
+                let outputs = self.outputs().map_err(|failure| failure.line())?;
+                write(outputs, Path::new(path)).map_err(|failure| failure.line())?;
                 Ok("ok".into())
             }
             _ => Err(format!("`{line}`: expected run N or dump PATH")),
@@ -169,13 +169,4 @@ fn of_a_token(variant: &Variant, inputs: &inputs::Inputs) -> Result<Sizes, Failu
     let mut sizes = inputs.sizes.clone();
     sizes.set(token, 1);
     Ok(sizes)
-}
-
-/// A failure in one line.
-fn said(failure: Failure) -> String {
-    match failure {
-        Failure::Wrong(messages) => messages.join("; "),
-        Failure::Diagnosed(text) | Failure::Failed(text) | Failure::DidNotHold(text) => text.replace('\n', " "),
-        Failure::ReaderGone => "nobody reads".into(),
-    }
 }

@@ -5,6 +5,7 @@ mod render;
 
 use chunkwise_dsl::suggest::near;
 use clap::Args;
+use serde_json::json;
 
 use crate::{failure::Failure, print, usage};
 use page::Page;
@@ -25,7 +26,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let topic = arguments.topic.join(" ");
     let topic = topic.trim();
     if topic.is_empty() {
-        return print::line(usage::command().render_long_help().to_string().trim_end());
+        return said(topic, &usage::command().render_long_help().to_string());
     }
     let parts = on(topic);
     if parts.is_empty() {
@@ -37,7 +38,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         };
         return Err(Failure::wrong(format!("there is no help on `{topic}`; {meant}")));
     }
-    print::line(&parts.join("\n\n\n"))
+    said(topic, &parts.join("\n\n\n"))
+}
+
+fn said(topic: &str, text: &str) -> Result<(), Failure> {
+    let text = text.trim_end();
+    print::line(&if print::json() { json!({"topic": topic, "text": text}).to_string() } else { text.to_string() })
 }
 
 /// All that is said on a topic: the command's flags, a page, sections, rows of tables.

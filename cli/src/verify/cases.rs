@@ -19,7 +19,7 @@ use crate::{
     arguments::{Shape, Shared},
     failure::Failure,
     program::dims_of,
-    sizes::{Wish, own_axes},
+    sizes::{Wish, axis_named, own_axes},
 };
 
 /// Token counts: one, a few, round a chunk, several chunks, many.
@@ -113,10 +113,6 @@ pub fn cases(variant: &Variant, shape: &Shape, shared: &Shared) -> Result<Vec<Ca
     let made = [split(variant, &cases[middle], shared.seed), poisoned(variant, &cases[middle])];
     cases.extend(made.into_iter().flatten());
     Ok(cases)
-}
-
-fn axis_named(variant: &Variant, name: &str) -> Option<AxisId> {
-    variant.axes.iter().position(|axis| axis.name == name).map(|place| AxisId(place as u32))
 }
 
 /// The plain cases' sizes: every length, as asked for or as `check` and the defaults say.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use chunkwise_compiler::kernel::{Buffer, BufferRole, Module};
 
-use super::prepared::{Memory, Prepared};
-use crate::launch::{Input, Launch, RunError, fit};
+use super::prepared::{Memory, Prepared, working};
+use crate::launch::{Input, Launch, RunError, fit, measure};
 
 /// A kernel: it takes the address of its argument block.
 pub(super) type Entry = unsafe extern "C" fn(*const u64);
@@ -88,6 +88,14 @@ impl Loaded {
         }
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).push(prepared.into_memory());
         Ok(times)
+    }
+
+    /// Bytes that a run of these sizes works in beside its tensors.
+    ///
+    /// # Errors
+    /// A size that is missing.
+    pub fn workspace(&self, launch: &Launch<'_>, threads: usize) -> Result<usize, RunError> {
+        Ok(working(&self.module, &measure(&self.module, launch)?, threads))
     }
 
     pub(super) fn entries(&self) -> &[Entry] {

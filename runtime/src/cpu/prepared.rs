@@ -79,8 +79,7 @@ impl Prepared {
     /// # Errors
     /// Working memory that cannot be had.
     pub(super) fn new(module: &Module, fit: Fit, threads: usize, mut memory: Memory) -> Result<Self, RunError> {
-        let most = module.kernels.iter().map(|kernel| fit.items(kernel)).max().unwrap_or(1).max(1);
-        let workers = threads.min(most as usize).min(1 + moved(module, &fit) / SHARE).max(1);
+        let workers = workers(module, &fit, threads);
         let (shared, shared_lines) = layout(module, &fit, BufferRole::Shared)?;
         let (scratch, scratch_lines) = layout(module, &fit, BufferRole::Scratch)?;
         let too_large = || RunError::WrongSize("working memory".to_owned(), i64::MAX);
@@ -158,6 +157,21 @@ impl Prepared {
             });
         }
     }
+}
+
+/// Threads that a run keeps busy.
+fn workers(module: &Module, fit: &Fit, threads: usize) -> usize {
+    let most = module.kernels.iter().map(|kernel| fit.items(kernel)).max().unwrap_or(1).max(1);
+    threads.min(most as usize).min(1 + moved(module, fit) / SHARE).max(1)
+}
+
+/// Bytes that a run works in beside its tensors.
+pub(super) fn working(module: &Module, fit: &Fit, threads: usize) -> usize {
+    let of = |role| {
+        let sizes = module.buffers.iter().zip(&fit.sizes).filter(|(buffer, _)| buffer.role == role);
+        sizes.fold(0, |all: usize, (_, size)| all.saturating_add(size.saturating_mul(4)))
+    };
+    of(BufferRole::Shared).saturating_add(of(BufferRole::Scratch).saturating_mul(workers(module, fit, threads)))
 }
 
 /// The least bytes that a run moves: those of its tensors.

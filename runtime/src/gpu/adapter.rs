@@ -240,7 +240,8 @@ fn described(place: usize, adapter: &wgpu::Adapter) -> Device {
         let (factors, sums) = (scalar(found.ab_type), scalar(found.cr_type));
         features.push(format!("cooperative={m}x{n}x{k}:{factors}->{sums}"));
     }
-    Device { name: format!("{place}: {}", info.name), features }
+    let software = info.device_type == DeviceType::Cpu;
+    Device { name: format!("{place}: {}", info.name), features, software }
 }
 
 fn kind(kind: DeviceType) -> &'static str {

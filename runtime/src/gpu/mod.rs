@@ -32,8 +32,8 @@ use std::{
     time::Duration,
 };
 
-use chunkwise_compiler::codegen::wgsl::Code;
-use chunkwise_compiler::kernel::Module;
+use chunkwise_compiler::codegen::wgsl::{Code, Contents};
+use chunkwise_compiler::kernel::{BufferRole, Module};
 
 use crate::{
     device::Settings,
@@ -91,6 +91,20 @@ impl Loaded {
         let (gpu, _) = self.ready()?;
         let fit = measure(&self.module, launch)?;
         place::Layout::new((&self.module, &self.code), &fit, (&gpu.limits, &gpu.pace)).map(|_| ())
+    }
+
+    /// Bytes of the device that a run of these sizes works in beside its tensors.
+    ///
+    /// # Errors
+    /// As `holds`.
+    pub fn workspace(&self, launch: &Launch<'_>) -> Result<usize, RunError> {
+        let ((gpu, _), fit) = (self.ready()?, measure(&self.module, launch)?);
+        let layout = place::Layout::new((&self.module, &self.code), &fit, (&gpu.limits, &gpu.pace))?;
+        let bindings = self.code.bindings.iter().zip(&layout.bytes);
+        let spilled = bindings.filter(|(bound, _)| bound.contents == Contents::Spill).map(|(_, bytes)| *bytes);
+        let buffers = self.module.buffers.iter().zip(&fit.sizes);
+        let shared = buffers.filter(|(buffer, _)| buffer.role == BufferRole::Shared).map(|(_, size)| 4 * *size as u64);
+        Ok(spilled.chain(shared).sum::<u64>() as usize)
     }
 
     /// Runs every kernel in turn; how long they took.
