@@ -113,6 +113,7 @@ fn help_has_pages_sections_and_the_command_line() {
     says(&["delta"], &["beta k (v - P'k)'"]);
     says(&["sum"], &["sum[j](e)", "sum(x)"]);
     says(&["swish"], &["silu"]);
+    says(&["mish"], &["tanh(softplus(x))"]);
     says(&["shape-mismatch"], &["diag(a)"]);
     says(&["reductions"], &["visible"]);
     place.run(&["help", "sofmax"]).fails(2, &["no help on `sofmax`", "did you mean `softmax`"]);

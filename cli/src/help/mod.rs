@@ -3,7 +3,7 @@
 pub mod page;
 mod render;
 
-use chunkwise_dsl::suggest::near;
+use chunkwise_dsl::{advice, suggest::near};
 use clap::Args;
 use serde_json::json;
 
@@ -29,6 +29,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         return said(topic, &usage::command().render_long_help().to_string());
     }
     let parts = on(topic);
+    if let Some(elsewhere) = advice::function(topic).filter(|_| parts.is_empty()) {
+        return print::line(&format!("`{topic}` is called otherwise here: {}", elsewhere.help()));
+    }
     if parts.is_empty() {
         let names = names();
         let near = near(topic, names.iter().map(String::as_str));
