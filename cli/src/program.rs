@@ -22,11 +22,12 @@ pub fn source(path: &Path) -> Result<Source, Failure> {
         let example = examples::named(name)?;
         return Ok(Source::new(format!("@{}", example.name), example.text.to_string()));
     }
-    let name = if path == Path::new("-") { "<stdin>".to_string() } else { path.display().to_string() };
+    let piped = path == Path::new("-");
+    let name = if piped { "<stdin>".to_string() } else { path.display().to_string() };
     let unread = |error: &std::io::Error| Failure::wrong(format!("cannot read {name}: {error}"));
-    let bytes = match name.as_str() {
-        "<stdin>" => standard_input().as_ref().map_err(unread)?.clone(),
-        _ => std::fs::read(path).map_err(|error| unread(&error))?,
+    let bytes = match piped {
+        true => standard_input().as_ref().map_err(unread)?.clone(),
+        false => std::fs::read(path).map_err(|error| unread(&error))?,
     };
     let text = String::from_utf8(bytes).map_err(|error| {
         Failure::wrong(format!("{name} is not UTF-8 text: byte {} is no character", error.utf8_error().valid_up_to()))

@@ -21,7 +21,9 @@ pub fn command() -> Command {
 /// # Errors
 /// There is none; the message says which are near.
 pub fn subcommand(name: &str) -> Result<Command, Failure> {
-    let command = command();
+    let mut command = command();
+    // Flags of all commands are handed down.
+    command.build();
     let found = command.get_subcommands().find(|of| of.get_name() == name).cloned();
     found.map(|of| of.bin_name(format!("chunkwise {name}"))).ok_or_else(|| {
         let near = near(name, command.get_subcommands().map(Command::get_name));
