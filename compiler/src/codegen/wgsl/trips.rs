@@ -41,7 +41,7 @@ impl Trips {
     }
 
     /// One after the other.
-    pub(super) fn add(&mut self, other: Trips) {
+    pub fn add(&mut self, other: Trips) {
         self.known = self.known.saturating_add(other.known);
         self.idle = self.idle.saturating_add(other.idle);
         self.open.extend(other.open);
