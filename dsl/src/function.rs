@@ -24,6 +24,9 @@ const fn operator(function: Function, name: &'static str, arity: usize, eval: fn
     Row { function, name, arity, eval, call: false }
 }
 
+/// Below this size an exponent's power is 1 and a rest (`Function::ExpRest`): less than ln(2) / 2, and exact in f32.
+pub const NEAR_ZERO: f64 = 0.34375;
+
 /// Every function of scalars.
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
@@ -39,6 +42,7 @@ pub const ROWS: &[Row] = &[
     named(Function::Max, "max", 2, |x| larger(x[0], x[1])),
     named(Function::Clamp, "clamp", 3, |x| smaller(larger(x[0], x[1]), x[2])),
     named(Function::Exp, "exp", 1, |x| x[0].exp()),
+    operator(Function::ExpRest, "exp_rest", 1, |x| if x[0].abs() < NEAR_ZERO { x[0].exp_m1() } else { x[0].exp() }),
     named(Function::Ln, "ln", 1, |x| x[0].ln()),
     named(Function::Sqrt, "sqrt", 1, |x| x[0].sqrt()),
     named(Function::Rsqrt, "rsqrt", 1, |x| 1.0 / x[0].sqrt()),

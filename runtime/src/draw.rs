@@ -60,6 +60,9 @@ pub enum Gates {
     Plain,
     /// A quarter of them at the ends of their range: log decays at 0, -20 and -1e4, others at their least and largest.
     Extreme,
+    /// Log decays about -1e-4 and everything else that is drawn around 0 positive, so that a state sums up thousands of
+    /// tokens and nothing cancels.
+    Slow,
 }
 
 /// All inputs and params of a variant.
@@ -112,8 +115,10 @@ fn tensor_of(variant: &Variant, sizes: &Sizes, (tensor, gates): (&Declared, Gate
         let row = shape.last().copied().unwrap_or(1).max(1);
         data.chunks_mut(row).for_each(normalise);
     }
-    if gates == Gates::Extreme {
-        exaggerate(how, &mut data, random);
+    match gates {
+        Gates::Plain => {}
+        Gates::Extreme => exaggerate(how, &mut data, random),
+        Gates::Slow => slow_down(how, &mut data),
     }
     Tensor::f32(shape, data)
 }
@@ -145,6 +150,17 @@ fn exaggerate(how: Draw, data: &mut [f32], random: &mut Random) {
         if random.unit() < 0.25 {
             *x = ends[random.below(ends.len())];
         }
+    }
+}
+
+/// Log decays between -1.5e-4 and -0.5e-4, sizes of what is drawn around 0.
+fn slow_down(how: Draw, data: &mut [f32]) {
+    for x in data {
+        *x = match how {
+            Draw::LogDecay => -1e-4 * (0.5 + x.exp()),
+            Draw::Normal | Draw::Unit => x.abs(),
+            Draw::Sigmoid | Draw::TwoSigmoid | Draw::Uniform(..) => *x,
+        };
     }
 }
 

@@ -92,13 +92,17 @@ fn exponentials_agree() {
     let mut x = ramp(-110.0, 95.0);
     x.extend([f32::NEG_INFINITY, f32::INFINITY, -1e4, 1e4, f32::MAX, f32::MIN]);
     agree_one(Function::Exp, &x, 3e-7, 1.5e-45);
+    agree_one(Function::ExpRest, &x, 3e-7, 1.5e-45);
     agree_one(Function::Sigmoid, &x, 3e-7, 1e-37);
     agree_one(Function::Tanh, &x, 3e-7, 1e-37);
     agree_one(Function::Softplus, &x, 4e-7, 1e-44);
     agree_one(Function::LogSigmoid, &x, 4e-7, 1e-44);
     agree_one(Function::Elu, &x, 3e-7, 1e-37);
     let near = ramp(-2.0, 2.0);
-    for function in [Function::Exp, Function::Tanh, Function::Elu, Function::Softplus, Function::Sigmoid] {
+    agree_one(Function::ExpRest, &ramp(-1e-3, 1e-4), 3e-7, 1e-37);
+    for function in
+        [Function::Exp, Function::ExpRest, Function::Tanh, Function::Elu, Function::Softplus, Function::Sigmoid]
+    {
         agree_one(function, &near, 3e-7, 1e-37);
     }
     agree_one(Function::Silu, &ramp(-80.0, 90.0), 3e-7, 1e-33);

@@ -1,5 +1,6 @@
 //! What `verify` runs a variant on: sizes, inputs and initial states. Besides plain random inputs: gates at the ends of
-//! their range, an initial state, a call in two parts, no tokens at all, odd sizes, and a NaN that must not spread.
+//! their range, slow decays over many tokens, an initial state, a call in two parts, no tokens at all, odd sizes, and a
+//! NaN that must not spread.
 
 use std::collections::BTreeSet;
 
@@ -34,6 +35,9 @@ const MANY: usize = 512;
 /// So many that a driver which ends a kernel after too many trips of its loops would show.
 const LONG: usize = 3000;
 const LONGEST: &str = "long";
+
+/// Tokens under a slow decay: so many that what a decay loses at each shows.
+const SLOW: usize = 4096;
 
 /// One set of inputs.
 pub struct Case {
@@ -160,6 +164,11 @@ fn further(variant: &Variant, shape: &Shape, shared: &Shared, (base, dims): (&Wi
         for n in [65, 130] {
             recipes.push(Recipe { name: "strong decay", wish: at(dims, n), gates: Gates::Extreme, initial: false });
         }
+    }
+    if !variant.states.is_empty() && variant.checks.draws.iter().any(|(_, how)| *how == Draw::LogDecay) {
+        let small = own_axes(variant).into_iter().fold(dims.clone(), |wish, id| wish.fill(&variant.axis_name(id), 8));
+        let wish = at(&small.fill("B", 1).fill("H", 1), SLOW);
+        recipes.push(Recipe { name: "slow decay", wish, gates: Gates::Slow, initial: false });
     }
     if carries_state(variant) && !variant.states.is_empty() {
         for n in [1, 65] {

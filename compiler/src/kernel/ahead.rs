@@ -9,7 +9,7 @@
 //! A hint changes no result and may name what lies beyond a buffer: processors ignore such addresses. For targets on
 //! which one thread runs a work item.
 
-use super::{Access, Buffer, BufferRole, Int, Map, Module, Product, Reduce, Stmt, Sweep, Value, VarId};
+use super::{Access, Buffer, BufferRole, Int, Keep, Map, Module, Product, Reduce, Stmt, Sweep, Value, VarId};
 
 /// Rounds ahead, of loops that take one token a round.
 const ROUNDS: i64 = 8;
@@ -82,7 +82,8 @@ fn touched(stmt: &Stmt) -> Vec<Rows> {
         Stmt::Sweep(Sweep { rows: down, columns, update, reads, .. }) => {
             let update = update.as_ref();
             let along = |n: &Int, access: &Access, written| rows(std::slice::from_ref(n), access, written);
-            found.extend(update.and_then(|update| update.keep.as_ref()).and_then(|keep| along(down, keep, false)));
+            let keep = update.and_then(|update| update.keep.as_ref());
+            found.extend(keep.into_iter().flat_map(Keep::factors).filter_map(|factor| along(down, factor, false)));
             for rank in update.into_iter().flat_map(|update| &update.ranks) {
                 found
                     .extend([along(down, &rank.row, false), along(columns, &rank.column, false)].into_iter().flatten());

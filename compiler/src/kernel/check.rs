@@ -173,8 +173,13 @@ impl Checker<'_> {
             self.unit(&update.from, "from");
             self.floats(&[&update.from]);
             if let Some(keep) = &update.keep {
-                self.access(keep, 1);
-                self.floats(&[keep]);
+                for factor in keep.factors() {
+                    self.access(factor, 1);
+                    self.floats(&[factor]);
+                }
+                if keep.whole.as_ref().is_some_and(|whole| whole.strides != keep.rest.strides) {
+                    self.error("the two factors of a sweep have strides of their own");
+                }
             }
             for rank in &update.ranks {
                 self.access(&rank.column, 1);

@@ -2,7 +2,7 @@
 //! nanoseconds, by which `auto` chooses between forms and chunk lengths.
 
 use super::{
-    BufferRole, Function, Int, Kernel, Map, Module, Param, ParamId, ParamRole, Rankwise, Rates, Reduce, ReduceOp,
+    BufferRole, Function, Int, Keep, Kernel, Map, Module, Param, ParamId, ParamRole, Rankwise, Rates, Reduce, ReduceOp,
     ScanFrom, Stmt, Triangle, Value, VarId,
 };
 
@@ -258,7 +258,8 @@ fn operations(stmt: &Stmt, place: &Place) -> f64 {
             2.0 * solve.p.len() as f64 * triangle(n, n, true) * place.extent(&solve.columns)
         }
         Stmt::Sweep(sweep) => {
-            let update = |x: &Rankwise| usize::from(x.keep.is_some()) + 2 * x.ranks.len();
+            let kept = |keep: &Keep| 2 * keep.factors().count() - 1;
+            let update = |x: &Rankwise| x.keep.as_ref().map_or(0, kept) + 2 * x.ranks.len();
             let each = sweep.update.as_ref().map_or(0, update) + 2 * sweep.reads.len();
             place.extent(&sweep.rows) * place.extent(&sweep.columns) * each as f64
         }

@@ -53,7 +53,7 @@ fn raised(value: &Value, inside: bool, found: &mut BTreeSet<BufferId>) {
         }
         Value::Const(_) | Value::Int(_) | Value::Axis(_) => {}
         Value::Call(function, args) => {
-            let inside = inside || matches!(function, Function::Exp | Function::Pow);
+            let inside = inside || matches!(function, Function::Exp | Function::ExpRest | Function::Pow);
             args.iter().for_each(|x| raised(x, inside, found));
         }
         Value::Select(cond, then, otherwise) => {

@@ -243,17 +243,23 @@ impl Machine<'_, '_> {
     fn sweep(&mut self, sweep: &Sweep) -> Result<(), String> {
         let (rows, columns, state) = (self.int(&sweep.rows), self.int(&sweep.columns), self.place(&sweep.state));
         if let Some(update) = &sweep.update {
-            let (from, keep) = (self.place(&update.from), update.keep.as_ref().map(|keep| self.place(keep)));
+            let from = self.place(&update.from);
+            let keep =
+                update.keep.as_ref().map(|keep| (keep.whole.as_ref().map(|x| self.place(x)), self.place(&keep.rest)));
             let pair = |outer: &super::Outer| (self.place(&outer.row), self.place(&outer.column));
             let ranks: Vec<(Place, Place)> = update.ranks.iter().map(pair).collect();
             each(&[rows, columns], &mut |point| {
                 let (i, j) = (&point[..1], &point[1..]);
-                let mut x = self.load(&from, point)?;
-                if let Some(keep) = &keep {
-                    x *= self.load(keep, i)?;
-                }
+                let before = self.load(&from, point)?;
+                let mut x = match &keep {
+                    Some((_, rest)) => self.load(rest, i)? * before,
+                    None => before,
+                };
                 for (w, u) in &ranks {
                     x += self.load(w, i)? * self.load(u, j)?;
+                }
+                if let Some((Some(whole), _)) = &keep {
+                    x += self.load(whole, i)? * before;
                 }
                 self.store(&state, point, x)
             })?;

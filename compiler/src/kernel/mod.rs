@@ -276,7 +276,7 @@ pub struct Solve {
     pub x: Vec<Access>,
 }
 
-/// One pass over a tile of `rows` x `columns`: `state[i,j] = keep[i] * from[i,j] + sum over r of w_r[i] * u_r[j]`, then
+/// One pass over a tile of `rows` x `columns`: `state[i,j] = keep[i] from[i,j] + sum over r of w_r[i] * u_r[j]`, then
 /// for every read `y[j] = sum over i of x[i] * state[i,j]`. Without `update` the tile is only read.
 ///
 /// `single_threaded` makes it; no lowering does, and targets with many threads a work item never see it.
@@ -296,10 +296,28 @@ pub struct Sweep {
 pub struct Rankwise {
     /// The tile before: the state itself, or apart from it. Strides as those of the state.
     pub from: Access,
-    /// One stride, that of i; none where the factor is 1.
-    pub keep: Option<Access>,
+    /// None where the factor is 1.
+    pub keep: Option<Keep>,
     /// One to `Sweep::RANKS` of w_r and u_r.
     pub ranks: Vec<Outer>,
+}
+
+/// What a tile's rows are multiplied by before something is added to them, in two parts:
+/// `whole[i] * x[i,j] + (rest[i] * x[i,j] + what is added)`. A factor near 1 that is 1 and a small rest keeps the digits of
+/// the rest: its product is rounded beside what is added, not beside x.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// One stride, that of i.
+    pub rest: Access,
+    /// The same stride; none where it is 0.
+    pub whole: Option<Access>,
+}
+
+impl Keep {
+    /// Its factors.
+    pub fn factors(&self) -> impl Iterator<Item = &Access> {
+        self.whole.iter().chain([&self.rest])
+    }
 }
 
 /// A factor along the rows of a tile, and a row beside it.

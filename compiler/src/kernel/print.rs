@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Formatter, Write};
 
 use super::{
-    Access, BufferRole, Elem, Int, Kernel, Map, Module, ParamRole, Position, Product, Reduce, ReduceOp, Scan, ScanFrom,
-    Solve, Stmt, Sweep, Triangle, Value, scalar,
+    Access, BufferRole, Elem, Int, Keep, Kernel, Map, Module, ParamRole, Position, Product, Reduce, ReduceOp, Scan,
+    ScanFrom, Solve, Stmt, Sweep, Triangle, Value, scalar,
 };
 
 impl Display for Module {
@@ -142,8 +142,14 @@ impl Module {
         let state = self.access(&sweep.state);
         let mut text = format!("sweep [i < {}, j < {}]", int(self, &sweep.rows), int(self, &sweep.columns));
         if let Some(update) = &sweep.update {
-            let keep = update.keep.as_ref().map_or_else(String::new, |keep| format!("{} * ", self.access(keep)));
-            text += &format!(" {state} = {keep}{}", self.access(&update.from));
+            let from = self.access(&update.from);
+            text += &match &update.keep {
+                None => format!(" {state} = {from}"),
+                Some(Keep { rest, whole: None }) => format!(" {state} = {} * {from}", self.access(rest)),
+                Some(Keep { rest, whole: Some(whole) }) => {
+                    format!(" {state} = ({} + {}) * {from}", self.access(whole), self.access(rest))
+                }
+            };
             for rank in &update.ranks {
                 text += &format!(" + {} * {}", self.access(&rank.row), self.along(&rank.column));
             }

@@ -6,7 +6,7 @@ use chunkwise_dsl::typed::Function;
 pub fn exps(function: Function) -> usize {
     use Function::*;
     match function {
-        Exp | Ln | Elu | Silu | Sigmoid | Tanh | Sin | Cos => 1,
+        Exp | ExpRest | Ln | Elu | Silu | Sigmoid | Tanh | Sin | Cos => 1,
         Pow | Gelu | LogSigmoid | Softplus => 2,
         _ => 0,
     }

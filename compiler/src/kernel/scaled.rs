@@ -1,39 +1,49 @@
 //! Products that scale what they add to: two neighbouring statements that a target may run as one pass over `dst`.
 //!
 //! ```text
-//! map [i < m, j < n] s[i,j] = (.* p[i] s[i,j])
-//! product [m x n x k] s[i,j] += a[i,j] * b[i,j]        ->     s = diag(p) s + a b
+//! map [i < m, j < n] s[i,j] = (+ (.* w[i] s[i,j]) (.* p[i] s[i,j]))
+//! product [m x n x k] s[i,j] += a[i,j] * b[i,j]        ->     s = diag(w) s + (diag(p) s + a b)
 //! ```
 
-use super::{Access, Function, Map, Product, Stmt, Triangle, Value};
+use super::{Access, Function, Int, Map, Product, Stmt, Triangle, Value};
 
-/// The product, and the factor of each of its rows: an access of one axis.
-pub fn scaled<'s>(first: &'s Stmt, second: &'s Stmt) -> Option<(&'s Product, Access)> {
+/// The product, and the factors w and p of each of its rows: accesses of one axis, with one stride.
+pub fn scaled<'s>(first: &'s Stmt, second: &'s Stmt) -> Option<(&'s Product, [Access; 2])> {
     let (Stmt::Map(map), Stmt::Product(product)) = (first, second) else { return None };
-    let Map { axes, below: None, dst, value: Value::Call(Function::Mul, args) } = map else { return None };
+    let Map { axes, below: None, dst, value: Value::Call(Function::Add, args) } = map else { return None };
+    let [whole, rest] = &args[..] else { return None };
+    let factors = [factor(whole, dst)?, factor(rest, dst)?];
+    let alike = factors[0].strides == factors[1].strides;
+    let same = product.dst == *dst && axes[..] == [product.m.clone(), product.n.clone()];
+    let whole = product.accumulate && product.shape == Triangle::Full;
+    (alike && same && whole).then_some((product, factors))
+}
+
+/// The factor of each row in `p[i] * dst[i,j]`: an access of one axis.
+fn factor(value: &Value, dst: &Access) -> Option<Access> {
+    let Value::Call(Function::Mul, args) = value else { return None };
     let [Value::Load(x), Value::Load(y)] = &args[..] else { return None };
     let factor = if x == dst { y } else { x };
     let scales = (x == dst || y == dst) && factor.buffer != dst.buffer;
-    let same = product.dst == *dst && axes[..] == [product.m.clone(), product.n.clone()];
-    let whole = product.accumulate && product.shape == Triangle::Full;
     let [down, across] = &factor.strides[..] else { return None };
-    let by_row = *across == 0i64.into();
-    (scales && same && whole && by_row)
-        .then(|| (product, Access::new(factor.buffer, factor.offset.clone(), [down.clone()])))
+    (scales && *across == Int::Const(0)).then(|| Access::new(factor.buffer, factor.offset.clone(), [down.clone()]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{BufferId, Int};
+    use crate::kernel::BufferId;
 
     fn at(buffer: u32, strides: [i64; 2]) -> Access {
         Access::new(BufferId(buffer), 0i64, strides.map(Int::from))
     }
 
-    fn pair(factor: Access) -> (Stmt, Stmt) {
+    fn times_state(factor: Access) -> Value {
+        Value::Call(Function::Mul, vec![Value::Load(factor), Value::Load(at(0, [4, 1]))])
+    }
+
+    fn pair(value: Value) -> (Stmt, Stmt) {
         let axes = vec![8i64.into(), 4i64.into()];
-        let value = Value::Call(Function::Mul, vec![Value::Load(factor), Value::Load(at(0, [4, 1]))]);
         let product = Product {
             m: 8i64.into(),
             n: 4i64.into(),
@@ -47,18 +57,32 @@ mod tests {
         (Stmt::Map(Map::new(axes, at(0, [4, 1]), value)), Stmt::Product(product))
     }
 
-    #[test]
-    fn a_factor_a_row_joins_the_product() {
-        let (map, product) = pair(at(3, [1, 0]));
-        let (_, factor) = scaled(&map, &product).unwrap();
-        assert_eq!(factor, Access::new(BufferId(3), 0i64, [Int::from(1i64)]));
+    fn row(buffer: u32) -> Access {
+        Access::new(BufferId(buffer), 0i64, [Int::from(1i64)])
+    }
+
+    fn parts(whole: Access, rest: Access) -> Value {
+        Value::Call(Function::Add, vec![times_state(whole), times_state(rest)])
     }
 
     #[test]
-    fn a_factor_a_column_stays_apart() {
-        let (map, product) = pair(at(3, [0, 1]));
-        assert!(scaled(&map, &product).is_none());
-        let (map, product) = pair(at(0, [4, 0]));
-        assert!(scaled(&map, &product).is_none(), "the factor is what the product changes");
+    fn factors_of_rows_join_the_product() {
+        let (map, product) = pair(parts(at(4, [1, 0]), at(3, [1, 0])));
+        let (_, factors) = scaled(&map, &product).unwrap();
+        assert_eq!(factors, [row(4), row(3)]);
+    }
+
+    #[test]
+    fn other_factors_stay_apart() {
+        for value in [
+            parts(at(4, [0, 1]), at(3, [0, 1])),
+            parts(at(4, [2, 0]), at(3, [1, 0])),
+            // What the product changes.
+            parts(at(4, [1, 0]), at(0, [4, 0])),
+            times_state(at(3, [1, 0])),
+        ] {
+            let (map, product) = pair(value);
+            assert!(scaled(&map, &product).is_none(), "{map:?}");
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    Access, BufferId, Int, Map, Outer, ParamId, Position, Product, Rankwise, Reduce, Scan, Solve, Stmt, Sweep, Value,
-    VarId,
+    Access, BufferId, Int, Keep, Map, Outer, ParamId, Position, Product, Rankwise, Reduce, Scan, Solve, Stmt, Sweep,
+    Value, VarId,
 };
 
 /// The buffers that a statement touches, whole, whatever the extents of its loops.
@@ -77,7 +77,7 @@ impl Effects {
         self.read(&sweep.state);
         if let Some(update) = &sweep.update {
             self.read(&update.from);
-            update.keep.iter().for_each(|keep| self.read(keep));
+            update.keep.iter().flat_map(Keep::factors).for_each(|factor| self.read(factor));
             update.ranks.iter().flat_map(|rank| [&rank.row, &rank.column]).for_each(|access| self.read(access));
             self.write(&sweep.state);
         }
@@ -225,7 +225,10 @@ impl Rebuild<'_> {
                 state: self.access(state),
                 update: update.as_ref().map(|update| Rankwise {
                     from: self.access(&update.from),
-                    keep: update.keep.as_ref().map(|keep| self.access(keep)),
+                    keep: update.keep.as_ref().map(|keep| Keep {
+                        rest: self.access(&keep.rest),
+                        whole: keep.whole.as_ref().map(|whole| self.access(whole)),
+                    }),
                     ranks: self.outers(&update.ranks),
                 }),
                 reads: self.outers(reads),

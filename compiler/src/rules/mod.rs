@@ -17,8 +17,9 @@
 //! (which bind the parts of a canonical product), `outer q` and `stacked q` (which bind those of the features `q` and
 //! `k`). Rules know no costs.
 //!
-//! Not done: a log-space decay and the gauge (quotient) form. Products of decays need no logarithm, are exact at a
-//! decay of 0, and leave no exponent to bound.
+//! Not done: terms in log space and the gauge (quotient) form. Within a chunk products of decays need no logarithm, are
+//! exact at a decay of 0, and leave no exponent to bound. What a state keeps from token to token and from chunk to chunk
+//! is the same in exact arithmetic however it is evaluated: there the logarithms count (`kernel::lower::form::decay`).
 
 mod affine;
 mod chunk;

@@ -242,6 +242,8 @@ pub enum Function {
     Mod,
     FloorDiv,
     Neg,
+    /// exp(x) - 1 where |x| is below `function::NEAR_ZERO`, exp(x) elsewhere. No program writes it.
+    ExpRest,
     Min,
     Max,
     Clamp,

@@ -114,10 +114,10 @@ impl<'e> Emitter<'e> {
             match stmt {
                 _ if std::mem::take(&mut skip) => {}
                 Stmt::Map(_)
-                    if let Some((product, factor)) = body.get(place + 1).and_then(|next| scaled(stmt, next))
+                    if let Some((product, factors)) = body.get(place + 1).and_then(|next| scaled(stmt, next))
                         && !self.exact.contains(&product.dst.buffer) =>
                 {
-                    self.product(product, Some(&factor));
+                    self.product(product, Some(&factors));
                     skip = true;
                 }
                 Stmt::For { var, from, to, step, body } => {

@@ -9,15 +9,15 @@ use super::Routine;
 use super::kernel::{Emitter, TRUSTED};
 
 impl Emitter<'_> {
-    /// A product; with a factor, what it adds to is multiplied by it, row by row.
-    pub(super) fn product(&mut self, product: &Product, factor: Option<&Access>) {
+    /// A product; with factors, what it adds to is multiplied by their sum, row by row.
+    pub(super) fn product(&mut self, product: &Product, factors: Option<&[Access; 2]>) {
         let [c, a, b] = [&product.dst, &product.a, &product.b].map(|x| self.first(x));
         let strides = [&product.dst.strides[0], &product.a.strides[0], &product.a.strides[1], &product.b.strides[0]];
         let [ldc, am, ak, ldb] = strides.map(|x| self.int(x));
         let [m, n, k] = [&product.m, &product.n, &product.k].map(|x| self.extent(x).value);
-        if let Some(factor) = factor {
-            let (scale, stride) = (self.first(factor), self.int(&factor.strides[0]));
-            return self.call(Routine::ProductScaled, &[c, ldc, a, am, ak, b, ldb, m, n, k, scale, stride]);
+        if let Some([whole, rest]) = factors {
+            let [whole, rest, stride] = [self.first(whole), self.first(rest), self.int(&rest.strides[0])];
+            return self.call(Routine::ProductScaled, &[c, ldc, a, am, ak, b, ldb, m, n, k, rest, stride, whole]);
         }
         let add = self.constant(i64::from(product.accumulate));
         let exact = self.exact.contains(&product.dst.buffer);

@@ -9,8 +9,8 @@ use crate::kernel::{ReduceOp, Triangle};
 /// ```text
 /// product_*(c, ldc, a, am, ak, b, ldb, m, n, k, add)      c[m,n] (+)= sum over k of a[m,k] b[k,n]; add is 0 or 1
 /// exact_*                                                 the same, its operands never rounded
-/// product_scaled(c, ldc, a, am, ak, b, ldb, m, n, k, scale, sm)
-///                                                         c[m,n] = scale[m] c[m,n] + sum over k of a[m,k] b[k,n]
+/// product_scaled(c, ldc, a, am, ak, b, ldb, m, n, k, rest, stride, whole)
+///                                         c[m,n] = whole[m] c[m,n] + (rest[m] c[m,n] + sum over k of a[m,k] b[k,n])
 /// solve(systems, n, columns, table)                       `kernel::Solve`
 /// sweep(rows, columns, ranks, reads, table)               `kernel::Sweep`
 /// vector_NAME(dst, a, n), vector_NAME(dst, a, b, n)       dst[i] = f(a[i]) for i < n; dst may be a or b
@@ -23,8 +23,9 @@ use crate::kernel::{ReduceOp, Triangle};
 ///
 /// The table of a solve holds, for each of r systems, the address and the row stride of x; then for each of the r by r
 /// tiles, row-major, its address, row stride and column stride. That of a sweep holds address and row stride of the state,
-/// of the tile before (the state itself where there is no update) and of the factors kept (0 and 0 where there are none);
-/// then address and stride of w and the address of u for every rank; then those of x and y for every read.
+/// of the tile before (the state itself where there is no update) and of the rest kept, then the address of the whole kept
+/// (0 where there is none); then address and stride of w and the address of u for every rank; then those of x and y for
+/// every read.
 ///
 /// Operands of a map have the last stride 0 or 1, those of `turn` any. A map goes row by row: an operand may be a row of
 /// the result that lies before. An operand may be the result itself, but for `turn`.
@@ -74,6 +75,7 @@ impl Operation {
                 | Sqrt
                 | Rsqrt
                 | Exp
+                | ExpRest
                 | Ln
                 | Elu
                 | Silu
@@ -138,7 +140,7 @@ impl Routine {
     pub(super) fn arity(self) -> usize {
         match self {
             Routine::Product(_) | Routine::Exact(_) => 11,
-            Routine::ProductScaled => 12,
+            Routine::ProductScaled => 13,
             Routine::Solve => 4,
             Routine::Sweep => 5,
             Routine::Vector(function) => function.arity() + 2,
@@ -165,6 +167,19 @@ pub(super) fn is_called(function: Function) -> bool {
     use Function::*;
     matches!(
         function,
-        Exp | Ln | Elu | Silu | Gelu | Sigmoid | LogSigmoid | Softplus | Tanh | Sin | Cos | Pow | Mod | FloorDiv
+        Exp | ExpRest
+            | Ln
+            | Elu
+            | Silu
+            | Gelu
+            | Sigmoid
+            | LogSigmoid
+            | Softplus
+            | Tanh
+            | Sin
+            | Cos
+            | Pow
+            | Mod
+            | FloorDiv
     )
 }

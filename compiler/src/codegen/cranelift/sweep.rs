@@ -3,7 +3,7 @@
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::types::I64;
 
-use crate::kernel::{Outer, Sweep};
+use crate::kernel::{Keep, Outer, Sweep};
 
 use super::Routine;
 use super::kernel::{Emitter, TRUSTED};
@@ -16,8 +16,14 @@ impl Emitter<'_> {
             words.extend([self.first(access), self.int(&access.strides[0])]);
         }
         match update.and_then(|update| update.keep.as_ref()) {
-            Some(keep) => words.extend([self.first(keep), self.int(&keep.strides[0])]),
-            None => words.extend([self.constant(0), self.constant(0)]),
+            Some(Keep { rest, whole }) => {
+                words.extend([self.first(rest), self.int(&rest.strides[0])]);
+                words.push(match whole {
+                    Some(whole) => self.first(whole),
+                    None => self.constant(0),
+                });
+            }
+            None => words.extend([0; 3].map(|none| self.constant(none))),
         }
         let ranks: &[Outer] = update.map_or(&[], |update| &update.ranks);
         for Outer { row, column } in ranks.iter().chain(&sweep.reads) {

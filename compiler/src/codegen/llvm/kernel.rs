@@ -69,9 +69,9 @@ impl Emitter<'_> {
             match stmt {
                 _ if std::mem::take(&mut skip) => {}
                 Stmt::Map(_)
-                    if let Some((product, factor)) = body.get(place + 1).and_then(|next| scaled(stmt, next)) =>
+                    if let Some((product, factors)) = body.get(place + 1).and_then(|next| scaled(stmt, next)) =>
                 {
-                    product::product(self, product, Some(&factor));
+                    product::product(self, product, Some(&factors));
                     skip = true;
                 }
                 Stmt::For { var, from, to, step: whole_step, body } => {

@@ -4,6 +4,7 @@
 //! Polynomials are those of Cephes (single precision) unless said otherwise. Rounding to an integer adds and takes away
 //! 1.5 * 2^23, whose low bits then hold the integer: no conversion, so no NaN traps, and no libm call on old targets.
 
+use chunkwise_dsl::function::NEAR_ZERO;
 use chunkwise_dsl::typed::Function;
 
 use super::text::{Text, constant as k, whole};
@@ -93,6 +94,7 @@ pub(super) fn define(function: Function, lanes: u32, target: &Target) -> (String
     let (x, y) = ("%x", "%y");
     let result = match function {
         Exp => exp(&mut t, x, target),
+        ExpRest => exp_rest(&mut t, x, target),
         Ln => ln(&mut t, x),
         Elu => elu(&mut t, x, target),
         Sigmoid => sigmoid(&mut t, x, &k(1.0), target),
@@ -116,7 +118,7 @@ pub(super) fn define(function: Function, lanes: u32, target: &Target) -> (String
     t.run(format_args!("ret {ty} {result}"));
     let params: Vec<String> = [x, y][..function.arity().min(2)].iter().map(|p| format!("{ty} {p}")).collect();
     // Short ones pay for being written in place, long ones do not.
-    let inline = if matches!(function, Exp | Sigmoid | Silu) { "alwaysinline" } else { "noinline" };
+    let inline = if matches!(function, Exp | ExpRest | Sigmoid | Silu) { "alwaysinline" } else { "noinline" };
     (
         format!(
             "define internal {ty} @{}({}) {inline} #0",
@@ -197,12 +199,25 @@ fn two_to(t: &mut Text, n: &str) -> String {
 }
 
 fn exp(t: &mut Text, x: &str, target: &Target) -> String {
+    power_of_e(t, x, &k(1.0), target)
+}
+
+/// 2^n (exp(r) - 1) + 2^n, without the 2^n near 0, where n is 0.
+fn exp_rest(t: &mut Text, x: &str, target: &Target) -> String {
+    let size = t.intrinsic("fabs", &[x]);
+    let near = t.compare("olt", &size, &k(NEAR_ZERO));
+    let one = t.select(&near, &k(0.0), &k(1.0));
+    power_of_e(t, x, &one, target)
+}
+
+/// 2^n (exp(r) - 1 + one) for x = n ln 2 + r.
+fn power_of_e(t: &mut Text, x: &str, one: &str, target: &Target) -> String {
     // Below -104.5 everything rounds to 0, above 89 everything overflows.
     let x = within(t, x, -104.5, 89.0);
     let (n, integer, r, p) = reduce_exponent(t, &x);
     let square = t.exact("fmul", &r, &r);
     let tail = t.fma(&p, &square, &r);
-    let y = t.exact("fadd", &tail, &k(1.0));
+    let y = t.exact("fadd", &tail, one);
     if target.scales() && t.lanes == 16 {
         let ty = t.floats();
         return t.set(format_args!(

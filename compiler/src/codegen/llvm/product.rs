@@ -75,8 +75,7 @@ fn panels(target: &Target) -> Vec<Tile> {
 }
 
 /// What a driver and a tile take.
-pub(super) const PARAMS: &str =
-    "ptr %c, i64 %ldc, ptr %a, i64 %am, i64 %ak, ptr %b, i64 %ldb, i64 %m, i64 %n, i64 %k, ptr %scale, i64 %sm";
+pub(super) const PARAMS: &str = "ptr %c, i64 %ldc, ptr %a, i64 %am, i64 %ak, ptr %b, i64 %ldb, i64 %m, i64 %n, i64 %k, ptr %scale, i64 %sm, ptr %whole";
 
 /// The call of a driver or a tile, its sizes last: rows (all, or of this tile), columns, k.
 struct Call<'c> {
@@ -88,15 +87,15 @@ struct Call<'c> {
     b: &'c str,
     ldb: &'c str,
     size: [&'c str; 3],
-    /// What each row of c is multiplied by before the product is added, and its stride; a null pointer overwrites c.
-    scale: [&'c str; 2],
+    /// What each row of c is multiplied by before the product is added, in two parts: the rest, their stride, the whole.
+    scale: [&'c str; 3],
 }
 
 impl Call<'_> {
     fn write(&self, t: &mut Text, routine: Routine) {
-        let Call { c, ldc, a, am, ak, b, ldb, size: [m, n, k], scale: [scale, sm] } = self;
+        let Call { c, ldc, a, am, ak, b, ldb, size: [m, n, k], scale: [scale, sm, whole] } = self;
         t.run(format_args!(
-            "call void @{}(ptr {c}, i64 {ldc}, ptr {a}, i64 {am}, i64 {ak}, ptr {b}, i64 {ldb}, i64 {m}, i64 {n}, i64 {k}, ptr {scale}, i64 {sm})",
+            "call void @{}(ptr {c}, i64 {ldc}, ptr {a}, i64 {am}, i64 {ak}, ptr {b}, i64 {ldb}, i64 {m}, i64 {n}, i64 {k}, ptr {scale}, i64 {sm}, ptr {whole})",
             routine.name()
         ));
         t.needs.insert(routine);
@@ -117,11 +116,11 @@ pub(super) fn matrix(emitter: &mut Emitter<'_>, access: &Access) -> Matrix {
 }
 
 /// Adds to what stands in c.
-const ADD: [&str; 2] = ["@one", "0"];
-const OVERWRITE: [&str; 2] = ["null", "0"];
+const ADD: [&str; 3] = ["@one", "0", "null"];
+const OVERWRITE: [&str; 3] = ["null", "0", "null"];
 
-/// A product; with a factor, what it adds to is multiplied by it, row by row.
-pub(super) fn product(emitter: &mut Emitter<'_>, product: &Product, factor: Option<&Access>) {
+/// A product; with factors, what it adds to is multiplied by their sum, row by row.
+pub(super) fn product(emitter: &mut Emitter<'_>, product: &Product, factors: Option<&[Access; 2]>) {
     let [m, n, k] = [&product.m, &product.n, &product.k].map(|x| emitter.extent(x));
     let [c, a, b] = [&product.dst, &product.a, &product.b].map(|x| matrix(emitter, x));
     let kind = match product.shape {
@@ -130,12 +129,15 @@ pub(super) fn product(emitter: &mut Emitter<'_>, product: &Product, factor: Opti
         Triangle::LowerLeft { strict: true } => Kind::StrictlyLower,
         Triangle::LowerOut => Kind::LowerOut,
     };
-    let factor = factor.map(|factor| {
-        let (offset, stride) = (emitter.int(&factor.offset), emitter.int(&factor.strides[0]));
-        [emitter.t.element(&format!("%b{}", factor.buffer.0), &offset), stride]
+    let factors = factors.map(|[whole, rest]| {
+        let mut first = |factor: &Access| {
+            let offset = emitter.int(&factor.offset);
+            emitter.t.element(&format!("%b{}", factor.buffer.0), &offset)
+        };
+        [first(rest), first(whole), emitter.int(&rest.strides[0])]
     });
-    let scale = match &factor {
-        Some([scale, stride]) => [scale.as_str(), stride.as_str()],
+    let scale = match &factors {
+        Some([rest, whole, stride]) => [rest.as_str(), stride.as_str(), whole.as_str()],
         None => {
             if product.accumulate {
                 ADD
@@ -147,7 +149,7 @@ pub(super) fn product(emitter: &mut Emitter<'_>, product: &Product, factor: Opti
     call(&c, &a, &b, [&m, &n, &k], scale).write(&mut emitter.t, Routine::Driver(kind));
 }
 
-fn call<'c>(c: &'c Matrix, a: &'c Matrix, b: &'c Matrix, size: [&'c str; 3], scale: [&'c str; 2]) -> Call<'c> {
+fn call<'c>(c: &'c Matrix, a: &'c Matrix, b: &'c Matrix, size: [&'c str; 3], scale: [&'c str; 3]) -> Call<'c> {
     let [am, ak] = &a.strides;
     Call { c: &c.at, ldc: &c.strides[0], a: &a.at, am, ak, b: &b.at, ldb: &b.strides[0], size, scale }
 }
@@ -220,7 +222,7 @@ impl Spot<'_> {
         let b = t.element("%b", self.column);
         let columns = t.sub("%n", self.column);
         let down = t.mul(row, "%sm");
-        let scale = t.element("%scale", &down);
+        let [scale, whole] = ["%scale", "%whole"].map(|base| t.element(base, &down));
         Call {
             c: &c,
             ldc: "%ldc",
@@ -230,7 +232,7 @@ impl Spot<'_> {
             b: &b,
             ldb: "%ldb",
             size: [size[0], &columns, size[1]],
-            scale: [&scale, "%sm"],
+            scale: [&scale, "%sm", &whole],
         }
         .write(t, Routine::Tile(kind, tile));
     }

@@ -3,12 +3,12 @@
 //! ```text
 //! for every strip of columns (widest first)     u of its columns in registers
 //!     for every run of rows                     sums of their own, so that long sums lose less to rounding
-//!         for every group of rows: s = keep * from + w * u, stored; sums += x * s
+//!         for every group of rows: s = whole * from + (rest * from + w * u), stored; sums += x * s
 //!     y = sums
 //! ```
 //! The rows of a group have sums of their own: one sum alone would wait for the multiply-add before it.
 
-use crate::kernel::{Access, Int, Outer, Sweep};
+use crate::kernel::{Access, Int, Keep, Outer, Sweep};
 
 use super::kernel::Emitter;
 use super::text::{Text, constant};
@@ -29,13 +29,15 @@ pub(super) struct Spec {
 struct Update {
     /// Of the rows of the tile before; none where it is the tile itself.
     from: Option<Stride>,
-    keep: Keep,
+    keep: Kept,
+    /// Whether what is kept has a whole beside its rest.
+    whole: bool,
     /// Of the factors of every rank.
     ranks: [Option<Stride>; Sweep::RANKS],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Keep {
+enum Kept {
     All,
     /// One factor for all rows.
     Scaled,
@@ -80,14 +82,15 @@ impl Stride {
 
 impl Spec {
     fn of(sweep: &Sweep) -> Self {
-        let keep = |keep: &Option<Access>| match keep {
-            None => Keep::All,
-            Some(keep) if Stride::of(keep) == Stride::Known(0) => Keep::Scaled,
-            Some(keep) => Keep::Rows(Stride::of(keep)),
+        let keep = |keep: &Option<Keep>| match keep {
+            None => Kept::All,
+            Some(keep) if Stride::of(&keep.rest) == Stride::Known(0) => Kept::Scaled,
+            Some(keep) => Kept::Rows(Stride::of(&keep.rest)),
         };
         let update = sweep.update.as_ref().map(|x| Update {
             from: (x.from != sweep.state).then(|| Stride::of(&x.from)),
             keep: keep(&x.keep),
+            whole: x.keep.as_ref().is_some_and(|keep| keep.whole.is_some()),
             ranks: Stride::each(&x.ranks),
         });
         Self { state: Stride::of(&sweep.state), update, reads: Stride::each(&sweep.reads) }
@@ -95,13 +98,14 @@ impl Spec {
 
     pub(super) fn name(self) -> String {
         let mut name = format!("sweep.{}", self.state.name());
-        if let Some(Update { from, keep, ranks }) = self.update {
+        if let Some(Update { from, keep, whole, ranks }) = self.update {
             name += &from.map_or_else(String::new, |from| format!(".from.{}", from.name()));
             name += &match keep {
-                Keep::All => ".all".to_owned(),
-                Keep::Scaled => ".scaled".to_owned(),
-                Keep::Rows(stride) => format!(".rows.{}", stride.name()),
+                Kept::All => ".all".to_owned(),
+                Kept::Scaled => ".scaled".to_owned(),
+                Kept::Rows(stride) => format!(".rows.{}", stride.name()),
             };
+            name += if whole { ".whole" } else { "" };
             ranks.iter().flatten().for_each(|stride| name += &format!(".w{}", stride.name()));
         }
         self.reads.iter().flatten().for_each(|stride| name += &format!(".x{}", stride.name()));
@@ -121,8 +125,12 @@ impl Spec {
         self.update.and_then(|update| update.from)
     }
 
-    fn keeps(self) -> Keep {
-        self.update.map_or(Keep::All, |update| update.keep)
+    fn keeps(self) -> Kept {
+        self.update.map_or(Kept::All, |update| update.keep)
+    }
+
+    fn has_whole(self) -> bool {
+        self.update.is_some_and(|update| update.whole)
     }
 }
 
@@ -162,8 +170,11 @@ fn arguments(spec: Spec) -> Vec<String> {
     if spec.from().is_some() {
         all.extend(["ptr %f", "i64 %ldf"].map(str::to_owned));
     }
-    if spec.keeps() != Keep::All {
+    if spec.keeps() != Kept::All {
         all.extend(["ptr %a", "i64 %as"].map(str::to_owned));
+    }
+    if spec.has_whole() {
+        all.extend(["ptr %e", "i64 %es"].map(str::to_owned));
     }
     for r in 0..spec.ranks().count() {
         all.extend([format!("ptr %w{r}"), format!("i64 %ws{r}"), format!("ptr %u{r}")]);
@@ -191,7 +202,10 @@ pub(super) fn sweep(emitter: &mut Emitter<'_>, sweep: &Sweep) {
         if spec.from().is_some() {
             place(&update.from, true);
         }
-        update.keep.iter().for_each(|keep| place(keep, true));
+        if let Some(keep) = &update.keep {
+            place(&keep.rest, true);
+            keep.whole.iter().for_each(|whole| place(whole, true));
+        }
     }
     let ranks = sweep.update.iter().flat_map(|update| &update.ranks);
     for outer in ranks.chain(&sweep.reads) {
@@ -230,6 +244,13 @@ pub(super) fn define(spec: Spec, target: &Target) -> (String, Text) {
 /// Terms of a sum of its own.
 const RUN: i64 = 64;
 
+/// What a row of the tile before is multiplied by.
+#[derive(Debug, Clone, Default)]
+struct Factors {
+    rest: Option<String>,
+    whole: Option<String>,
+}
+
 /// A strip being written.
 struct Writer<'t> {
     t: &'t mut Text,
@@ -238,8 +259,8 @@ struct Writer<'t> {
     mask: Option<String>,
     state: String,
     from: String,
-    /// The factor of all rows.
-    keep: Option<String>,
+    /// The factors of all rows.
+    keep: Factors,
     /// A vector a rank and column.
     added: Vec<Vec<String>>,
     /// The first column.
@@ -259,9 +280,9 @@ impl<'t> Writer<'t> {
         let state = t.element("%s", column);
         let from = if spec.from().is_some() { t.element("%f", column) } else { state.clone() };
         let (added, column) = (Vec::new(), column.to_owned());
-        let mut writer = Self { t, spec, strip, mask, state, from, keep: None, added, column };
-        if spec.keeps() == Keep::Scaled {
-            writer.keep = Some(writer.factor("%a", "0", Stride::Known(0)));
+        let mut writer = Self { t, spec, strip, mask, state, from, keep: Factors::default(), added, column };
+        if spec.keeps() == Kept::Scaled {
+            writer.keep = writer.kept("0", Stride::Known(0));
         }
         for r in 0..spec.ranks().count() {
             let row = writer.t.element(&format!("%u{r}"), &writer.column);
@@ -325,14 +346,14 @@ impl<'t> Writer<'t> {
         let mut x: Vec<String> = (0..vectors).map(|v| self.load(&from, v)).collect();
         if spec.update.is_some() {
             let keep = match spec.keeps() {
-                Keep::All => None,
-                Keep::Scaled => self.keep.clone(),
-                Keep::Rows(stride) => Some(self.factor("%a", at, stride)),
+                Kept::All => Factors::default(),
+                Kept::Scaled => self.keep.clone(),
+                Kept::Rows(stride) => self.kept(at, stride),
             };
             let factors = spec.ranks().enumerate().map(|(r, stride)| self.factor(&format!("%w{r}"), at, stride));
             let factors: Vec<String> = factors.collect();
             for (v, x) in x.iter_mut().enumerate() {
-                *x = self.element(x, keep.as_deref(), &factors, v);
+                *x = self.element(x, &keep, &factors, v);
             }
             for (v, x) in x.iter().enumerate() {
                 self.store(&to, v, x);
@@ -347,23 +368,33 @@ impl<'t> Writer<'t> {
         }
     }
 
-    /// keep * x + sum of factor * row. What does not wait for x comes first.
-    fn element(&mut self, x: &str, keep: Option<&str>, factors: &[String], v: usize) -> String {
+    /// whole * x + (rest * x + sum of factor * row). What does not wait for x comes first.
+    fn element(&mut self, x: &str, keep: &Factors, factors: &[String], v: usize) -> String {
         let mut pairs = factors.iter().zip(&self.added).map(|(factor, row)| (factor.clone(), row[v].clone()));
-        let mut sum = match keep {
+        let mut sum = match &keep.rest {
             None => x.to_owned(),
-            Some(keep) => match pairs.next() {
-                None => return self.t.float("fmul", keep, x),
+            Some(rest) => match pairs.next() {
+                None => self.t.float("fmul", rest, x),
                 Some((factor, row)) => {
                     let first = self.t.float("fmul", &factor, &row);
-                    self.t.fma(keep, x, &first)
+                    self.t.fma(rest, x, &first)
                 }
             },
         };
         for (factor, row) in pairs {
             sum = self.t.fma(&factor, &row, &sum);
         }
-        sum
+        match &keep.whole {
+            None => sum,
+            Some(whole) => self.t.fma(whole, x, &sum),
+        }
+    }
+
+    /// What is kept of a row.
+    fn kept(&mut self, at: &str, stride: Stride) -> Factors {
+        let rest = Some(self.factor("%a", at, stride));
+        let whole = self.spec.has_whole().then(|| self.factor("%e", at, stride));
+        Factors { rest, whole }
     }
 
     /// Element `at` of the factors at `base`, in all lanes.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! for every run of k    for k: one row of b, one scalar of a for every row, fused multiply-adds
-//!                       c = sums, or scale c + sums
+//!                       c = sums, c + sums, or whole c + (scale c + sums)
 //! ```
 //! A triangular tile ends with the rows of its diagonal block, written out: row r takes k0 .. k0 + r only, so nothing
 //! above the diagonal is read. A substitution does the same with its own sums in place of b.
@@ -123,18 +123,21 @@ impl Writer {
         }
     }
 
-    /// sums += scale c
+    /// sums = whole c + (scale c + sums)
     fn joined(&mut self, sums: &mut [String]) {
         for r in 0..self.tile.rows as usize {
             let (c, row) = (self.c[r].clone(), self.r[r].clone());
             let down = self.t.mul(&row, "%sm");
-            let at = self.t.element("%scale", &down);
-            let factor = self.t.set(format_args!("load float, ptr {at}, align 4"));
-            let factor = self.t.splat("float", &factor);
+            let [rest, whole] = ["%scale", "%whole"].map(|base| {
+                let at = self.t.element(base, &down);
+                let factor = self.t.set(format_args!("load float, ptr {at}, align 4"));
+                self.t.splat("float", &factor)
+            });
             for v in 0..self.tile.vectors {
                 let total = self.vector(&c, v);
                 let sum = &mut sums[r * self.tile.vectors as usize + v as usize];
-                *sum = self.t.fma(&factor, &total, sum);
+                let added = self.t.fma(&rest, &total, sum);
+                *sum = self.t.fma(&whole, &total, &added);
             }
         }
     }

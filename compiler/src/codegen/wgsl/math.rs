@@ -19,6 +19,7 @@ pub(super) enum Routine {
     TwoTo,
     ExpLessOne,
     Exp,
+    ExpRest,
     Ln,
     Elu,
     Sigmoid,
@@ -58,6 +59,7 @@ pub(super) fn call(function: Function, args: &[String]) -> (String, Option<Routi
         Relu => plain(format!("select({a}, 0.0f, {a} < 0.0f)")),
         Sign => ours("f_sign", Routine::Sign),
         Exp => ours("f_exp", Routine::Exp),
+        ExpRest => ours("f_exp_rest", Routine::ExpRest),
         Ln => ours("f_ln", Routine::Ln),
         Elu => ours("f_elu", Routine::Elu),
         Silu => (format!("({a} * f_sigmoid({a}))"), Some(Routine::Sigmoid)),
@@ -99,6 +101,7 @@ impl Routine {
             Min | Max | Ln => &[IsNan],
             Exp | Elu => &[TwoTo, ExpLessOne],
             Sigmoid | Tanh | Gelu => &[Exp],
+            ExpRest => &[Exp, ExpLessOne],
             Softplus => &[Exp, Ln],
             Pow => &[Exp, Ln, Nan],
             Mod => &[FloorDiv],
@@ -116,6 +119,7 @@ impl Routine {
             Routine::TwoTo => TWO_TO,
             Routine::ExpLessOne => EXP_LESS_ONE,
             Routine::Exp => EXP,
+            Routine::ExpRest => EXP_REST,
             Routine::Ln => LN,
             Routine::Elu => ELU,
             Routine::Sigmoid => SIGMOID,
@@ -188,6 +192,13 @@ const EXP: &str = "fn f_exp(v: f32) -> f32 {
   let i = i32(n);
   let h = i >> 1u;
   return y * two_to(h) * two_to(i - h);
+}
+";
+
+/// Below `NEAR_ZERO` what the exponential is more than 1.
+const EXP_REST: &str = "fn f_exp_rest(x: f32) -> f32 {
+  let near = abs(x) < 0.34375f;
+  return select(f_exp(x), exp_less_one(select(0.0f, x, near)), near);
 }
 ";
 

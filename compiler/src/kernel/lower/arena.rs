@@ -161,7 +161,11 @@ impl<'a> Arena<'a> {
                 for child in children_mut(&mut kind) {
                     *child = self.convert(*child)?;
                 }
-                self.intern(kind, ty, span)
+                let apart = match &kind {
+                    ExprKind::Map { function, args } => self.less_than_one(*function, args),
+                    _ => None,
+                };
+                apart.unwrap_or_else(|| self.intern(kind, ty, span))
             }
         })
     }

@@ -10,6 +10,7 @@
 
 mod algebra;
 mod arena;
+mod decay;
 mod emit;
 pub mod form;
 mod fused;
@@ -132,7 +133,7 @@ impl<'a> Lowering<'a> {
         let mut roots = Vec::new();
         for stmt in &self.variant.body {
             roots.extend(match stmt {
-                Source::Update(update) => self.arena.convert(update.value).ok(),
+                Source::Update(update) => self.arena.update(update).ok(),
                 Source::Output(output) => self.output_node(output).ok().map(|(id, _)| id),
                 Source::Read(of) => self.arena.let_value(*of).ok(),
                 Source::Let(_) => None,

@@ -252,7 +252,7 @@ fn token(lowering: &mut Lowering, memory: &mut [Memory], kept: &[Kept], late: &[
 
 /// S[t], in place of S[t-1] where nothing later wants that and the update goes element by element.
 fn apply(lowering: &mut Lowering, memory: &mut Memory, update: &Update, wanted: bool) -> Result<()> {
-    let id = lowering.arena.convert(update.value)?;
+    let id = lowering.arena.update(update)?;
     if !wanted && lowering.fill_in_place(&memory.old, id)? {
         lowering.bind_new(update.state, memory.old.clone());
         return Ok(());

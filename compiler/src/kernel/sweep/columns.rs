@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::kernel::visit::Effects;
 use crate::kernel::{
-    Access, BufferId, Function, Int, Map, Outer, Product, Rankwise, Stmt, Sweep, Triangle, Value, VarId,
+    Access, BufferId, Function, Int, Keep, Map, Outer, Product, Rankwise, Stmt, Sweep, Triangle, Value, VarId,
 };
 
 /// Elements of a strip of the tile: 16 KiB, half of the smallest nearest cache.
@@ -98,9 +98,10 @@ impl Rule<'_> {
         let update = sweep.update.as_ref();
         let outers = || sweep.reads.iter().chain(update.into_iter().flat_map(|update| &update.ranks));
         let tiles = [&sweep.state].into_iter().chain(update.map(|update| &update.from));
+        let factors = update.and_then(|update| update.keep.as_ref()).into_iter().flat_map(Keep::factors);
         sweep.columns == *self.columns
             && tiles.chain(outers().map(|outer| &outer.column)).all(|access| self.column(access))
-            && outers().map(|outer| &outer.row).chain(update.and_then(|x| x.keep.as_ref())).all(|x| self.given(x))
+            && outers().map(|outer| &outer.row).chain(factors).all(|x| self.given(x))
     }
 
     /// What the loop does not write.

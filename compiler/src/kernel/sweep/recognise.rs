@@ -1,7 +1,9 @@
 //! Which statements are passes over a tile, and which of them are one pass.
 
 use crate::kernel::visit::Effects;
-use crate::kernel::{Access, Buffer, Elem, Function, Int, Map, Outer, Product, Rankwise, Stmt, Sweep, Triangle, Value};
+use crate::kernel::{
+    Access, Buffer, Elem, Function, Int, Keep, Map, Outer, Product, Rankwise, Stmt, Sweep, Triangle, Value,
+};
 
 /// A statement on its way.
 enum Part {
@@ -81,7 +83,7 @@ fn update(buffers: &[Buffer], stmt: &Stmt) -> Option<Sweep> {
     }
 }
 
-/// `s[i,j] = keep[i] * from[i,j] + sum of w[i] * u[j]` as a sweep without reads.
+/// `s[i,j] = keep[i] * from[i,j] + sum of w[i] * u[j]` as a sweep without reads; the factor kept may be a sum of two.
 fn of_map(buffers: &[Buffer], map: &Map) -> Option<Sweep> {
     let ([rows, columns], None) = (&map.axes[..], &map.below) else { return None };
     if *columns == Int::Const(1) || !is_tile(&map.dst) {
@@ -89,7 +91,7 @@ fn of_map(buffers: &[Buffer], map: &Map) -> Option<Sweep> {
     }
     let mut terms = Vec::new();
     operands(&map.value, Function::Add, &mut terms);
-    let mut before = None;
+    let mut before: Vec<(&Access, Option<Access>)> = Vec::new();
     let mut ranks = Vec::new();
     for term in terms {
         let mut factors = Vec::new();
@@ -98,15 +100,22 @@ fn of_map(buffers: &[Buffer], map: &Map) -> Option<Sweep> {
         match &factors[..] {
             [a, b] if is_row(a) && is_column(b) => ranks.push(outer(a, b)),
             [a, b] if is_row(b) && is_column(a) => ranks.push(outer(b, a)),
-            [from] if before.is_none() && is_tile(from) => before = Some((*from, None)),
-            [a, from] if before.is_none() && is_row(a) && is_tile(from) => before = Some((*from, Some(first(a)))),
-            [from, a] if before.is_none() && is_row(a) && is_tile(from) => before = Some((*from, Some(first(a)))),
+            [from] if is_tile(from) => before.push((from, None)),
+            [a, from] | [from, a] if is_row(a) && is_tile(from) => before.push((from, Some(first(a)))),
             _ => return None,
         }
     }
-    let (from, keep) = before?;
+    let (from, keep) = match &before[..] {
+        [(from, None)] => (*from, None),
+        [(from, Some(rest))] => (*from, Some(Keep { rest: rest.clone(), whole: None })),
+        [(from, Some(whole)), (same, Some(rest))] if from == same && whole.strides == rest.strides => {
+            (*from, Some(Keep { rest: rest.clone(), whole: Some(whole.clone()) }))
+        }
+        _ => return None,
+    };
     let alone = |access: &Access| access.buffer != map.dst.buffer;
-    let factors = ranks.iter().flat_map(|rank| [&rank.row, &rank.column]).chain(&keep).all(alone);
+    let factors = ranks.iter().flat_map(|rank| [&rank.row, &rank.column]);
+    let factors = factors.chain(keep.iter().flat_map(Keep::factors)).all(alone);
     let in_place = alone(from) || *from == map.dst;
     if ranks.is_empty() || ranks.len() > Sweep::RANKS || !factors || !in_place {
         return None;

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::kernel::visit::{Effects, Rebuild};
-use crate::kernel::{Access, BufferId, BufferRole, Int, Map, Module, ParamId, ParamRole, Stmt, Sweep, Value};
+use crate::kernel::{Access, BufferId, BufferRole, Int, Keep, Map, Module, ParamId, ParamRole, Stmt, Sweep, Value};
 
 /// The kernel's statements where a size is 1.
 pub(super) struct One {
@@ -137,7 +137,8 @@ fn sweep_of<'s>(stmt: &'s Stmt, axes: &[Int], tile: &Access) -> Option<&'s Sweep
     let Stmt::Sweep(sweep) = stmt else { return None };
     let update = sweep.update.as_ref();
     let outers = sweep.reads.iter().chain(update.into_iter().flat_map(|update| &update.ranks));
-    let mut others = outers.flat_map(|x| [&x.row, &x.column]).chain(update.and_then(|update| update.keep.as_ref()));
+    let keep = update.and_then(|update| update.keep.as_ref());
+    let mut others = outers.flat_map(|x| [&x.row, &x.column]).chain(keep.into_iter().flat_map(Keep::factors));
     let whole = sweep.state == *tile && [&sweep.rows, &sweep.columns].into_iter().eq(axes);
     (whole && others.all(|access| access.buffer != tile.buffer)).then_some(sweep)
 }

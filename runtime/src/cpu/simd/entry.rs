@@ -10,9 +10,9 @@ use super::fold::{Fold, Joint};
 use super::function::{Each, Unary};
 use super::math;
 use super::pair::{self, Binary, Pairs};
-use super::product::{Full, Lower, LowerOut, Operands, Product, Shape, StrictlyLower};
+use super::product::{Full, Lower, LowerOut, Operands, Product, Scale, Shape, StrictlyLower};
 use super::solve::{Matrix, Solve};
-use super::sweep::{Outer, Rows, Sweep};
+use super::sweep::{ALL, Outer, PARTS, Rows, SCALED, Sweep};
 use super::turn::{self, Tile};
 use super::{Routine, Table};
 
@@ -101,6 +101,7 @@ pub(super) fn table<S: Set>() -> Table {
         ("solve", solve::<S> as *const u8),
         ("sweep", sweep::<S> as *const u8),
         ("vector_exp", unary::<S, math::Exp> as *const u8),
+        ("vector_exp_rest", unary::<S, math::ExpRest> as *const u8),
         ("vector_ln", unary::<S, math::Ln> as *const u8),
         ("vector_sqrt", unary::<S, math::Sqrt> as *const u8),
         ("vector_rsqrt", unary::<S, math::Rsqrt> as *const u8),
@@ -129,6 +130,7 @@ fn tiles<S: Set>() -> Vec<Routine> {
         ("map_abs", map_one::<S, element::Abs> as *const u8),
         ("map_relu", map_one::<S, element::Relu> as *const u8),
         ("map_exp", map_one::<S, math::Exp> as *const u8),
+        ("map_exp_rest", map_one::<S, math::ExpRest> as *const u8),
         ("map_ln", map_one::<S, math::Ln> as *const u8),
         ("map_sqrt", map_one::<S, math::Sqrt> as *const u8),
         ("map_rsqrt", map_one::<S, math::Rsqrt> as *const u8),
@@ -186,10 +188,10 @@ unsafe extern "C" fn product<S: Set, T: Shape>(
     unsafe { multiply::<S, T>(at, [m, n, k].map(|x| x as isize)) };
 }
 
-/// c[m,n] = scale[m] c[m,n] + sum over k of a[m,k] b[k,n].
+/// c[m,n] = whole[m] c[m,n] + (rest[m] c[m,n] + sum over k of a[m,k] b[k,n]).
 ///
 /// # Safety
-/// As `product`; every row has its factor, `sm` elements from the one before, apart from c.
+/// As `product`; every row has its two factors, `stride` elements from those before, apart from c.
 #[allow(clippy::too_many_arguments, reason = "generated code calls it so")]
 unsafe extern "C" fn product_scaled<S: Set>(
     c: *mut f32,
@@ -202,10 +204,12 @@ unsafe extern "C" fn product_scaled<S: Set>(
     m: i64,
     n: i64,
     k: i64,
-    scale: *const f32,
-    sm: i64,
+    rest: *const f32,
+    stride: i64,
+    whole: *const f32,
 ) {
-    let at = Operands { scale: Some((scale, sm as isize)), ..operands((c, ldc), (a, am, ak), (b, ldb)) };
+    let scale = Some(Scale { rest, whole, stride: stride as isize });
+    let at = Operands { scale, ..operands((c, ldc), (a, am, ak), (b, ldb)) };
     // SAFETY: the caller vouches for the operands and the processor.
     unsafe { multiply::<S, Full>(at, [m, n, k].map(|x| x as isize)) };
 }
@@ -285,41 +289,50 @@ unsafe extern "C" fn solve<S: Set>(systems: i64, n: i64, columns: i64, table: *c
 /// any other number it does nothing.
 ///
 /// # Safety
-/// The table holds an address and a stride for the state, the tile before and the factors kept (0 where there are none);
-/// then the address and stride of the factors and the address of the row of every rank and every read. What they describe
-/// may be read, the state and the reads' rows be written, and what is written overlaps nothing else but the tile before,
-/// which may be the state. The processor has the set.
+/// The table holds an address and a stride for the state, the tile before and the rests kept, then the address of the
+/// wholes kept, whose stride is that of the rests (0 where there are none); then the address and stride of the factors and
+/// the address of the row of every rank and every read. What they describe may be read, the state and the reads' rows be
+/// written, and what is written overlaps nothing else but the tile before, which may be the state. The processor has the
+/// set.
 unsafe extern "C" fn sweep<S: Set>(rows: i64, columns: i64, ranks: i64, reads: i64, table: *const i64) {
     // SAFETY: a table is made for a processor that has its set.
     let simd = unsafe { S::taken() };
     let (Ok(ranks @ 0..=2), Ok(reads @ 1..=2)) = (usize::try_from(ranks), usize::try_from(reads)) else { return };
-    // SAFETY: the table holds six numbers, and three for every rank and every read.
-    let table = unsafe { slice::from_raw_parts(table, 6 + 3 * (ranks + reads)) };
+    // SAFETY: the table holds `KEPT` numbers, and three for every rank and every read.
+    let table = unsafe { slice::from_raw_parts(table, KEPT + 3 * (ranks + reads)) };
     let size = [rows as isize, columns as isize];
-    match (table[4] != 0, ranks, reads) {
-        (_, 0, 1) => pass::<S, false, 0, 1>(simd, table, size),
-        (_, 0, _) => pass::<S, false, 0, 2>(simd, table, size),
-        (false, 1, 1) => pass::<S, false, 1, 1>(simd, table, size),
-        (false, 1, _) => pass::<S, false, 1, 2>(simd, table, size),
-        (false, _, 1) => pass::<S, false, 2, 1>(simd, table, size),
-        (false, ..) => pass::<S, false, 2, 2>(simd, table, size),
-        (true, 1, 1) => pass::<S, true, 1, 1>(simd, table, size),
-        (true, 1, _) => pass::<S, true, 1, 2>(simd, table, size),
-        (true, _, 1) => pass::<S, true, 2, 1>(simd, table, size),
-        (true, ..) => pass::<S, true, 2, 2>(simd, table, size),
+    match (ranks, table[4] != 0, table[6] != 0) {
+        (0, ..) => passes::<S, ALL, 0>(simd, table, (size, reads)),
+        (1, false, _) => passes::<S, ALL, 1>(simd, table, (size, reads)),
+        (1, true, false) => passes::<S, SCALED, 1>(simd, table, (size, reads)),
+        (1, true, true) => passes::<S, PARTS, 1>(simd, table, (size, reads)),
+        (_, false, _) => passes::<S, ALL, 2>(simd, table, (size, reads)),
+        (_, true, false) => passes::<S, SCALED, 2>(simd, table, (size, reads)),
+        (_, true, true) => passes::<S, PARTS, 2>(simd, table, (size, reads)),
     }
 }
 
-fn pass<S: Set, const KEEP: bool, const RANKS: usize, const READS: usize>(
+/// What a sweep's table holds before its ranks.
+const KEPT: usize = 7;
+
+fn passes<S: Set, const KEEP: u8, const RANKS: usize>(simd: S, table: &[i64], (size, reads): ([isize; 2], usize)) {
+    match reads {
+        1 => pass::<S, KEEP, RANKS, 1>(simd, table, size),
+        _ => pass::<S, KEEP, RANKS, 2>(simd, table, size),
+    }
+}
+
+fn pass<S: Set, const KEEP: u8, const RANKS: usize, const READS: usize>(
     simd: S,
     table: &[i64],
     [rows, columns]: [isize; 2],
 ) {
     let tile = |n: usize| Rows { at: table[n] as *mut f32, stride: table[n + 1] as isize };
-    let outer = |n: usize| Outer { factors: tile(6 + 3 * n), row: table[6 + 3 * n + 2] as *mut f32 };
+    let outer = |n: usize| Outer { factors: tile(KEPT + 3 * n), row: table[KEPT + 3 * n + 2] as *mut f32 };
     let ranks = std::array::from_fn(outer);
     let reads = std::array::from_fn(|n| outer(RANKS + n));
-    let of = Sweep::<KEEP, RANKS, READS> { state: tile(0), from: tile(2), keep: tile(4), ranks, reads, rows, columns };
+    let (state, from, keep, whole) = (tile(0), tile(2), tile(4), table[6] as *const f32);
+    let of = Sweep::<KEEP, RANKS, READS> { state, from, keep, whole, ranks, reads, rows, columns };
     Simd::vectorize(simd, of);
 }
 

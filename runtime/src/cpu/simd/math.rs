@@ -4,6 +4,7 @@
 //! Polynomials are those of Cephes (single precision) unless said otherwise. Rounding to an integer adds and takes away
 //! 1.5 * 2^23, whose low bits then hold the integer: no conversions, which not every instruction set has.
 
+use chunkwise_dsl::function::NEAR_ZERO;
 use pulp::Simd;
 
 use super::function::{Unary, multiply_add};
@@ -31,6 +32,7 @@ macro_rules! functions {
 
 functions! {
     Exp: |s, x| exp(s, x);
+    ExpRest: |s, x| exp_rest(s, x);
     Ln: |s, x| ln(s, x);
     Sqrt: |s, x| s.sqrt_f32s(x);
     Rsqrt: |s, x| s.div_f32s(s.splat_f32s(1.0), s.sqrt_f32s(x));
@@ -123,9 +125,22 @@ fn two_to<S: Simd>(s: S, n: S::u32s) -> S::f32s {
 
 #[inline(always)]
 fn exp<S: Simd>(s: S, x: S::f32s) -> S::f32s {
+    power_of_e(s, x, s.splat_f32s(1.0))
+}
+
+/// 2^n (exp(r) - 1) + 2^n, without the 2^n near 0, where n is 0.
+#[inline(always)]
+fn exp_rest<S: Simd>(s: S, x: S::f32s) -> S::f32s {
+    let near = s.less_than_f32s(s.abs_f32s(x), s.splat_f32s(NEAR_ZERO as f32));
+    power_of_e(s, x, s.select_f32s(near, s.splat_f32s(0.0), s.splat_f32s(1.0)))
+}
+
+/// 2^n (exp(r) - 1 + one) for x = n ln 2 + r.
+#[inline(always)]
+fn power_of_e<S: Simd>(s: S, x: S::f32s, one: S::f32s) -> S::f32s {
     // Below -104.5 everything rounds to 0, above 89 everything overflows.
     let Exponent { raised, rest } = exponent(s, within(s, x, -104.5, 89.0));
-    let y = s.add_f32s(rest, s.splat_f32s(1.0));
+    let y = s.add_f32s(rest, one);
     // In two steps: 2^128 and subnormal results have no single factor.
     let half = s.wrapping_dyn_shr_u32s(raised, s.splat_u32s(1));
     let y = s.mul_f32s(y, two_to(s, half));

@@ -25,8 +25,35 @@ pub(super) struct Operands {
     pub b: *const f32,
     pub ldb: isize,
     pub add: bool,
-    /// What each row of c is multiplied by before it is added to, and the stride of these factors.
-    pub scale: Option<(*const f32, isize)>,
+    /// What each row of c is multiplied by before it is added to.
+    pub scale: Option<Scale>,
+}
+
+/// A factor a row, in two parts: whole c + (rest c + what is added).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scale {
+    pub rest: *const f32,
+    pub whole: *const f32,
+    pub stride: isize,
+}
+
+impl Scale {
+    /// The same from row `row` on.
+    #[inline(always)]
+    pub(super) fn at(self, row: isize) -> Scale {
+        let [rest, whole] = [self.rest, self.whole].map(|first| first.wrapping_offset(row * self.stride));
+        Scale { rest, whole, ..self }
+    }
+
+    /// The rest and the whole of the first row.
+    ///
+    /// # Safety
+    /// They may be read.
+    #[inline(always)]
+    pub(super) unsafe fn first(self) -> [f32; 2] {
+        // SAFETY: the caller vouches for them.
+        unsafe { [*self.rest, *self.whole] }
+    }
 }
 
 impl Operands {
@@ -37,7 +64,7 @@ impl Operands {
             c: self.c.wrapping_offset(row * self.ldc + column),
             a: self.a.wrapping_offset(row * self.am),
             b: self.b.wrapping_offset(column),
-            scale: self.scale.map(|(factor, stride)| (factor.wrapping_offset(row * stride), stride)),
+            scale: self.scale.map(|scale| scale.at(row)),
             ..self
         }
     }

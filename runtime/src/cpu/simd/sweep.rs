@@ -3,7 +3,7 @@
 //! ```text
 //! for every strip of V vectors               u of its columns in registers
 //!     for every run of rows                  sums of their own, so that long sums lose less to rounding
-//!         for every group of G rows          s = keep * from + sum of w * u; sums += x * s
+//!         for every group of G rows          s = whole * from + (rest * from + sum of w * u); sums += x * s
 //!     y = sums
 //! ```
 //! The rows of a group have sums of their own: one sum alone would wait for the multiply-add before it.
@@ -34,19 +34,27 @@ pub(super) struct Outer {
     pub row: *mut f32,
 }
 
-/// What a sweep works on: `state = keep * from + sum of ranks`, then its reads.
+/// What is kept of the tile before: all of it, or each row times a factor.
+pub(super) const ALL: u8 = 0;
+pub(super) const SCALED: u8 = 1;
+/// A factor in two parts, of which the rest is summed with what is added first.
+pub(super) const PARTS: u8 = 2;
+
+/// What a sweep works on: `state = whole * from + (rest * from + sum of ranks)`, then its reads.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sweep<const KEEP: bool, const RANKS: usize, const READS: usize> {
+pub(super) struct Sweep<const KEEP: u8, const RANKS: usize, const READS: usize> {
     pub state: Rows,
     pub from: Rows,
+    /// The rest, or the only factor.
     pub keep: Rows,
+    pub whole: *const f32,
     pub ranks: [Outer; RANKS],
     pub reads: [Outer; READS],
     pub rows: isize,
     pub columns: isize,
 }
 
-impl<const KEEP: bool, const RANKS: usize, const READS: usize> WithSimd for Sweep<KEEP, RANKS, READS> {
+impl<const KEEP: u8, const RANKS: usize, const READS: usize> WithSimd for Sweep<KEEP, RANKS, READS> {
     type Output = ();
 
     #[inline(always)]
@@ -65,7 +73,7 @@ impl<const KEEP: bool, const RANKS: usize, const READS: usize> WithSimd for Swee
     }
 }
 
-impl<const KEEP: bool, const RANKS: usize, const READS: usize> Sweep<KEEP, RANKS, READS> {
+impl<const KEEP: u8, const RANKS: usize, const READS: usize> Sweep<KEEP, RANKS, READS> {
     /// Strips of V vectors from `column` on, as many as fit.
     #[inline(always)]
     fn panel<S: Simd, const V: usize, const G: usize>(self, simd: S, mut column: isize) -> isize {
@@ -80,7 +88,7 @@ impl<const KEEP: bool, const RANKS: usize, const READS: usize> Sweep<KEEP, RANKS
 }
 
 /// A strip of V vectors; under a mask, of one that may stand over the right edge.
-struct Strip<S: Simd, const KEEP: bool, const RANKS: usize, const READS: usize, const V: usize, const MASKED: bool> {
+struct Strip<S: Simd, const KEEP: u8, const RANKS: usize, const READS: usize, const V: usize, const MASKED: bool> {
     simd: S,
     mask: MemMask<S::m32s>,
     of: Sweep<KEEP, RANKS, READS>,
@@ -89,7 +97,7 @@ struct Strip<S: Simd, const KEEP: bool, const RANKS: usize, const READS: usize, 
 
 type Sums<S, const READS: usize, const V: usize> = [[<S as Simd>::f32s; V]; READS];
 
-impl<S: Simd, const KEEP: bool, const RANKS: usize, const READS: usize, const V: usize, const MASKED: bool>
+impl<S: Simd, const KEEP: u8, const RANKS: usize, const READS: usize, const V: usize, const MASKED: bool>
     Strip<S, KEEP, RANKS, READS, V, MASKED>
 {
     #[inline(always)]
@@ -142,8 +150,9 @@ impl<S: Simd, const KEEP: bool, const RANKS: usize, const READS: usize, const V:
         let (simd, of) = (self.simd, &self.of);
         // SAFETY: the caller vouches for the row; every factor has an element for it.
         unsafe {
-            let mut x = self.load(of.from.row(i));
-            if KEEP {
+            let before: [S::f32s; V] = self.load(of.from.row(i));
+            let mut x = before;
+            if KEEP != ALL {
                 let keep = simd.splat_f32s(*of.keep.row(i));
                 for x in &mut x {
                     *x = simd.mul_f32s(keep, *x);
@@ -155,7 +164,13 @@ impl<S: Simd, const KEEP: bool, const RANKS: usize, const READS: usize, const V:
                     x[v] = multiply_add(simd, factor, added[v], x[v]);
                 }
             }
-            if KEEP || RANKS > 0 {
+            if KEEP == PARTS {
+                let whole = simd.splat_f32s(*of.whole.wrapping_offset(i * of.keep.stride));
+                for v in 0..V {
+                    x[v] = multiply_add(simd, whole, before[v], x[v]);
+                }
+            }
+            if RANKS > 0 {
                 self.store(of.state.row(i), &x);
             }
             for (m, sums) in sums.iter_mut().enumerate() {

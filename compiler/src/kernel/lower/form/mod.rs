@@ -11,6 +11,7 @@
 //! chunk x chunk. States lie in scratch memory for the whole scan and are updated in place once all reads of the
 //! block are made.
 
+mod decay;
 mod pairs;
 mod products;
 mod running;
@@ -158,6 +159,9 @@ impl Emission<'_, '_> {
     fn states(&mut self) -> Result<()> {
         for place in 0..self.plan.states.len() {
             let state = &self.plan.states[place];
+            if self.window.is_none() {
+                self.exponents(state)?;
+            }
             if self.plan.form == Form::Recurrent {
                 self.steps(state)?;
             }

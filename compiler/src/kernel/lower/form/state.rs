@@ -10,7 +10,9 @@ use crate::{
 
 use super::{
     super::{Lowering, Result, Tile, emit::call},
-    Emission, row_of, strides, with_rank,
+    Emission,
+    decay::kept,
+    strides, with_rank,
 };
 
 /// X[k,v] in scratch memory, loaded with the initial value.
@@ -48,7 +50,8 @@ fn copy(lowering: &mut Lowering, from: &Tile, to: &Tile) {
 }
 
 impl Emission<'_, '_> {
-    /// S <- tot(d) S (its columns by tot(b)) + sum of K' V, in place, once everything that it is made of is known.
+    /// S <- tot(d) S (its columns by tot(b)) + sum of K' V, in place, once everything that it is made of is known. The
+    /// decays are in two parts (`decay`), of which a target adds the rest to the products before the whole (`kernel::scaled`).
     pub(super) fn next_state(&mut self, state: StateId, index: NodeIndex) -> Result<()> {
         let mut parts = Vec::new();
         self.writes(index, &mut parts);
@@ -76,19 +79,16 @@ impl Emission<'_, '_> {
         }
         let whole = Access::new(memory.buffer, memory.offset.clone(), strides(&memory));
         let (k, v) = (memory.dims[0].extent.clone(), memory.dims[1].extent.clone());
-        let mut kept = Value::Load(whole.clone());
-        if let Some(total) = rows {
-            let row = total.strides.first().cloned().unwrap_or(Int::from(0i64));
-            let total = Access::new(total.buffer, total.offset, [row, Int::from(0i64)]);
-            kept = call(Function::Mul, [Value::Load(total), kept]);
-        }
-        if let Some(total) = columns {
-            let column = total.strides.first().cloned().unwrap_or(Int::from(0i64));
-            let total = Access::new(total.buffer, total.offset, [Int::from(0i64), column]);
-            kept = call(Function::Mul, [Value::Load(total), kept]);
-        }
-        if !matches!(kept, Value::Load(_)) {
-            self.map(vec![k.clone(), v.clone()], whole.clone(), kept);
+        let zero = Int::from(0i64);
+        let first = |factor: &Access| factor.strides.first().cloned().unwrap_or(Int::from(0i64));
+        let rows = rows.map(|parts| {
+            parts.map(|part| Value::Load(Access::new(part.buffer, part.offset.clone(), [first(&part), zero.clone()])))
+        });
+        let columns = columns.map(|parts| {
+            parts.map(|part| Value::Load(Access::new(part.buffer, part.offset.clone(), [zero.clone(), first(&part)])))
+        });
+        if let Some(kept) = kept(&Value::Load(whole.clone()), [rows, columns]) {
+            self.map(vec![k.clone(), v.clone()], whole.clone(), call(Function::Add, kept));
         }
         for (keys, values) in products {
             if v == Int::from(1i64) && keys.last_is_dense() {
@@ -103,15 +103,6 @@ impl Emission<'_, '_> {
             self.product(sizes, (whole.clone(), a, super::at(&values)), true);
         }
         Ok(())
-    }
-
-    /// The product of a decay over the block, unless it is the constant 1.
-    fn total(&mut self, decay: NodeIndex) -> Result<Option<Access>> {
-        if self.is_one(decay) {
-            return Ok(None);
-        }
-        let prefix = self.prefix(decay)?;
-        Ok(Some(row_of(&prefix, self.count())))
     }
 
     fn writes(&self, index: NodeIndex, found: &mut Vec<NodeIndex>) {

@@ -7,6 +7,7 @@
 //!        map     S[k,v] = d[t,k] * S[k,v] * b[t,v] + u[t,k] * x[v],  x = c z + v where u and k are one key
 //!        product r[t,v] = sum over k of q[t,k] * S[k,v]
 //! ```
+//! Decays are in two parts, of which the rest is summed with what is written first (`decay`).
 
 use chunkwise_dsl::typed::Function;
 use petgraph::graph::NodeIndex;
@@ -19,7 +20,9 @@ use crate::{
 
 use super::{
     super::{Result, Tile, emit::call},
-    Emission, row_of,
+    Emission,
+    decay::{Parts, kept},
+    row_of,
     stream::with_broadcast,
     strides, with_rank,
 };
@@ -47,8 +50,8 @@ struct Written {
 
 /// The decays of a state's rows and columns, where they are not 1.
 struct Scales {
-    rows: Option<Tile>,
-    columns: Option<Tile>,
+    rows: Option<Parts<Tile>>,
+    columns: Option<Parts<Tile>>,
 }
 
 impl Emission<'_, '_> {
@@ -156,9 +159,7 @@ impl Emission<'_, '_> {
     }
 
     fn normal_leaf(&mut self, state: &StatePlan, leaf: &Leaf) -> Result<Tile> {
-        let node = state.leaves.iter().find(|(known, _)| known == leaf).map(|(_, node)| *node);
-        let node = node.expect("the plan has a node for every leaf of a normal form");
-        self.stream(node, 0)
+        self.stream(normal_node(state, leaf), 0)
     }
 
     /// The writes, those along one key together.
@@ -224,7 +225,10 @@ impl Emission<'_, '_> {
     /// What scales the state's rows and its columns.
     fn scales(&mut self, state: &StatePlan) -> Result<Scales> {
         let normal = &state.normal;
-        let mut of = |leaf: &Leaf| (!leaf.is_one()).then(|| self.normal_leaf(state, leaf)).transpose();
+        let mut of = |leaf: &Leaf| match leaf.is_one() {
+            true => Ok(None),
+            false => self.parts(normal_node(state, leaf)).map(Some),
+        };
         Ok(Scales { rows: of(&normal.decay)?, columns: of(&normal.columns)? })
     }
 
@@ -232,17 +236,21 @@ impl Emission<'_, '_> {
     fn update(&mut self, memory: &Tile, scales: &Scales, written: &[Written], t: &Int) {
         let (zero, one) = (Int::from(0i64), Int::from(1i64));
         let whole = Access::new(memory.buffer, memory.offset.clone(), strides(memory));
-        let mut value = Value::Load(whole.clone());
-        if let Some(d) = &scales.rows {
-            let d = row_of(&with_broadcast(d), t.clone());
-            let d = Access::new(d.buffer, d.offset, [d.strides[0].clone(), zero.clone()]);
-            value = call(Function::Mul, [Value::Load(d), value]);
-        }
-        if let Some(b) = &scales.columns {
-            let b = row_of(&with_broadcast(b), t.clone());
-            let b = Access::new(b.buffer, b.offset, [zero.clone(), b.strides[0].clone()]);
-            value = call(Function::Mul, [Value::Load(b), value]);
-        }
+        let before = Value::Load(whole.clone());
+        let factor = |part: &Tile| row_of(&with_broadcast(part), t.clone());
+        let rows = scales.rows.as_ref().map(|parts| {
+            parts.each_ref().map(|part| {
+                let d = factor(part);
+                Value::Load(Access::new(d.buffer, d.offset, [d.strides[0].clone(), zero.clone()]))
+            })
+        });
+        let columns = scales.columns.as_ref().map(|parts| {
+            parts.each_ref().map(|part| {
+                let b = factor(part);
+                Value::Load(Access::new(b.buffer, b.offset, [zero.clone(), b.strides[0].clone()]))
+            })
+        });
+        let mut added = None;
         for one_key in written {
             let key = row_of(&one_key.key, t.clone());
             let key = Access::new(key.buffer, key.offset, [key.strides[0].clone(), zero.clone()]);
@@ -252,11 +260,17 @@ impl Emission<'_, '_> {
             };
             let x = Access::new(x.buffer, x.offset, [zero.clone(), x.strides.first().cloned().unwrap_or(one.clone())]);
             let product = call(Function::Mul, [Value::Load(key), Value::Load(x)]);
-            value = call(Function::Add, [value, product]);
+            added = Some(match added {
+                Some(sum) => call(Function::Add, [sum, product]),
+                None => product,
+            });
         }
-        if scales.rows.is_none() && scales.columns.is_none() && written.is_empty() {
-            return;
-        }
+        let value = match (kept(&before, [rows, columns]), added) {
+            (None, None) => return,
+            (None, Some(added)) => call(Function::Add, [before, added]),
+            (Some(parts), None) => call(Function::Add, parts),
+            (Some([whole, rest]), Some(added)) => call(Function::Add, [whole, call(Function::Add, [rest, added])]),
+        };
         let axes = memory.dims.iter().map(|dim| dim.extent.clone()).collect();
         self.map(axes, whole, value);
     }
@@ -291,4 +305,9 @@ impl Emission<'_, '_> {
         let dst = Access::new(dst.buffer, dst.offset, [zero, Int::from(1i64)]);
         self.product((Int::from(1i64), v, k), (dst, a, whole), false);
     }
+}
+
+fn normal_node(state: &StatePlan, leaf: &Leaf) -> NodeIndex {
+    let node = state.leaves.iter().find(|(known, _)| known == leaf).map(|(_, node)| *node);
+    node.expect("the plan has a node for every leaf of a normal form")
 }

@@ -381,7 +381,7 @@ impl Emission<'_, '_> {
         }
     }
 
-    fn definitions(&self, leaf: &Leaf, state: StateId) -> Vec<Definition> {
+    pub(super) fn definitions(&self, leaf: &Leaf, state: StateId) -> Vec<Definition> {
         let known = self.plan.states.iter().find(|plan| plan.state == state).map(|plan| &plan.known.definitions);
         leaf.factors.iter().filter_map(|(atom, _)| known?.get(atom).cloned()).collect()
     }

@@ -55,6 +55,23 @@ fn decays_of_every_shape() {
     updates("decay e[t] = if a[t] < 0.5 then 0 else a[t]; update S additive(k, v);");
 }
 
+/// In two parts near 1, and whole where they are strong: `a` lies on both sides of the bound.
+#[test]
+fn exponentials_of_every_shape() {
+    updates("decay e[t] = exp(-a[t]); update S additive(k, v);");
+    updates("decay e[t] = exp(-d[t]); update S additive(k, v);");
+    updates("decay e[t] = exp(-d[t]); update S gated(v);");
+    updates("decay e[t] = exp(-d[t]); update S delta(k, v, b);");
+    updates("decay e[t] = 0.9 * exp(-d[t]) * exp(-a[t]); update S additive(k, v);");
+    updates("decay e[t] = exp(-a[t]) ^ 0.5; update S additive(k, v);");
+    updates("decay e[t] = if a[t] < 0.3 then 0 else if a[t] < 0.5 then 1 else exp(-a[t]); update S additive(k, v);");
+    updates("update S[t] = (if b[t] < 0.5 then exp(-a[t]) else 0.5) * S[t-1] + k[t] * v[t]';");
+    updates("update S[t] = diag(exp(-d[t])) * S[t-1] * diag(exp(-sigmoid(y[t]))) + k[t] * v[t]';");
+    updates("update S[t] = S[t-1] * diag(exp(-sigmoid(y[t]))) + k[t] * v[t]';");
+    agree(&format!("state S : [K,V]; decay e[t] = exp(-a[t]); update S additive(k, v); {READ}"));
+    agree(&format!("local block(5); state S : [K,V] = 0; decay e[t] = exp(-d[t]); update S additive(k, v); {READ}"));
+}
+
 #[test]
 fn rank_one_beside_every_decay() {
     updates("update S delta(k, v, b);");

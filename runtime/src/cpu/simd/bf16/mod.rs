@@ -19,7 +19,7 @@ use std::cell::RefCell;
 
 use super::Table;
 use super::entry;
-use super::product::{Full, Lower, LowerOut, Operands, Shape, StrictlyLower};
+use super::product::{Full, Lower, LowerOut, Operands, Scale, Shape, StrictlyLower};
 use pack::Rows;
 use tile::{Panel, VECTOR};
 
@@ -158,7 +158,7 @@ unsafe extern "C" fn product<E: Engine, T: Shape>(
     unsafe { multiply::<E, T>(at, [m, n, k].map(|x| x as isize)) };
 }
 
-/// c[m,n] = scale[m] c[m,n] + sum over k of a[m,k] b[k,n].
+/// c[m,n] = whole[m] c[m,n] + (rest[m] c[m,n] + sum over k of a[m,k] b[k,n].
 ///
 /// # Safety
 /// As `entry::product_scaled`; the processor has the engine.
@@ -174,10 +174,12 @@ unsafe extern "C" fn product_scaled<E: Engine>(
     m: i64,
     n: i64,
     k: i64,
-    scale: *const f32,
-    sm: i64,
+    rest: *const f32,
+    stride: i64,
+    whole: *const f32,
 ) {
-    let at = Operands { scale: Some((scale, sm as isize)), ..entry::operands((c, ldc), (a, am, ak), (b, ldb)) };
+    let scale = Some(Scale { rest, whole, stride: stride as isize });
+    let at = Operands { scale, ..entry::operands((c, ldc), (a, am, ak), (b, ldb)) };
     // SAFETY: the caller vouches for the operands and the processor.
     unsafe { multiply::<E, Full>(at, [m, n, k].map(|x| x as isize)) };
 }

@@ -100,6 +100,16 @@ impl Panel {
     }
 }
 
+/// c + sum, or with factors [rest, whole]: whole c + (rest c + sum).
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn joined(c: __m512, factors: Option<[f32; 2]>, sum: __m512) -> __m512 {
+    let Some([rest, whole]) = factors.map(|factors| factors.map(|factor| _mm512_set1_ps(factor))) else {
+        return _mm512_add_ps(c, sum);
+    };
+    _mm512_fmadd_ps(whole, c, _mm512_fmadd_ps(rest, c, sum))
+}
+
 type Sums<const R: usize, const V: usize> = [[__m512; V]; R];
 
 struct Tile<'a, const R: usize, const V: usize> {
@@ -173,12 +183,9 @@ impl<const R: usize, const V: usize> Tile<'_, R, V> {
             let scale = scale.filter(|_| self.panel.from == 0);
             for ((c, sums), i) in c.iter().zip(&mut *sums).zip(self.rows) {
                 // SAFETY: the caller vouches for the tile's rows of c, and for a factor of each.
-                let (row, factor) = unsafe {
-                    let factor = scale.map_or(1.0, |(first, stride)| *first.wrapping_offset(i * stride));
-                    (self.load(*c), _mm512_set1_ps(factor))
-                };
+                let (row, factors) = unsafe { (self.load(*c), scale.map(|scale| scale.at(i).first())) };
                 for v in 0..V {
-                    sums[v] = _mm512_fmadd_ps(factor, row[v], sums[v]);
+                    sums[v] = joined(row[v], factors, sums[v]);
                 }
             }
         }

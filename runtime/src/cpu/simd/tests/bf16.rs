@@ -105,22 +105,24 @@ fn check_scaled(table: &Table) {
     // SAFETY: scaled products have this signature.
     let product = unsafe { std::mem::transmute::<*const u8, ScaledFn>(routine(table, "product_scaled")) };
     for [m, n, k] in [[3, 20, 20], [65, 70, 33], [131, 33, 260]] {
-        let drawn: Vec<f32> = numbers(9, m * k + k * n + m * n + 2 * m).into_iter().map(rounded).collect();
+        let drawn: Vec<f32> = numbers(9, m * k + k * n + m * n + 4 * m).into_iter().map(rounded).collect();
         let (a, rest) = drawn.split_at(m * k);
         let (b, rest) = rest.split_at(k * n);
-        let (before, scale) = rest.split_at(m * n);
+        let (before, factors) = rest.split_at(m * n);
+        let (rest, whole) = factors.split_at(2 * m);
         let mut c = before.to_vec();
         let [lda, ldb, ldc] = [k, n, n].map(|x| x as i64);
         let [m64, n64, k64] = [m, n, k].map(|x| x as i64);
         // SAFETY: a, b and c hold their elements row by row, and every second factor is a row's.
         unsafe {
             let (c, a, b) = (c.as_mut_ptr(), a.as_ptr(), b.as_ptr());
-            product(c, ldc, a, lda, 1, b, ldb, m64, n64, k64, scale.as_ptr(), 2);
+            product(c, ldc, a, lda, 1, b, ldb, m64, n64, k64, rest.as_ptr(), 2, whole.as_ptr());
         }
         for (place, got) in c.iter().enumerate() {
             let (i, j) = (place / n, place % n);
             let sum: f64 = (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j])).sum();
-            let want = sum + f64::from(scale[2 * i]) * f64::from(before[place]);
+            let factor = f64::from(rest[2 * i]) + f64::from(whole[2 * i]);
+            let want = sum + factor * f64::from(before[place]);
             assert!((f64::from(*got) - want).abs() < 3e-5, "{m}x{n}x{k} [{i},{j}]: {got}, not {want}");
         }
     }

@@ -13,8 +13,21 @@ use crate::device::Precision;
 
 pub(super) type ProductFn =
     unsafe extern "C" fn(*mut f32, i64, *const f32, i64, i64, *const f32, i64, i64, i64, i64, i64);
-pub(super) type ScaledFn =
-    unsafe extern "C" fn(*mut f32, i64, *const f32, i64, i64, *const f32, i64, i64, i64, i64, *const f32, i64);
+pub(super) type ScaledFn = unsafe extern "C" fn(
+    *mut f32,
+    i64,
+    *const f32,
+    i64,
+    i64,
+    *const f32,
+    i64,
+    i64,
+    i64,
+    i64,
+    *const f32,
+    i64,
+    *const f32,
+);
 pub(super) type SolveFn = unsafe extern "C" fn(i64, i64, i64, *const i64);
 pub(super) type SweepFn = unsafe extern "C" fn(i64, i64, i64, i64, *const i64);
 pub(super) type UnaryFn = unsafe extern "C" fn(*mut f32, *const f32, i64);

@@ -124,18 +124,19 @@ fn what_is_added_to_may_be_scaled_row_by_row() {
         for [m, n, k] in [[1, 1, 1], [5, 1, 3], [7, 33, 130], [16, 64, 16], [70, 17, 65], [3, 20, 0], [0, 4, 4]] {
             for stride in [0, 1, 3] {
                 let (a, b, before) = (numbers(1, m * k + 1), numbers(2, k * n + 1), numbers(3, m * n));
-                let (scale, mut c) = (numbers(4, m * 3 + 1), before.clone());
+                let (rest, whole, mut c) = (numbers(4, m * 3 + 1), numbers(5, m * 3 + 1), before.clone());
                 let size = [m, n, k].map(|x| x as i64);
-                // SAFETY: the operands are dense, and there is a factor for every row.
+                // SAFETY: the operands are dense, and there are factors for every row.
                 unsafe {
                     let [m, n, k] = size;
-                    let factors = scale.as_ptr();
-                    product(c.as_mut_ptr(), n, a.as_ptr(), k, 1, b.as_ptr(), n, m, n, k, factors, stride as i64);
+                    let (c, a, b) = (c.as_mut_ptr(), a.as_ptr(), b.as_ptr());
+                    product(c, n, a, k, 1, b, n, m, n, k, rest.as_ptr(), stride as i64, whole.as_ptr());
                 }
                 for (at, got) in c.iter().enumerate() {
                     let (i, j) = (at / n, at % n);
                     let sum: f64 = (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j])).sum();
-                    let want = sum + f64::from(scale[i * stride]) * f64::from(before[at]);
+                    let factor = f64::from(rest[i * stride]) + f64::from(whole[i * stride]);
+                    let want = sum + factor * f64::from(before[at]);
                     assert!((f64::from(*got) - want).abs() < 1e-5, "{m}x{n}x{k} stride {stride}, [{i},{j}]");
                 }
             }

@@ -5,11 +5,21 @@ use super::*;
 /// Rows, columns, ranks, reads.
 type Shape = [usize; 4];
 
-fn check(sweep: SweepFn, [rows, columns, ranks, reads]: Shape, keep: Option<usize>, in_place: bool) {
+/// What is kept of the tile before.
+#[derive(Debug, Clone, Copy)]
+enum Keep {
+    All,
+    /// A factor a row, and how far they lie apart.
+    Scaled(usize),
+    /// The same in two parts.
+    Parts(usize),
+}
+
+fn check(sweep: SweepFn, [rows, columns, ranks, reads]: Shape, keep: Keep, in_place: bool) {
     let row = columns + 3;
     let mut state = numbers(1, rows * row);
     let from = numbers(2, rows * row);
-    let factors = numbers(3, rows * 5 + 1);
+    let (factors, wholes) = (numbers(3, rows * 5 + 1), numbers(5, rows * 2 + 1));
     let beside = numbers(4, columns * 2);
     let mut out = vec![7.0f32; columns * 2];
     let (mut want_state, mut want) = (state.clone(), vec![7.0f64; columns * 2]);
@@ -17,7 +27,11 @@ fn check(sweep: SweepFn, [rows, columns, ranks, reads]: Shape, keep: Option<usiz
     for (i, j) in (0..rows * columns).map(|x| (x / columns, x % columns)) {
         let mut x = f64::from(if in_place || ranks == 0 { state[i * row + j] } else { from[i * row + j] });
         if ranks > 0 {
-            x *= keep.map_or(1.0, |stride| f64::from(factors[i * stride]));
+            x *= match keep {
+                Keep::All => 1.0,
+                Keep::Scaled(stride) => f64::from(factors[i * stride]),
+                Keep::Parts(stride) => f64::from(factors[i * stride]) + f64::from(wholes[i * stride]),
+            };
             x += (0..ranks).map(|r| f64::from(factors[i * 5 + r]) * f64::from(beside[r * columns + j])).sum::<f64>();
             want_state[i * row + j] = x as f32;
         }
@@ -30,10 +44,12 @@ fn check(sweep: SweepFn, [rows, columns, ranks, reads]: Shape, keep: Option<usiz
     if ranks == 0 {
         table[2] = table[0];
     }
-    match keep.filter(|_| ranks > 0) {
-        Some(stride) => table.extend([factors.as_ptr() as i64, stride as i64]),
-        None => table.extend([0, 0]),
-    }
+    let (first, second) = (factors.as_ptr() as i64, wholes.as_ptr() as i64);
+    table.extend(match keep {
+        Keep::Scaled(stride) if ranks > 0 => [first, stride as i64, 0],
+        Keep::Parts(stride) if ranks > 0 => [first, stride as i64, second],
+        _ => [0; 3],
+    });
     for r in 0..ranks {
         table.extend([factors[r..].as_ptr() as i64, 5, beside[r * columns..].as_ptr() as i64]);
     }
@@ -59,7 +75,7 @@ fn sweeps_agree_with_plain_loops() {
         for rows in [0, 1, 2, 5, 64, 131, 300] {
             for columns in [1, 3, 16, 33, 64, 101] {
                 for (ranks, reads) in (0..3).flat_map(|ranks| [(ranks, 1), (ranks, 2)]) {
-                    for keep in [None, Some(0), Some(2)] {
+                    for keep in [Keep::All, Keep::Scaled(0), Keep::Scaled(2), Keep::Parts(0), Keep::Parts(2)] {
                         check(sweep, [rows, columns, ranks, reads], keep, true);
                         check(sweep, [rows, columns, ranks, reads], keep, false);
                     }

@@ -28,9 +28,9 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use super::pack::{self, Rows, first, whole};
-use super::tile::{Panel, VECTOR};
+use super::tile::{Panel, VECTOR, joined};
 use super::{Engine, entry};
-use crate::cpu::simd::product::{Operands, Shape};
+use crate::cpu::simd::product::{Operands, Scale, Shape};
 
 #[cfg(test)]
 pub(super) use model::Model;
@@ -180,8 +180,8 @@ impl<I: Instructions> Strip<'_, I> {
             I::multiply(Block { c: sums.as_mut_ptr().cast(), below: BLOCK * BYTES, add: false, ..block });
             sums.assume_init_ref()
         };
-        let factors = scale.map(|(first, stride)| (first.wrapping_offset(self.row * stride), stride));
-        let edge = Edge { c, ldc: at.ldc, rows: self.rows, columns: columns_here, add, factors };
+        let scale = scale.map(|scale| scale.at(self.row));
+        let edge = Edge { c, ldc: at.ldc, rows: self.rows, columns: columns_here, add, scale };
         // SAFETY: the caller vouches for these rows and columns of c, and for a factor of each row.
         unsafe { edge.join(sums) };
     }
@@ -220,26 +220,26 @@ struct Edge {
     columns: isize,
     add: bool,
     /// What each row of c is multiplied by before it is added to.
-    factors: Option<(*const f32, isize)>,
+    scale: Option<Scale>,
 }
 
 impl Edge {
-    /// c = sums, or c = factor c + sums.
+    /// c = sums, c = c + sums, or that with c multiplied first.
     ///
     /// # Safety
-    /// The rows and columns of c may be read and written, and a factor of each row read.
+    /// The rows and columns of c may be read and written, and the factors of each row read.
     #[target_feature(enable = "avx512f")]
     unsafe fn join(&self, sums: &Sums) {
         for (i, row) in (0..self.rows).zip(&sums.0) {
-            // SAFETY: the caller vouches for the factor.
-            let factor = self.factors.map_or(1.0, |(first, stride)| unsafe { *first.wrapping_offset(i * stride) });
+            // SAFETY: the caller vouches for the factors.
+            let factors = self.scale.map(|scale| unsafe { scale.at(i).first() });
             for (column, sums) in (0..self.columns).step_by(VECTOR as usize).zip(row.chunks_exact(VECTOR as usize)) {
                 let (c, mask) = (self.c.wrapping_offset(i * self.ldc + column), first(self.columns - column));
                 // SAFETY: the mask holds what is there of c, and of the sums there is a vector.
                 unsafe {
                     let mut x = _mm512_loadu_ps(sums.as_ptr());
                     if self.add {
-                        x = _mm512_fmadd_ps(_mm512_set1_ps(factor), _mm512_maskz_loadu_ps(mask, c), x);
+                        x = joined(_mm512_maskz_loadu_ps(mask, c), factors, x);
                     }
                     _mm512_mask_storeu_ps(c, mask, x);
                 }
