@@ -83,7 +83,8 @@ fn thousands_of_errors_end_in_a_count() {
     let place = Place::new("thousands");
     let errors: String = (0..8_000).map(|n| format!("  let e{n}[t] = nope{n}[t];\n")).collect();
     fs::write(place.path("many.attn"), PROGRAM.replace("  state ", &format!("{errors}  state "))).unwrap();
-    fs::write(place.path("long.attn"), PROGRAM.replace("  state ", &errors.replace('\n', " "))).unwrap();
+    fs::write(place.path("long.attn"), PROGRAM.replace("  state ", &format!("{}  state ", errors.replace('\n', " "))))
+        .unwrap();
     for file in ["many.attn", "long.attn"] {
         let done = place.run(&["check", file]);
         done.fails(2, &["and 7900 more errors"]);

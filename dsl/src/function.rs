@@ -12,16 +12,30 @@ pub struct Row {
     pub arity: usize,
     /// Its value; truth values are 0 and 1.
     pub eval: fn(&[f64]) -> f64,
-    /// Written as a call: `exp(x)`; the others are operators.
-    pub call: bool,
+    pub spelling: Spelling,
+}
+
+/// How programs write a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// `exp(x)`.
+    Call,
+    /// `x .* y`.
+    Operator,
+    /// Not at all: the compiler makes it of others.
+    Internal,
 }
 
 const fn named(function: Function, name: &'static str, arity: usize, eval: fn(&[f64]) -> f64) -> Row {
-    Row { function, name, arity, eval, call: true }
+    Row { function, name, arity, eval, spelling: Spelling::Call }
 }
 
 const fn operator(function: Function, name: &'static str, arity: usize, eval: fn(&[f64]) -> f64) -> Row {
-    Row { function, name, arity, eval, call: false }
+    Row { function, name, arity, eval, spelling: Spelling::Operator }
+}
+
+const fn internal(function: Function, name: &'static str, arity: usize, eval: fn(&[f64]) -> f64) -> Row {
+    Row { function, name, arity, eval, spelling: Spelling::Internal }
 }
 
 /// Below this size an exponent's power is 1 and a rest (`Function::ExpRest`): less than ln(2) / 2, and exact in f32.
@@ -42,7 +56,7 @@ pub const ROWS: &[Row] = &[
     named(Function::Max, "max", 2, |x| larger(x[0], x[1])),
     named(Function::Clamp, "clamp", 3, |x| smaller(larger(x[0], x[1]), x[2])),
     named(Function::Exp, "exp", 1, |x| x[0].exp()),
-    operator(Function::ExpRest, "exp_rest", 1, |x| if x[0].abs() < NEAR_ZERO { x[0].exp_m1() } else { x[0].exp() }),
+    internal(Function::ExpRest, "exp_rest", 1, |x| if x[0].abs() < NEAR_ZERO { x[0].exp_m1() } else { x[0].exp() }),
     named(Function::Ln, "ln", 1, |x| x[0].ln()),
     named(Function::Sqrt, "sqrt", 1, |x| x[0].sqrt()),
     named(Function::Rsqrt, "rsqrt", 1, |x| 1.0 / x[0].sqrt()),
@@ -94,7 +108,7 @@ impl Function {
 
     /// The function that a call of this name means.
     pub fn by_name(name: &str) -> Option<Function> {
-        ROWS.iter().find(|row| row.call && row.name == name).map(|row| row.function)
+        ROWS.iter().find(|row| row.spelling == Spelling::Call && row.name == name).map(|row| row.function)
     }
 
     /// Whether its value is a truth value.

@@ -2,7 +2,7 @@
 
 use crate::advice;
 use crate::ast::{self, Arg, Ident};
-use crate::function::ROWS;
+use crate::function::{ROWS, Spelling};
 use crate::shape::Size;
 use crate::source::Span;
 use crate::suggest::nearest;
@@ -109,7 +109,7 @@ impl<'a> Checker<'a> {
     fn near_function(&mut self, name: &str) -> Option<String> {
         self.afford(self.functions.len() + self.around.functions.len())?;
         let own = self.functions.keys().map(String::as_str).chain(self.around.functions.keys().copied());
-        let rows = ROWS.iter().filter(|row| row.call).map(|row| row.name);
+        let rows = ROWS.iter().filter(|row| row.spelling == Spelling::Call).map(|row| row.name);
         let mut known: Vec<&str> = own.chain(rows).chain(VECTOR.iter().copied()).collect();
         known.sort_unstable();
         nearest(name, known).map(str::to_string)

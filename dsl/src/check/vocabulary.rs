@@ -1,6 +1,6 @@
 //! The names that the language has, family by family: what there is to describe. What each means is not here.
 
-use crate::function::ROWS;
+use crate::function::{ROWS, Spelling};
 use crate::parse::recover;
 
 use super::{call, checks, law, order, outputs, reduce};
@@ -15,7 +15,7 @@ pub struct Family {
 /// Every name that a program may use without declaring it, constants apart.
 pub fn families() -> Vec<Family> {
     let family = |kind, names: Vec<&'static str>| Family { kind, names };
-    let scalar = ROWS.iter().filter(|row| row.call).map(|row| row.name);
+    let spelt = |spelling: Spelling| ROWS.iter().filter(move |row| row.spelling == spelling).map(|row| row.name);
     vec![
         family("item", recover::ITEMS.to_vec()),
         family("statement", recover::STATEMENTS.to_vec()),
@@ -25,8 +25,8 @@ pub fn families() -> Vec<Family> {
         family("norm", outputs::NORMS.iter().map(|(name, ..)| *name).collect()),
         family("item of check", checks::ITEMS.to_vec()),
         family("draw", checks::DRAWS.to_vec()),
-        family("function", scalar.chain(call::VECTOR.iter().copied()).collect()),
-        family("operator", ROWS.iter().filter(|row| !row.call).map(|row| row.name).collect()),
+        family("function", spelt(Spelling::Call).chain(call::VECTOR.iter().copied()).collect()),
+        family("operator", spelt(Spelling::Operator).collect()),
         family("reduction", reduce::OPS.iter().map(|(name, _)| *name).chain(["softmax"]).collect()),
     ]
 }
