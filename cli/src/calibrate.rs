@@ -2,7 +2,8 @@
 
 use chunkwise_compiler::kernel::Rates;
 use chunkwise_runtime::{
-    Backend, calibrate,
+    Backend,
+    calibrate::{self, Measured},
     rates::{Table, path, processor},
 };
 use clap::Args;
@@ -18,17 +19,28 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    let backends = [Backend::Llvm, Backend::Cranelift].into_iter().filter(|backend| backend.usable());
+    let backends: Vec<Backend> =
+        [Backend::Llvm, Backend::Cranelift].into_iter().filter(|backend| backend.usable()).collect();
     let mut table = Table::default();
-    let mut measured = Vec::new();
+    let (mut measured, mut worse) = (Vec::new(), Vec::new());
+    let bar = print::progress(calibrate::STEPS * backends.len());
     for backend in backends {
-        let rates = calibrate::measure(backend)?;
-        if print::json() {
-            print::line(&as_json(backend, &rates))?;
+        let found = calibrate::measure(backend, &mut |done| {
+            bar.set_message(format!("{}: {done}", backend.name()));
+            bar.inc(1);
+        })?;
+        if found.worse() {
+            worse.push(said(backend, &found));
+        } else if print::verbose() {
+            print::detail(&said(backend, &found));
         }
-        table.set(backend, rates.clone());
-        measured.push((backend, rates));
+        if print::json() {
+            print::line(&as_json(backend, &found.rates))?;
+        }
+        table.set(backend, found.rates.clone());
+        measured.push((backend, found.rates));
     }
+    bar.finish_and_clear();
     if measured.is_empty() {
         return Err(Failure::Failed("no back end of this chunkwise compiles for a CPU".into()));
     }
@@ -42,7 +54,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         print::line(&table::aligned(&header, &rows))?;
     }
     if arguments.dry_run {
+        worse.iter().for_each(|said| print::warning(said));
         return Ok(());
+    }
+    if !worse.is_empty() {
+        let again = "nothing is kept; try again while the machine is idle";
+        return Err(Failure::Failed(format!("{}: {again}", worse.join("; "))));
     }
     let Some(path) = path() else {
         return Err(Failure::Failed("there is no cache folder: neither XDG_CACHE_HOME nor HOME is set".into()));
@@ -53,6 +70,17 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         print::detail(&format!("the rates of {} are in {}", processor(), path.display()));
     }
     Ok(())
+}
+
+/// What choosing by the rates costs, beside the built-in ones.
+fn said(backend: Backend, found: &Measured) -> String {
+    let more = |lost: f64| 100.0 * (lost - 1.0);
+    format!(
+        "{}: what these rates choose takes {:.1} % longer than the best, what the built-in rates choose {:.1} %",
+        backend.name(),
+        more(found.lost),
+        more(found.lost_built_in)
+    )
 }
 
 fn as_json(backend: Backend, rates: &Rates) -> String {

@@ -1,6 +1,11 @@
-//! Measures this machine's rates (`kernel::Rates`) for a back end: small kernels of one kind of statement each are
-//! compiled and timed, and the rates are what explains their times. A second or two a back end. Not here: keeping what
-//! was measured (`rates`).
+//! Measures this machine's rates (`kernel::Rates`) for a back end. Small kernels of one kind of statement each are compiled
+//! and timed; then whole kernels (`kernels`), which meet caches, strips of states and statements beside each other as runs
+//! do, and the rates are fitted to those times (`fit`), near what the statements took. Last they choose among the kernels
+//! that were timed, as the built-in rates do: what they lose by it says whether they are worth keeping. Some ten seconds
+//! with LLVM, two with Cranelift. Not here: keeping what was measured (`rates`).
+
+mod fit;
+mod kernels;
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -15,13 +20,47 @@ use crate::{
     device::Precision,
     execute::Failure,
     launch::{Input, Launch},
+    rates::built_in,
 };
 
-/// Measures the rates of a CPU back end's code in one thread.
+/// Rates, and what choosing by them costs: how many times as long as the best of the timed plans those take that the
+/// rates choose, in the geometric mean over programs and widths.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    pub rates: Rates,
+    pub lost: f64,
+    /// The same of the rates that are built in.
+    pub lost_built_in: f64,
+}
+
+/// Times of one kernel differ by as much from one moment to the next.
+const NOISE: f64 = 1.01;
+
+impl Measured {
+    /// Whether the built-in rates choose better.
+    pub fn worse(&self) -> bool {
+        self.lost > self.lost_built_in * NOISE
+    }
+}
+
+/// How often `measure` says what it did.
+pub const STEPS: usize = 1 + kernels::STEPS;
+
+/// Measures the rates of a CPU back end's code in one thread; `step` hears what was done.
 ///
 /// # Errors
 /// A back end that generates no code for this processor here.
-pub fn measure(backend: Backend) -> Result<Rates, Failure> {
+pub fn measure(backend: Backend, step: &mut dyn FnMut(&str)) -> Result<Measured, Failure> {
+    let statements = statements(backend)?;
+    step("statements are timed");
+    let built_in = built_in(backend);
+    let mut timed = kernels::Timed::new(backend, step)?;
+    let rates = timed.fit(&statements, &built_in)?;
+    Ok(Measured { lost: timed.lost(&rates)?, lost_built_in: timed.lost(&built_in)?, rates })
+}
+
+/// The rates as single statements have them.
+fn statements(backend: Backend) -> Result<Rates, Failure> {
     backend.devices().map_err(|why| Failure::Unusable(backend, why))?;
     let mut rates = caches(Rates::default());
     maps(backend, &mut rates)?;
@@ -79,6 +118,8 @@ fn products(backend: Backend, rates: &mut Rates) -> Result<(), Failure> {
     }
     let column = 8192.0 * rates.product + 64.0 * (rates.result + rates.right);
     rates.vector = left(narrow, rates.statement, column.max(1e-3)).clamp(1.0, 32.0);
+    // Whole kernels say what sweeps take; a multiply-add is one wherever it stands.
+    rates.swept_operation = rates.product;
     Ok(())
 }
 
@@ -216,10 +257,16 @@ mod tests {
     #[test]
     fn every_back_end_of_a_cpu_is_measured() {
         for backend in [Backend::Llvm, Backend::Cranelift].into_iter().filter(|backend| backend.usable()) {
-            let rates = measure(backend).unwrap();
+            let rates = statements(backend).unwrap();
             assert!(Rates::NAMES.iter().all(|name| rates.get(name).is_some_and(|x| x.is_finite() && x >= 0.0)));
             assert!(rates.product > 0.0 && rates.vector >= 1.0);
         }
+    }
+
+    #[test]
+    fn rates_that_choose_worse_than_those_built_in_are_known() {
+        let measured = |lost| Measured { rates: Rates::default(), lost, lost_built_in: 1.03 };
+        assert_eq!([1.0, 1.03, 1.2].map(|lost| measured(lost).worse()), [false, false, true]);
     }
 
     #[test]

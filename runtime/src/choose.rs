@@ -19,7 +19,7 @@ use crate::{
 pub const CHUNK: usize = 64;
 
 /// Chunk lengths that `auto` prices.
-const CHUNKS: [usize; 5] = [8, 16, 32, 64, 128];
+pub(crate) const CHUNKS: [usize; 5] = [8, 16, 32, 64, 128];
 
 /// The back ends that `auto` takes, the fastest first.
 const COMPILED: [Backend; 2] = [Backend::Llvm, Backend::Cranelift];
@@ -283,6 +283,21 @@ fn batch_elements(variant: &Variant, sizes: &Sizes) -> usize {
 
 fn tokens(variant: &Variant, sizes: &Sizes) -> usize {
     variant.token.map_or(0, |axis| sizes.get(axis).unwrap_or(0))
+}
+
+/// The price of a run in one thread, in nanoseconds.
+///
+/// # Errors
+/// A form that the variant lacks.
+pub(crate) fn price(
+    engine: &mut Engine,
+    (variant, sizes): (&Variant, &Sizes),
+    plan: Plan,
+    rates: &Rates,
+) -> Result<f64, Failure> {
+    let module =
+        engine.module(variant, sizes, (plan.form, plan.schedule), Tiles::Whole).map_err(Failure::Unsupported)?;
+    Ok(elapsed((variant, sizes), &module, (plan, 1), rates))
 }
 
 /// The price of a run's kernels, one after another, on so many workers, in nanoseconds. What one work item costs is

@@ -90,7 +90,7 @@ fn price(stmt: &Stmt, place: &Place, rates: &Rates) -> f64 {
                     + rows * rates.row
                     + work * rates.operation
                     + exponential(&map.value, elements)
-                    + rates.sweep(4.0 * elements)
+                    + rates.sweep(4.0 * elements, 4.0 * elements)
             }
             Stmt::Reduce(reduce) => {
                 let results = place.product(&reduce.axes);
@@ -105,7 +105,7 @@ fn price(stmt: &Stmt, place: &Place, rates: &Rates) -> f64 {
                 work * wasted * rates.product
                     + m * columns * rates.result
                     + k * columns * rates.right
-                    + rates.sweep(4.0 * k * n)
+                    + rates.sweep(4.0 * k * n, 4.0 * k * n)
             }
             Stmt::Scan(scan) => {
                 let (rows, inner) = (place.product(&scan.axes), place.extent(&scan.inner));
@@ -121,8 +121,10 @@ fn price(stmt: &Stmt, place: &Place, rates: &Rates) -> f64 {
                 work * rates.solve + rows * rates.solve_row
             }
             Stmt::Sweep(sweep) => {
-                let elements = place.extent(&sweep.rows) * place.extent(&sweep.columns);
-                work * rates.product + elements * rates.swept + rates.sweep(4.0 * elements)
+                let (rows, columns) = (place.extent(&sweep.rows), place.extent(&sweep.columns));
+                let elements = rows * columns;
+                let apart = sweep.state.strides.first().map_or(columns, |stride| place.extent(stride).max(columns));
+                work * rates.swept_operation + elements * rates.swept + rates.sweep(4.0 * elements, 4.0 * rows * apart)
             }
             Stmt::For { .. } | Stmt::If { .. } => -rates.statement,
         }
@@ -292,7 +294,25 @@ fn of_value(value: &Value) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Access, BufferId, Outer, Sweep};
     use super::*;
+
+    /// A strip of a state that the nearest cache does not hold misses it, however few columns it has.
+    #[test]
+    fn strips_of_a_sweep_are_priced_by_the_state_that_they_are_of() {
+        let rates = Rates::default();
+        let strip = |rows: i64, width: i64| {
+            let one = |stride: i64| Access::new(BufferId(0), 0i64, [Int::from(stride)]);
+            let reads = vec![Outer { row: one(1), column: one(1) }];
+            let state = Access::new(BufferId(1), 0i64, [Int::from(width), Int::from(1i64)]);
+            let sweep = Sweep { rows: rows.into(), columns: 32i64.into(), state, update: None, reads };
+            price(&Stmt::Sweep(sweep), &Place { params: Vec::new(), vars: Vec::new() }, &rates)
+        };
+        let bytes = 4.0 * 128.0 * 32.0;
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9 * b, "{a}, not {b}");
+        near(strip(128, 128) - strip(128, 32), bytes * rates.second);
+        near(2.0 * (strip(64, 64) - rates.statement), strip(128, 32) - rates.statement);
+    }
 
     #[test]
     fn triangles_count_their_elements() {

@@ -64,6 +64,8 @@ rates! {
     right = 0.02;
     /// An element of a tile in a sweep, beside its operations.
     swept = 0.017;
+    /// An operation of a sweep.
+    swept_operation = 0.0095;
     /// An operation of a triangular solve.
     solve = 0.011;
     /// A row of a triangular solve, of each system.
@@ -83,10 +85,12 @@ rates! {
 }
 
 impl Rates {
-    /// What sweeping through so many bytes costs beside the work on them, when they were swept through before.
-    pub fn sweep(&self, bytes: f64) -> f64 {
+    /// What sweeping through so many bytes costs beside the work on them, when they were swept through before. They lie
+    /// in as many as `span`, from the first of them to the last: what is left out of each row takes its place in a cache
+    /// all the same.
+    pub fn sweep(&self, bytes: f64, span: f64) -> f64 {
         let levels = [(self.first_bytes, 0.0), (self.second_bytes, self.second), (self.third_bytes, self.third)];
-        let byte = levels.into_iter().find(|(size, _)| bytes <= *size).map_or(self.memory, |(_, byte)| byte);
+        let byte = levels.into_iter().find(|(size, _)| span <= *size).map_or(self.memory, |(_, byte)| byte);
         bytes * byte
     }
 }
@@ -108,7 +112,7 @@ mod tests {
     #[test]
     fn what_lies_further_away_costs_more_a_byte() {
         let rates = Rates::default();
-        let byte = |bytes: f64| rates.sweep(bytes) / bytes;
+        let byte = |span: f64| rates.sweep(1e3, span) / 1e3;
         let costs = [1e4, 1e5, 4e6, 1e9].map(byte);
         assert!(costs.is_sorted() && costs[0] == 0.0 && costs[3] > costs[1]);
     }
