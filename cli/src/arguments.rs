@@ -199,25 +199,25 @@ impl Shared {
         Asked::of(&self.chunk)
     }
 
-    /// Refuses a chunk length or a schedule of three kernels where no form that was asked for has any.
+    /// Says where a chunk length has no effect, and refuses a schedule of three kernels, where no form that was asked for
+    /// has chunks.
     ///
     /// # Errors
-    /// It does.
+    /// The schedule.
     pub fn of_chunks(&self) -> Result<(), Failure> {
         let forms = self.forms();
         if forms.is_open() || forms.named.contains(&Form::Chunked) {
             return Ok(());
         }
-        let names: Vec<&str> = forms.named.iter().map(|form| form.name()).collect();
-        let refused = |flag: &str| {
-            let of = names.join(" and ");
-            Err(Failure::wrong(format!("{flag} is of the chunked form, not of the {of} one: say --form chunked")))
-        };
-        match (self.chunk.is_empty(), self.schedule.contains(&Wanted::This(Schedule::Split))) {
-            (false, _) => refused("--chunk"),
-            (true, true) => refused("--schedule split"),
-            (true, false) => Ok(()),
+        let of = forms.named.iter().map(|form| form.name()).collect::<Vec<_>>().join(" and ");
+        if self.schedule.contains(&Wanted::This(Schedule::Split)) {
+            let message = format!("--schedule split is of the chunked form, not of the {of} one: say --form chunked");
+            return Err(Failure::wrong(message));
         }
+        if !self.chunk.is_empty() {
+            print::note(&format!("--chunk has no effect: it is of the chunked form, not of the {of} one"));
+        }
+        Ok(())
     }
 
     /// The one back end asked for, of a command that takes one.

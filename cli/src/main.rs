@@ -84,7 +84,8 @@ fn main() -> ExitCode {
         Err(told) => return answered(&told),
     };
     print::set(cli.manner);
-    match unused::refuse(&command, &given).and_then(|()| done(cli.command)) {
+    unused::say(&command, &given);
+    match done(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();

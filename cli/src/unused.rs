@@ -1,9 +1,9 @@
-//! Flags that commands on programs share, and that one of them has no use for: its help leaves them out, and it refuses
-//! them. What depends on the values given is refused where they are read.
+//! Flags that commands on programs share, and that one of them has no use for: its help leaves them out, and it says so
+//! where they are given. What depends on the values given is said or refused where they are read.
 
 use clap::{ArgMatches, Command, parser::ValueSource};
 
-use crate::failure::Failure;
+use crate::print;
 
 /// A command, the flags that it has no use for, and what to do instead.
 const UNUSED: [(&str, &[&str], &str); 4] = [
@@ -26,20 +26,15 @@ pub fn hidden(command: Command) -> Command {
     })
 }
 
-/// Whether the command line has any of them.
-///
-/// # Errors
-/// It has.
-pub fn refuse(command: &Command, given: &ArgMatches) -> Result<(), Failure> {
-    let Some((name, given)) = given.subcommand() else { return Ok(()) };
-    let Some((_, flags, instead)) = UNUSED.into_iter().find(|(of, ..)| *of == name) else { return Ok(()) };
+/// Says on stderr which of them the command line has: scripts hand the same flags to every command.
+pub fn say(command: &Command, given: &ArgMatches) {
+    let Some((name, given)) = given.subcommand() else { return };
+    let Some((_, flags, instead)) = UNUSED.into_iter().find(|(of, ..)| *of == name) else { return };
     let said = flags.iter().filter(|flag| given.value_source(flag) == Some(ValueSource::CommandLine));
     let long = |flag: &&str| {
         let of = command.find_subcommand(name)?;
         let found = of.get_arguments().find(|argument| argument.get_id() == *flag)?;
         found.get_long().map(|long| format!("--{long}"))
     };
-    let messages: Vec<String> =
-        said.filter_map(long).map(|flag| format!("`{name}` has no use for {flag}: {instead}")).collect();
-    if messages.is_empty() { Ok(()) } else { Err(Failure::Wrong(messages)) }
+    said.filter_map(long).for_each(|flag| print::note(&format!("`{name}` has no use for {flag}: {instead}")));
 }

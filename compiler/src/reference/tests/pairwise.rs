@@ -130,7 +130,7 @@ fn a_sum_in_an_equation_for_a_pair_sees_what_the_first_token_sees() {
     let a = |t: usize| x["a"].at(&[0, t, 0]);
     let total: f64 = (0..6).map(a).sum();
     holds(output(&results, "p"), |at| {
-        let (i, j) = (at[1], at[2]);
+        let (i, j) = (at[2], at[3]);
         a(j) / (i.saturating_sub(2)..=i).map(|s| a(s).exp()).sum::<f64>()
     });
     holds(output(&results, "w"), |_| total);
