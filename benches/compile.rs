@@ -5,7 +5,7 @@
 
 use std::{error::Error, time::Instant};
 
-use chunkwise_compiler::{Form, Schedule, Tiles, bind::bind_dims, form, kernel};
+use chunkwise_compiler::{Derivation, Form, Schedule, Tiles, bind::bind_dims, kernel};
 use chunkwise_dsl::source::Source;
 
 const RUNS: usize = 15;
@@ -39,7 +39,7 @@ fn main() -> Fallible<()> {
         let program =
             chunkwise_dsl::compile(&Source::new(path, text.as_str()), &[]).map_err(|_| "it does not check")?;
         let variant = &program.variants[0];
-        let plan = form::planned(variant, Form::Chunked, Schedule::Fused)?;
+        let plan = Derivation::of(variant).plan((Form::Chunked, Schedule::Fused))?;
         marks.push(Instant::now());
         let dims = [("B", 1), ("T", 64), ("H", 1), ("K", 128), ("V", 128)].map(|(name, n)| (name.to_string(), n));
         let sizes = bind_dims(variant, &dims).map_err(|errors| format!("{errors:?}"))?;

@@ -11,7 +11,7 @@ use chunkwise_runtime::{
     Engine, Request, Tensors,
     choose::{Wish, choose},
     draw::{Gates, inputs},
-    execute,
+    reference,
 };
 
 /// A variant of this program's own: gated linear attention, its gate shared by all key channels.
@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let request = Request { variant, sizes: &sizes, inputs: &tensors, initial: &initial, threads: 1 };
     let got = engine.run(request, choice.plan)?;
-    let want = execute::reference(request)?;
+    let want = reference::results(request)?;
     for ((name, tensor), (_, exact)) in got.outputs.iter().zip(&want.outputs) {
         let largest = exact.data.iter().fold(0.0f64, |most, x| most.max(x.abs()));
         let errors = tensor.to_f64().into_iter().zip(&exact.data).map(|(got, want)| (got - want).abs());

@@ -6,7 +6,8 @@ use chunkwise_compiler::{Form, Schedule};
 use chunkwise_dsl::{suggest::nearest, typed::Variant};
 use chunkwise_runtime::{
     Backend, Engine, Limit, Precision, Settings,
-    backend::{bf16_products, cores},
+    backend::cores,
+    backends::bf16_products,
     choose::Wish,
     rates::{Table, path},
 };

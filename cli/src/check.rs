@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use chunkwise_compiler::{Schedule, StateReport, bind::batch_axes, report};
+use chunkwise_compiler::{Derivation, Schedule, StateReport, bind::batch_axes};
 use chunkwise_dsl::{
     shape::Size,
     typed::{Dtype, State, Tensor, TensorRole, Variant},
@@ -71,12 +71,13 @@ impl Found {
         let chunk = shared.chunk()?.unwrap_or(CHUNK);
         shared.of_chunks()?;
         let asked = shared.forms().or_usual(chunkwise_compiler::Form::ALL);
-        let (states, mut forms) = report(variant);
+        let derivation = Derivation::of(variant);
+        let (states, mut forms) = derivation.report();
         forms.retain(|of| asked.contains(&of.form));
-        let forms = compiles::lowered(variant, &sizes, forms, schedule);
+        let forms = compiles::lowered(&derivation, &sizes, forms, schedule);
         let backends = shared.backends().or_usual(Backend::ALL).into_iter().filter(|of| *of != Backend::Reference);
         let settings = shared.settings();
-        let on = |backend| compiles::on(backend, (variant, &sizes), &forms, (schedule, chunk, &settings));
+        let on = |backend| compiles::on(backend, (&derivation, &sizes), &forms, (schedule, chunk, &settings));
         let compiles = backends.map(on).collect();
         Ok(Self { states, forms, compiles })
     }

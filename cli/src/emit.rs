@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use chunkwise_compiler::{
-    Form, Schedule, Unsupported,
+    Derivation, Form, Schedule,
     kernel::Module,
     stage::{self, Stage},
 };
 use chunkwise_dsl::{parse::parse, print::file, typed::Variant};
-use chunkwise_runtime::{Backend, Precision, choose::exists, execute, room, whole};
+use chunkwise_runtime::{Backend, Precision, choose::exists, execute, request, room, whole};
 use clap::Args;
 use serde_json::json;
 
@@ -76,13 +76,13 @@ fn of_variant(
     let sizes = wish.bind(variant).map_err(Failure::Wrong)?;
     room::for_tensors(variant, &sizes, room::OF_CODE)?;
     let form = match form {
-        Some(form) if stage.of_form() => exists(variant, form).map(|()| form)?,
+        Some(form) if stage.of_form() => exists(&Derivation::of(variant), form).map(|()| form)?,
         Some(form) => form,
         None => usual_form(variant),
     };
     let schedule = shared.schedule()?.unwrap_or(Schedule::Fused);
     if !matches!(stage, Stage::Code | Stage::Asm) {
-        return stage::print(stage, variant, &sizes, (form, schedule)).map_err(unsupported);
+        return stage::print(stage, variant, &sizes, (form, schedule)).map_err(Failure::from);
     }
     if backend == Backend::Reference {
         return Err(Failure::wrong("the reference interprets the typed program and has no code: see --stage typed"));
@@ -90,9 +90,9 @@ fn of_variant(
     if backend == Backend::Wgpu {
         return shaders(stage, variant, &sizes, ((form, schedule), shared));
     }
-    backend.devices().map_err(|why| execute::Failure::Unusable(backend, why))?;
+    backend.devices().map_err(|why| request::Failure::Unusable(backend, why))?;
     let module = chunkwise_compiler::compile(variant, &sizes, (form, schedule), chunkwise_compiler::Tiles::Whole)
-        .map_err(unsupported)?;
+        .map_err(Failure::from)?;
     code(stage, &module, (backend, shared.precision()))
 }
 
@@ -147,7 +147,8 @@ fn shaders(
     let plan = Plan { backend: Backend::Wgpu, form, schedule, chunk: shared.chunk()?.unwrap_or(CHUNK) };
     let settings = shared.settings();
     let chunk = execute::compiled_chunk(plan, tokens);
-    let build = chunkwise_runtime::gpu::Build { variant, sizes, layout, chunk, tiles: 1, settings: &settings };
+    let derivation = &Derivation::of(variant);
+    let build = chunkwise_runtime::gpu::Build { derivation, sizes, layout, chunk, tiles: 1, settings: &settings };
     let code = build.code()?;
     Ok(code.shaders.iter().map(|shader| shader.source.trim_end()).collect::<Vec<_>>().join("\n\n"))
 }
@@ -159,7 +160,7 @@ fn shaders(
     _: &chunkwise_compiler::bind::Sizes,
     _: ((Form, Schedule), &Shared),
 ) -> Result<String, Failure> {
-    Backend::Wgpu.devices().map_err(|why| execute::Failure::Unusable(Backend::Wgpu, why))?;
+    Backend::Wgpu.devices().map_err(|why| request::Failure::Unusable(Backend::Wgpu, why))?;
     Err(Failure::Failed(format!("{}: this chunkwise was built without the cargo feature `wgpu`", variant.name)))
 }
 
@@ -195,8 +196,4 @@ fn code(stage: Stage, module: &Module, (backend, precision): (Backend, Precision
 #[cfg(any(feature = "cranelift", feature = "llvm"))]
 fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::Failed(error.to_string())
-}
-
-pub fn unsupported(refusal: Unsupported) -> Failure {
-    execute::Failure::Unsupported(refusal).into()
 }

@@ -1,7 +1,7 @@
 //! `chunkwise explain`: the derivation of a form, rule by rule.
 
 use chunkwise_compiler::{Unsupported, explain::BOUND};
-use chunkwise_runtime::execute;
+use chunkwise_runtime::request;
 use clap::Args;
 use serde_json::json;
 
@@ -30,8 +30,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let variant = program::load_one(&arguments.which, &arguments.shared)?;
     let form = arguments.shared.form()?.unwrap_or_else(|| usual_form(&variant));
     if arguments.dot {
-        let plan =
-            chunkwise_compiler::form::planned(&variant, form, chunkwise_compiler::Schedule::Fused).map_err(refused)?;
+        let layout = (form, chunkwise_compiler::Schedule::Fused);
+        let plan = chunkwise_compiler::Derivation::of(&variant).plan(layout).map_err(refused)?;
         let graph = chunkwise_compiler::plan::dot(&variant, &plan);
         let object = json!({"variant": variant.name, "form": form.name(), "dot": graph.trim_end()});
         return print::line(&if print::json() { object.to_string() } else { graph.trim_end().to_string() });
@@ -51,5 +51,5 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn refused(refusal: Unsupported) -> Failure {
-    Failure::from(execute::Failure::from(refusal))
+    Failure::from(request::Failure::from(refusal))
 }

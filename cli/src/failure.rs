@@ -1,9 +1,8 @@
-//! How a command ends badly: what it says on stderr and its exit status.
+//! How a command ends badly: what is to be said of it, and its exit status. Saying it is `print`'s.
 
+use chunkwise_compiler::Unsupported;
 use chunkwise_dsl::{diagnostic::Diagnostic, source::Source};
-use chunkwise_runtime::execute;
-
-use crate::print;
+use chunkwise_runtime::request;
 
 /// 1: the work failed. 2: what the command was given is wrong.
 #[derive(Debug)]
@@ -33,17 +32,6 @@ impl Failure {
         }
     }
 
-    /// Says it on stderr.
-    pub fn print(&self) {
-        match self {
-            Failure::Wrong(messages) => messages.iter().for_each(|message| print::error("wrong-input", message)),
-            Failure::Diagnosed(found, source) => print::diagnostics(found, source),
-            Failure::Failed(message) => print::error("failed", message),
-            Failure::DidNotHold(message) => print::error("did-not-hold", message),
-            Failure::ReaderGone => {}
-        }
-    }
-
     /// What it says, in one line.
     pub fn line(&self) -> String {
         match self {
@@ -55,11 +43,17 @@ impl Failure {
     }
 }
 
-impl From<execute::Failure> for Failure {
-    fn from(failure: execute::Failure) -> Self {
+impl From<request::Failure> for Failure {
+    fn from(failure: request::Failure) -> Self {
         match failure {
-            execute::Failure::Unsupported(unsupported) => Failure::wrong(unsupported.to_string()),
-            execute::Failure::Unusable(..) | execute::Failure::Failed(_) => Failure::Failed(failure.to_string()),
+            request::Failure::Unsupported(unsupported) => Failure::wrong(unsupported.to_string()),
+            request::Failure::Unusable(..) | request::Failure::Failed(_) => Failure::Failed(failure.to_string()),
         }
+    }
+}
+
+impl From<Unsupported> for Failure {
+    fn from(refusal: Unsupported) -> Self {
+        request::Failure::Unsupported(refusal).into()
     }
 }

@@ -12,14 +12,13 @@ use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
     Backend, Engine, Precision,
     choose::{self, exists},
-    execute::{self, longest_chunk},
-    room, whole,
+    execute::longest_chunk,
+    request, room, whole,
 };
 use clap::Args;
 
 use crate::{
     arguments::{OneVariant, Shared},
-    emit::unsupported,
     failure::Failure,
     print, program,
     sizes::usual,
@@ -85,7 +84,7 @@ pub fn run(which: &OneVariant, output: Option<&Path>, flags: &Flags, shared: &Sh
     let wish = usual().fill_all(&variant.checks.dims).give_all(&shared.dims);
     let sizes = wish.bind(&variant).map_err(Failure::Wrong)?;
     room::for_tensors(&variant, &sizes, room::OF_CODE)?;
-    Backend::Llvm.devices().map_err(|why| execute::Failure::Unusable(Backend::Llvm, why))?;
+    Backend::Llvm.devices().map_err(|why| request::Failure::Unusable(Backend::Llvm, why))?;
     let schedule = shared.schedule()?.unwrap_or(Schedule::Fused);
     let wish = choose::Wish {
         backend: Some(Backend::Llvm),
@@ -94,15 +93,16 @@ pub fn run(which: &OneVariant, output: Option<&Path>, flags: &Flags, shared: &Sh
         chunk: shared.chunk()?,
         threads: Some(1),
     };
-    if let Some(form) = wish.form {
-        exists(&variant, form)?;
-    }
     // By the built-in rates: the same object comes out on every machine.
-    let (form, chunk) = choose::for_any_length(&mut Engine::new(), &variant, &sizes, wish);
-    let module = chunkwise_compiler::compile(&variant, &sizes, (form, schedule), Tiles::Whole).map_err(unsupported)?;
+    let mut engine = Engine::new();
+    if let Some(form) = wish.form {
+        exists(&engine.derivation(&variant), form)?;
+    }
+    let (form, chunk) = choose::for_any_length(&mut engine, &variant, &sizes, wish);
+    let module = engine.module(&variant, &sizes, (form, schedule), Tiles::Whole).map_err(Failure::from)?;
     let longest = longest_chunk(form, chunk);
     let interface =
-        interface::interface((&variant, &sizes), &module, flags.name.as_deref(), longest).map_err(unsupported)?;
+        interface::interface((&variant, &sizes), &module, flags.name.as_deref(), longest).map_err(Failure::from)?;
     let (object, machine) = object(&module, &interface, flags.target_cpu.as_deref())?;
     let header = flags.header.as_ref().map(|path| {
         let about = header::About {

@@ -229,3 +229,16 @@ impl Severity {
         }
     }
 }
+
+impl Failure {
+    /// Says it on stderr.
+    pub fn print(&self) {
+        match self {
+            Failure::Wrong(messages) => messages.iter().for_each(|message| error("wrong-input", message)),
+            Failure::Diagnosed(found, source) => diagnostics(found, source),
+            Failure::Failed(message) => error("failed", message),
+            Failure::DidNotHold(message) => error("did-not-hold", message),
+            Failure::ReaderGone => {}
+        }
+    }
+}

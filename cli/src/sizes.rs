@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chunkwise_compiler::{
-    Form,
+    Derivation, Form,
     bind::{BindError, Sizes, batch_axes, bind_dims},
 };
 use chunkwise_dsl::{shape::AxisId, typed::Variant};
@@ -30,7 +30,8 @@ pub fn axis_named(variant: &Variant, name: &str) -> Option<AxisId> {
 /// The form of commands that take one, where none is asked for: the first of these that exists.
 pub fn usual_form(variant: &Variant) -> Form {
     let order = [Form::Chunked, Form::Recurrent, Form::Parallel];
-    order.into_iter().find(|&form| exists(variant, form).is_ok()).unwrap_or(Form::Recurrent)
+    let derivation = Derivation::of(variant);
+    order.into_iter().find(|&form| exists(&derivation, form).is_ok()).unwrap_or(Form::Recurrent)
 }
 
 /// What sizes are asked for; the rest is filled in.

@@ -10,10 +10,7 @@ use std::{path::PathBuf, sync::Mutex};
 
 use chunkwise_compiler::Form;
 use chunkwise_dsl::typed::Variant;
-use chunkwise_runtime::{
-    Backend, Engine, Outputs, Plan, Request,
-    execute::{self, reference},
-};
+use chunkwise_runtime::{Backend, Engine, Outputs, Plan, Request, reference, request};
 use clap::Args;
 use indicatif::ProgressBar;
 
@@ -115,7 +112,7 @@ fn compared(
         let worst = match case.run(engine, variant, (target.plan, shared.threads())) {
             Ok(outputs) => compare::worst(expected, &outputs, case.name),
             // A refusal of sizes that other cases had none of is not an error in the numbers.
-            Err(execute::Failure::Unsupported(refusal)) => {
+            Err(request::Failure::Unsupported(refusal)) => {
                 print::note(&format!("{}, {}: {refusal}", variant.name, case.name));
                 continue;
             }
@@ -152,7 +149,7 @@ fn references(variant: &Variant, cases: &[Case], threads: usize, bar: &ProgressB
         for _ in 0..threads.min(cases.len()) {
             scope.spawn(|| {
                 while let Some(place) = next.lock().ok().and_then(|mut next| next.next()) {
-                    let result = reference(cases[place].request(variant, 1)).map(Expected::new);
+                    let result = reference::results(cases[place].request(variant, 1)).map(Expected::new);
                     if let Ok(mut slot) = results[place].lock() {
                         *slot = Some(result.map_err(|failure| failure.to_string()));
                     }
@@ -175,7 +172,7 @@ impl Case {
         engine: &mut Engine,
         variant: &Variant,
         (plan, threads): (Plan, usize),
-    ) -> Result<Outputs, execute::Failure> {
+    ) -> Result<Outputs, request::Failure> {
         let request = self.request(variant, threads);
         match &self.parts {
             None => engine.run(request, plan),

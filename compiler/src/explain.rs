@@ -28,13 +28,13 @@ use egg::{Id, Language};
 use crate::{
     Unsupported,
     egraph::{self, Derived, Proofs},
-    form::{Form, Schedule},
     ir::{
         Atom, Feat, Frame, Term, Ty,
         eval::{Dims, IllTyped, Instance, Value},
         facts::{Definition, Graph, Known, type_of},
         lower::{self, Dependence},
     },
+    layout::{Form, Schedule},
     plan,
     rules::{self, Kind, Phase},
 };

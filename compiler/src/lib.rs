@@ -10,26 +10,29 @@
 //!   codegen          a target's code
 //! ```
 //!
-//! `form` is this way as one call, `stage` prints the stops on it, `explain` tells the derivation, `interface` says what a
-//! C program calls. Beside it stand the
-//! oracles: `reference` evaluates programs and shares nothing with this way, `ir::eval` terms, `kernel::interp` kernels. `bind` says what size every axis has. No variant is known by its name.
+//! `compile` is this way: a derivation made once, and of it each form. `layout` has the words for forms and schedules that all
+//! rooms share. `stage` prints the stops, `explain` tells the derivation, `interface` says what a C program calls. Beside it
+//! stand the oracles: `reference` evaluates programs and shares nothing with this way, `ir::eval` terms, `kernel::interp`
+//! kernels. `bind` says what size every axis has. No variant is known by its name.
 
 #![forbid(unsafe_code)]
 
 pub mod bind;
 pub mod codegen;
+pub mod compile;
 pub mod egraph;
 pub mod explain;
-pub mod form;
 pub mod interface;
 pub mod ir;
 pub mod kernel;
+pub mod layout;
 pub mod plan;
 pub mod reference;
 pub mod rules;
 pub mod stage;
 pub mod unsupported;
 
+pub use compile::{Derivation, FormReport, StateReport, compile, report};
 pub use explain::{Explanation, explain};
-pub use form::{Form, FormReport, Schedule, StateReport, Tiles, compile, report};
+pub use layout::{Form, Schedule, Tiles};
 pub use unsupported::Unsupported;

@@ -2,7 +2,7 @@
 
 use chunkwise_dsl::typed::Variant;
 
-use crate::{Form, Schedule, Tiles, Unsupported, bind::Sizes, egraph::Proofs, form, ir::form as form_text, plan};
+use crate::{Derivation, Form, Schedule, Tiles, Unsupported, bind::Sizes, ir::form as form_text, plan};
 
 /// A stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub fn print(
         Stage::Typed => Ok(chunkwise_dsl::print_typed::typed(variant)),
         Stage::Ir => ir(variant),
         Stage::Form => chosen(variant, (form, schedule)),
-        Stage::Plan => Ok(plan::text(variant, &form::planned(variant, form, schedule)?)),
+        Stage::Plan => Ok(plan::text(variant, &Derivation::of(variant).plan((form, schedule))?)),
         Stage::Kernel => Ok(crate::compile(variant, sizes, (form, schedule), Tiles::Whole)?.to_string()),
         Stage::Ast | Stage::Code | Stage::Asm | Stage::Object => Err(Unsupported::new(
             format!("the stage {}", stage.name()),
@@ -79,7 +79,7 @@ pub fn print(
 /// Every state's raw recurrence and its normal form.
 fn ir(variant: &Variant) -> Result<String, Unsupported> {
     let mut text = String::new();
-    for derived in plan::derive(variant, Proofs::Off)? {
+    for derived in Derivation::of(variant).states()? {
         let name = &variant.states[derived.system.state.index()].name;
         let side = if derived.system.transposed { ", held transposed" } else { "" };
         text.push_str(&format!("state {name}: {}{side}\n", derived.normal.class()));
@@ -97,7 +97,7 @@ fn ir(variant: &Variant) -> Result<String, Unsupported> {
 /// The terms that extraction chose, shared sub-terms named.
 fn chosen(variant: &Variant, (form, schedule): (Form, Schedule)) -> Result<String, Unsupported> {
     let mut text = String::new();
-    for derived in plan::derive(variant, Proofs::Off)? {
+    for derived in Derivation::of(variant).states()? {
         let name = &variant.states[derived.system.state.index()].name;
         if let Some(term) = derived.extract(form, schedule) {
             text.push_str(&format!("state {name}\n{}", form_text::print(&term)));

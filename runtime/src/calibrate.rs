@@ -18,9 +18,9 @@ use crate::{
     backend::Backend,
     compiled::Compiled,
     device::Precision,
-    execute::Failure,
     launch::{Input, Launch},
     rates::built_in,
+    request::Failure,
 };
 
 /// Rates, and what choosing by them costs: how many times as long as the best of the timed plans those take that the

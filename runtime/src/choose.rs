@@ -2,17 +2,17 @@
 //! it is the reference.
 
 use chunkwise_compiler::{
-    Form, Schedule, Tiles,
+    Derivation, Form, Schedule, Tiles,
     bind::{Sizes, batch_axes},
     kernel::{self, Rates},
-    report,
 };
 use chunkwise_dsl::typed::Variant;
 
 use crate::{
     backend::{Backend, cores},
     device::Settings,
-    execute::{Engine, Failure, Plan, chunk_length, tiles_on_gpu},
+    execute::{Engine, chunk_length, tiles_on_gpu},
+    request::{Failure, Plan},
 };
 
 /// Tokens in a chunk where none are asked for and none are priced.
@@ -62,7 +62,7 @@ pub fn choose(engine: &mut Engine, variant: &Variant, sizes: &Sizes, wish: Wish)
         Some(backend) => compiled(engine, variant, sizes, (backend, wish)),
         None => {
             if let Some(form) = wish.form {
-                exists(variant, form)?;
+                exists(&engine.derivation(variant), form)?;
             }
             let mut refusals = Vec::new();
             // A GPU is taken only where one is asked for by name.
@@ -107,7 +107,8 @@ pub fn for_any_length(engine: &mut Engine, variant: &Variant, sizes: &Sizes, wis
     cheapest.map_or_else(
         || {
             let order = [Form::Chunked, Form::Recurrent, Form::Parallel];
-            let first = || order.into_iter().find(|&form| exists(variant, form).is_ok());
+            let derivation = engine.derivation(variant);
+            let first = || order.into_iter().find(|&form| exists(&derivation, form).is_ok());
             (wish.form.or_else(first).unwrap_or(Form::Recurrent), wish.chunk.unwrap_or(CHUNK))
         },
         |candidate| (candidate.form, candidate.chunk),
@@ -115,12 +116,8 @@ pub fn for_any_length(engine: &mut Engine, variant: &Variant, sizes: &Sizes, wis
 }
 
 /// The form, if the variant has it.
-pub fn exists(variant: &Variant, form: Form) -> Result<(), Failure> {
-    let (_, forms) = report(variant);
-    match forms.into_iter().find(|report| report.form == form).and_then(|report| report.missing) {
-        Some(missing) => Err(Failure::Unsupported(missing)),
-        None => Ok(()),
-    }
+pub fn exists(derivation: &Derivation, form: Form) -> Result<(), Failure> {
+    derivation.missing(form).map_or(Ok(()), |missing| Err(Failure::Unsupported(missing)))
 }
 
 fn reference(wish: Wish, reasons: Vec<String>) -> Choice {
@@ -141,7 +138,7 @@ fn compiled(
 ) -> Result<Choice, Failure> {
     backend.devices().map_err(|why| Failure::Unusable(backend, why))?;
     if let Some(form) = wish.form {
-        exists(variant, form)?;
+        exists(&engine.derivation(variant), form)?;
     }
     let mut candidates = priced(engine, (variant, sizes), backend, wish);
     if candidates.is_empty() {

@@ -12,9 +12,9 @@ use chunkwise_dsl::{shape::AxisId, typed::Variant};
 use crate::{
     backend::Backend,
     device::Precision,
-    execute::{Failure, Outputs, Request},
     initial::initial_states,
     launch::{Input, Launch, RunError, Steps},
+    request::{Failure, Outputs, Request},
     split,
     tensor::{Data, Tensor, Tensors},
 };

@@ -1,14 +1,13 @@
 //! What compiles a variant: of every back end the forms that it takes, and why it takes no others. Found by lowering to
 //! kernels and, for shaders, printing them: no machine code is made, and no device opened.
 
-use chunkwise_compiler::{Form, FormReport, Schedule, Tiles, Unsupported, bind::Sizes, kernel};
-use chunkwise_dsl::typed::Variant;
+use chunkwise_compiler::{Derivation, Form, FormReport, Schedule, Tiles, Unsupported, bind::Sizes, kernel};
 
 use crate::{
     backend::{Backend, Presence},
     device::Settings,
-    execute::Failure,
     initial::only_interpreted,
+    request::Failure,
     tensor::Tensors,
 };
 
@@ -91,12 +90,17 @@ impl From<&Unsupported> for Reason {
 }
 
 /// Of every form that exists whether it becomes kernels: those of the chunked form in the schedule that is asked for.
-pub fn lowered(variant: &Variant, sizes: &Sizes, forms: Vec<FormReport>, schedule: Schedule) -> Vec<FormCompiles> {
+pub fn lowered(
+    derivation: &Derivation,
+    sizes: &Sizes,
+    forms: Vec<FormReport>,
+    schedule: Schedule,
+) -> Vec<FormCompiles> {
     let of = |form: Form, missing: Option<Unsupported>| {
         let layout = (form, if form == Form::Chunked { schedule } else { Schedule::Fused });
         let missing = match missing {
             Some(missing) => Some(Reason::from(&missing)),
-            None => kernels(variant, sizes, layout).err(),
+            None => kernels(derivation, sizes, layout).err(),
         };
         FormCompiles { form, missing }
     };
@@ -104,9 +108,9 @@ pub fn lowered(variant: &Variant, sizes: &Sizes, forms: Vec<FormReport>, schedul
 }
 
 /// A code generator for CPUs takes every module that holds together.
-fn kernels(variant: &Variant, sizes: &Sizes, layout: (Form, Schedule)) -> Result<(), Reason> {
-    let module = chunkwise_compiler::compile(variant, sizes, layout, Tiles::Whole).map_err(|why| Reason::from(&why))?;
-    if let Some(state) = only_interpreted(variant, sizes, &Tensors::new()) {
+fn kernels(derivation: &Derivation, sizes: &Sizes, layout: (Form, Schedule)) -> Result<(), Reason> {
+    let module = derivation.compile(sizes, layout, Tiles::Whole).map_err(|why| Reason::from(&why))?;
+    if let Some(state) = only_interpreted(derivation.variant(), sizes, &Tensors::new()) {
         let text = format!("only the reference evaluates the declared value of `{state}`; give `{state}` as a tensor");
         return Err(Reason { why: text.clone(), text, own: false });
     }
@@ -119,7 +123,7 @@ fn kernels(variant: &Variant, sizes: &Sizes, layout: (Form, Schedule)) -> Result
 /// What a back end takes of these forms.
 pub fn on(
     backend: Backend,
-    (variant, sizes): (&Variant, &Sizes),
+    (derivation, sizes): (&Derivation, &Sizes),
     lowered: &[FormCompiles],
     (schedule, chunk, settings): (Schedule, usize, &Settings),
 ) -> Compiles {
@@ -136,7 +140,7 @@ pub fn on(
     let forms = lowered.iter().cloned().map(|mut of| {
         if backend == Backend::Wgpu && unusable.is_none() && of.missing.is_none() {
             let layout = (of.form, if of.form == Form::Chunked { schedule } else { Schedule::Fused });
-            of.missing = shaders((variant, sizes), (layout, chunk), settings).err().map(|failure| match failure {
+            of.missing = shaders((derivation, sizes), (layout, chunk), settings).err().map(|failure| match failure {
                 Failure::Unsupported(why) => Reason { own: true, ..Reason::from(&why) },
                 other => Reason { text: other.to_string(), why: other.to_string(), own: true },
             });
@@ -148,18 +152,18 @@ pub fn on(
 
 #[cfg(feature = "wgpu")]
 fn shaders(
-    (variant, sizes): (&Variant, &Sizes),
+    (derivation, sizes): (&Derivation, &Sizes),
     (layout, chunk): ((Form, Schedule), usize),
     settings: &Settings,
 ) -> Result<(), Failure> {
     let plan = crate::Plan { backend: Backend::Wgpu, form: layout.0, schedule: layout.1, chunk };
     let chunk = crate::execute::compiled_chunk(plan, usize::MAX);
-    crate::gpu::Build { variant, sizes, layout, chunk, tiles: 1, settings }.code().map(|_| ())
+    crate::gpu::Build { derivation, sizes, layout, chunk, tiles: 1, settings }.code().map(|_| ())
 }
 
 /// A back end that is not built in makes none.
 #[cfg(not(feature = "wgpu"))]
-fn shaders(_: (&Variant, &Sizes), _: ((Form, Schedule), usize), _: &Settings) -> Result<(), Failure> {
+fn shaders(_: (&Derivation, &Sizes), _: ((Form, Schedule), usize), _: &Settings) -> Result<(), Failure> {
     Err(Failure::Failed("this chunkwise makes no shaders".into()))
 }
 
@@ -178,8 +182,8 @@ mod tests {
         let program = compile(&Source::new("v", text), &[]).unwrap();
         let dims: Vec<(String, usize)> = ["B", "T", "H", "K", "V"].map(|name| (name.to_string(), 4)).into();
         let sizes = bind_dims(&program.variants[0], &dims).unwrap();
-        let (_, forms) = chunkwise_compiler::report(&program.variants[0]);
-        lowered(&program.variants[0], &sizes, forms, Schedule::Fused)
+        let derivation = Derivation::of(&program.variants[0]);
+        lowered(&derivation, &sizes, derivation.report().1, Schedule::Fused)
     }
 
     #[test]

@@ -11,7 +11,8 @@ use chunkwise_dsl::{
 };
 
 use crate::{
-    execute::{Failure, Request, reference},
+    reference,
+    request::{Failure, Request},
     tensor::{Tensor, Tensors},
 };
 
@@ -87,7 +88,7 @@ pub fn states(variant: &Variant, sizes: &Sizes, seed: u64) -> Result<Tensors, Fa
     }
     let inputs = inputs(variant, &past, Gates::Plain, seed ^ 0x5eed);
     let given = Tensors::new();
-    let results = reference(Request { variant, sizes: &past, inputs: &inputs, initial: &given, threads: 1 })?;
+    let results = reference::results(Request { variant, sizes: &past, inputs: &inputs, initial: &given, threads: 1 })?;
     let narrow = |array: Array| Tensor::f32(array.shape, array.data.into_iter().map(|x| x as f32).collect());
     Ok(results.states.into_iter().map(|(name, array)| (name, narrow(array))).collect())
 }

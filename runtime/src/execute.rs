@@ -1,104 +1,31 @@
 //! One way to run a variant on any back end: `run`, `verify` and `bench` all pass here. A kernel is compiled once for a
 //! form and the sizes it is compiled for; batch sizes, tokens and the chunk length are given at each run.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chunkwise_compiler::{
-    Form, Schedule, Tiles, Unsupported,
+    Derivation, Form, Schedule, Tiles, Unsupported,
     bind::{Sizes, carries_state},
     kernel::{self, Module, Rates},
-    reference,
 };
 use chunkwise_dsl::typed::Variant;
 
 use crate::{
-    backend::{Backend, Unusable, cores},
+    backend::{Backend, cores},
     compiled::Compiled,
     device::Settings,
-    inputs::arrays,
     rates::Table,
+    reference,
+    request::{Failure, Outputs, Plan, Request},
     session::{Results, Runner, Session},
-    tensor::{Tensor, Tensors},
 };
-
-/// How to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
-    pub backend: Backend,
-    /// The reference ignores it.
-    pub form: Form,
-    /// How the chunked form is laid out in kernels; the others are fused.
-    pub schedule: Schedule,
-    /// Tokens in a chunk of the chunked form, >= 1.
-    pub chunk: usize,
-}
-
-/// What to run on what.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    pub variant: &'a Variant,
-    pub sizes: &'a Sizes,
-    pub inputs: &'a Tensors,
-    /// The initial states given; the others start at their declared value.
-    pub initial: &'a Tensors,
-    pub threads: usize,
-}
-
-/// What came out.
-#[derive(Debug, Clone)]
-pub struct Outputs {
-    /// In file order.
-    pub outputs: Vec<(String, Tensor)>,
-    /// The final states; none under an order that gives none.
-    pub states: Vec<(String, Tensor)>,
-    /// Time in the kernels alone.
-    pub kernel_time: Duration,
-}
-
-impl Outputs {
-    /// Outputs, then final states.
-    pub fn all(&self) -> impl Iterator<Item = &(String, Tensor)> {
-        self.outputs.iter().chain(&self.states)
-    }
-}
-
-/// Why a run did not come about.
-#[derive(Debug, Clone)]
-pub enum Failure {
-    /// The variant lacks the form, or the form or target an operation: the command line asks for what is not there.
-    Unsupported(Unsupported),
-    /// The back end does not run here.
-    Unusable(Backend, Unusable),
-    /// The work failed.
-    Failed(String),
-}
-
-impl From<Unsupported> for Failure {
-    fn from(unsupported: Unsupported) -> Self {
-        Failure::Unsupported(unsupported)
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Failure::Unsupported(unsupported) => unsupported.fmt(f),
-            Failure::Unusable(backend, why) => write!(f, "the {} back end is not usable here: {why}", backend.name()),
-            Failure::Failed(why) => f.write_str(why),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// Runs variants and keeps what it compiled.
 #[derive(Default)]
 pub struct Engine {
     compiled: HashMap<Key, Result<Compiled, Failure>>,
+    /// What was derived of a variant, by its fingerprint: all forms and shapes are of one derivation.
+    derivations: HashMap<u64, Arc<Derivation>>,
     /// Kernels as they were lowered: what is priced and then compiled is lowered once.
     lowered: HashMap<Lowered, Result<Arc<Module>, Unsupported>>,
     settings: Settings,
@@ -194,10 +121,16 @@ impl Engine {
         self.rates.of(backend)
     }
 
-    /// The kernels of a form for these sizes, as `chunkwise_compiler::compile` makes them.
+    /// What is derived of a variant's states, whatever form or shape is asked for.
+    pub fn derivation(&mut self, variant: &Variant) -> Arc<Derivation> {
+        let derive = || Arc::new(Derivation::of(variant));
+        Arc::clone(self.derivations.entry(variant.fingerprint).or_insert_with(derive))
+    }
+
+    /// The kernels of a form for these sizes.
     ///
     /// # Errors
-    /// As `chunkwise_compiler::compile`.
+    /// As `Derivation::compile`.
     pub fn module(
         &mut self,
         variant: &Variant,
@@ -207,8 +140,12 @@ impl Engine {
     ) -> Result<Arc<Module>, Unsupported> {
         let constants = constant_axes(variant).map(|axis| sizes.get(axis).unwrap_or(0)).collect();
         let key = Lowered { variant: variant.fingerprint, form, schedule, tiles, constants };
-        let lower = || chunkwise_compiler::compile(variant, sizes, (form, schedule), tiles).map(Arc::new);
-        self.lowered.entry(key).or_insert_with(lower).clone()
+        if let Some(known) = self.lowered.get(&key) {
+            return known.clone();
+        }
+        let module = self.derivation(variant).compile(sizes, (form, schedule), tiles).map(Arc::new);
+        self.lowered.insert(key, module.clone());
+        module
     }
 
     /// Compiles what a plan runs, if it is not compiled yet.
@@ -227,7 +164,7 @@ impl Engine {
     pub fn run(&mut self, request: Request, plan: Plan) -> Result<Outputs, Failure> {
         self.prepare(request.variant, request.sizes, plan)?;
         match plan.backend {
-            Backend::Reference => run_reference(request),
+            Backend::Reference => reference::run(request),
             _ => {
                 let chunk = chunk_length(plan.form, plan.chunk, tokens(request.variant, request.sizes));
                 self.compiled(request.variant, request.sizes, plan)?.run(request, chunk)
@@ -245,7 +182,7 @@ impl Engine {
         if plan.backend == Backend::Reference {
             let mut times = Vec::new();
             while !enough(&times) {
-                times.push(run_reference(request)?.kernel_time);
+                times.push(reference::run(request)?.kernel_time);
             }
             return Ok(times);
         }
@@ -342,8 +279,9 @@ impl Engine {
     fn compile(&mut self, (variant, sizes): (&Variant, &Sizes), plan: Plan, key: &Key) -> Result<Compiled, Failure> {
         #[cfg(feature = "wgpu")]
         if plan.backend == Backend::Wgpu {
+            let derivation = &*self.derivation(variant);
             let (layout, settings) = ((plan.form, plan.schedule), &self.settings);
-            let build = crate::gpu::Build { variant, sizes, layout, chunk: key.chunk, tiles: key.tiles, settings };
+            let build = crate::gpu::Build { derivation, sizes, layout, chunk: key.chunk, tiles: key.tiles, settings };
             return Compiled::shaders(&build);
         }
         let module = self.module(variant, sizes, (plan.form, plan.schedule), tiles_of(key))?;
@@ -382,25 +320,4 @@ pub fn compiled_chunk(plan: Plan, tokens: usize) -> Option<usize> {
         Form::Chunked => Some(plan.chunk.max(1)),
         Form::Parallel => None,
     }
-}
-
-/// The reference's results in f64: what `verify` compares with.
-pub fn reference(request: Request) -> Result<reference::Results, Failure> {
-    reference::run(request.variant, request.sizes, &arrays(request.inputs), &arrays(request.initial))
-        .map_err(|error| Failure::Failed(error.to_string()))
-}
-
-pub(crate) fn run_reference(request: Request) -> Result<Outputs, Failure> {
-    let start = Instant::now();
-    let results = reference(request)?;
-    let kernel_time = start.elapsed();
-    let tensor = |(name, array): (String, reference::Array)| {
-        (name, Tensor::f32(array.shape, array.data.into_iter().map(|x| x as f32).collect()))
-    };
-    let states = if carries_state(request.variant) { results.states } else { Vec::new() };
-    Ok(Outputs {
-        outputs: results.outputs.into_iter().map(tensor).collect(),
-        states: states.into_iter().map(tensor).collect(),
-        kernel_time,
-    })
 }

@@ -2,6 +2,7 @@
 //! it runs is a typed variant that the compiler has turned into a kernel, or the compiler's own reference.
 
 pub mod backend;
+pub mod backends;
 pub mod calibrate;
 pub mod choose;
 mod compiled;
@@ -19,6 +20,8 @@ pub mod inputs;
 mod launch;
 mod named;
 pub mod rates;
+pub mod reference;
+pub mod request;
 pub mod room;
 pub mod session;
 mod split;
@@ -28,8 +31,9 @@ pub mod whole;
 
 pub use backend::Backend;
 pub use device::{Limit, Precision, Settings};
-pub use execute::{Engine, Failure, Outputs, Plan, Request};
+pub use execute::Engine;
 pub use floats::Floats;
 pub use launch::{Input, Launch, RunError, interpret};
+pub use request::{Failure, Outputs, Plan, Request};
 pub use session::{Session, View};
 pub use tensor::{Data, Tensor, Tensors};

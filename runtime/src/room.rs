@@ -7,7 +7,7 @@ use chunkwise_dsl::{
     typed::Variant,
 };
 
-use crate::execute::Failure;
+use crate::request::Failure;
 
 /// The most bytes of one tensor: what is larger is a slip of the keyboard.
 const MOST: u128 = 1 << 40;

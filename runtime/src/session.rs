@@ -7,10 +7,11 @@ use chunkwise_dsl::typed::Variant;
 
 use crate::{
     compiled::Compiled,
-    execute::{Failure, Outputs, Request, run_reference},
     initial::initial_states,
     launch::{Bound, RunError, Steps},
     named::Named,
+    reference,
+    request::{Failure, Outputs, Request},
     tensor::{Data, Tensor, Tensors},
 };
 
@@ -125,7 +126,7 @@ impl Session {
         let request = Request { variant, sizes, inputs, initial: &initial, threads: *threads };
         let Outputs { outputs, states, .. } = match &self.runner {
             Runner::Compiled(compiled, chunk) => compiled.run(request, *chunk)?,
-            _ => run_reference(request)?,
+            _ => reference::run(request)?,
         };
         outputs.iter().try_for_each(|(name, tensor)| write(&mut self.outputs, name, tensor))?;
         states.iter().try_for_each(|(name, tensor)| write(&mut self.states, name, tensor))?;

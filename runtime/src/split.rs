@@ -8,7 +8,7 @@ use chunkwise_dsl::{
 };
 
 use crate::{
-    execute::{Outputs, Request},
+    request::{Outputs, Request},
     tensor::{Data, Tensor, Tensors},
 };
 

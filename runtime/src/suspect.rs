@@ -4,7 +4,7 @@
 mod decays;
 
 use crate::{
-    execute::{Outputs, Request},
+    request::{Outputs, Request},
     tensor::{Data, Tensor},
 };
 

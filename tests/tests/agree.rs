@@ -19,7 +19,6 @@ use chunkwise_dsl::{
 use chunkwise_runtime::{
     Backend, Data, Engine, Outputs, Plan, Request, Tensor, Tensors,
     draw::{self, Gates},
-    execute,
 };
 use chunkwise_tests::example;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -190,7 +189,7 @@ fn isolates(bench: &mut Bench) -> Result<(), Failed> {
     for schedule in schedules {
         bench.plan.schedule = schedule;
         let sound = match bench.engine.prepare(variant, &sizes, bench.plan) {
-            Err(execute::Failure::Unsupported(_)) if schedule == Schedule::Split => continue,
+            Err(chunkwise_runtime::Failure::Unsupported(_)) if schedule == Schedule::Split => continue,
             _ => bench.run(&sizes, &inputs, &initial)?,
         };
         for (at, value) in [(1, f32::NAN), (3 * CHUNK - 1, f32::INFINITY), (4 * CHUNK + 3, f32::NAN)] {
@@ -242,7 +241,7 @@ fn twins() -> Result<(), Failed> {
 }
 
 fn reference(variant: &Variant, sizes: &Sizes, inputs: &Tensors, initial: &Tensors) -> Result<Results, Failed> {
-    Ok(execute::reference(Request { variant, sizes, inputs, initial, threads: 1 })?)
+    Ok(chunkwise_runtime::reference::results(Request { variant, sizes, inputs, initial, threads: 1 })?)
 }
 
 /// Initial states, where the variant takes any.

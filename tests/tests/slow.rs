@@ -9,7 +9,7 @@ use chunkwise_compiler::bind::{Sizes, bind_dims, tensor_shape};
 use chunkwise_compiler::{Form, Schedule};
 use chunkwise_dsl::{compile, source::Source, typed::Variant};
 use chunkwise_runtime::draw::Random;
-use chunkwise_runtime::{Backend, Engine, Plan, Request, Tensor, Tensors, execute};
+use chunkwise_runtime::{Backend, Engine, Plan, Request, Tensor, Tensors, reference};
 
 const TOKENS: usize = 65_536;
 const BOUND: f64 = 1e-5;
@@ -74,7 +74,7 @@ fn check(declared: &str, update: &str, constants: &[&[(&str, f64)]], forms: &[(F
     for constant in constants {
         let inputs = inputs(&variant, &sizes, constant);
         let request = || Request { variant: &variant, sizes: &sizes, inputs: &inputs, initial: &initial, threads: 1 };
-        let want = execute::reference(request()).unwrap_or_else(|error| panic!("{update}: {error}"));
+        let want = reference::results(request()).unwrap_or_else(|error| panic!("{update}: {error}"));
         let want = want.outputs.into_iter().map(|(name, array)| (name, array.data)).collect();
         for (backend, engine) in engines.iter_mut().filter(|(backend, _)| backend.devices().is_ok()) {
             for &(form, schedule, chunk) in forms {
@@ -173,7 +173,7 @@ fn a_state_carried_from_call_to_call() {
     let inputs = inputs(&variant, &whole, &[("g", -1e-4)]);
     let none = Tensors::new();
     let request = Request { variant: &variant, sizes: &whole, inputs: &inputs, initial: &none, threads: 1 };
-    let want = execute::reference(request).unwrap_or_else(|e| panic!("{e}"));
+    let want = reference::results(request).unwrap_or_else(|e| panic!("{e}"));
     let want = want.states.into_iter().map(|(name, array)| (name, array.data)).collect();
     let one = sizes(&variant, 1);
     for backend in [Backend::Cranelift, Backend::Llvm].into_iter().filter(|backend| backend.devices().is_ok()) {

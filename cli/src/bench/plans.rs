@@ -1,7 +1,7 @@
 //! What `bench` times: plans and numbers of tokens, as asked for, and the usual ones where nothing is.
 
 use chunkwise_compiler::{
-    Form, Schedule,
+    Derivation, Form, Schedule,
     bind::{Sizes, carries_state},
 };
 use chunkwise_dsl::typed::Variant;
@@ -26,8 +26,9 @@ const TOKENS_OF_REFERENCE: usize = 128;
 pub fn plans(variant: &Variant, arguments: &Arguments) -> Result<Vec<(Plan, usize)>, Failure> {
     arguments.shape.once(variant, &arguments.shared)?;
     let forms = arguments.shared.forms();
+    let derivation = Derivation::of(variant);
     for form in &forms.named {
-        exists(variant, *form)?;
+        exists(&derivation, *form)?;
     }
     if arguments.decode && !(variant.token.is_some() && carries_state(variant) && !variant.states.is_empty()) {
         return Err(Failure::wrong(format!("--decode: `{}` carries no state from call to call", variant.name)));
@@ -124,7 +125,8 @@ fn of_wish(
 /// The back ends asked for; where that is open, those present that compile, or else the reference.
 fn compiled(variant: &Variant, arguments: &Arguments) -> Result<Vec<Backend>, Failure> {
     let asked = arguments.shared.backends();
-    let compiles = Form::ALL.iter().any(|&form| exists(variant, form).is_ok()) && !variant.states.is_empty();
+    let derivation = Derivation::of(variant);
+    let compiles = Form::ALL.iter().any(|&form| exists(&derivation, form).is_ok()) && !variant.states.is_empty();
     let mut present = backends(&arguments.shared)?;
     if asked.is_open() {
         present.retain(|&backend| asked.named.contains(&backend) || (compiles && backend != Backend::Reference));
@@ -141,7 +143,8 @@ fn forms(variant: &Variant, backend: Backend, arguments: &Arguments) -> Vec<Form
     if !asked.is_empty() {
         return asked;
     }
-    let present: Vec<Form> = Form::ALL.into_iter().filter(|&form| exists(variant, form).is_ok()).collect();
+    let derivation = Derivation::of(variant);
+    let present: Vec<Form> = Form::ALL.into_iter().filter(|&form| exists(&derivation, form).is_ok()).collect();
     let wanted = |form: &Form| *form == Form::Recurrent || (*form == Form::Chunked && !arguments.decode);
     let usual: Vec<Form> = present.iter().copied().filter(wanted).collect();
     if usual.is_empty() { present } else { usual }

@@ -1,8 +1,8 @@
 //! What `verify` compares with the reference: the back ends, and of each the forms, schedules and chunk lengths.
 
-use chunkwise_compiler::{Form, Schedule, report};
+use chunkwise_compiler::{Derivation, Form, Schedule};
 use chunkwise_dsl::typed::{FormCheck, Variant};
-use chunkwise_runtime::{Backend, Engine, Plan, choose::exists, execute};
+use chunkwise_runtime::{Backend, Engine, Plan, choose::exists, request};
 
 use super::cases::Case;
 use crate::{arguments::Shared, failure::Failure, print};
@@ -35,7 +35,7 @@ impl Target {
 pub fn backends(shared: &Shared) -> Result<Vec<Backend>, Failure> {
     let asked = shared.backends();
     for backend in &asked.named {
-        backend.devices().map_err(|why| execute::Failure::Unusable(*backend, why))?;
+        backend.devices().map_err(|why| request::Failure::Unusable(*backend, why))?;
     }
     if !asked.is_open() {
         return Ok(asked.named);
@@ -54,7 +54,7 @@ pub fn backends(shared: &Shared) -> Result<Vec<Backend>, Failure> {
     }
     let taken = asked.or_usual(present);
     if shared.asks_of_a_gpu() && !taken.contains(&Backend::Wgpu) {
-        Backend::Wgpu.devices().map_err(|why| execute::Failure::Unusable(Backend::Wgpu, why))?;
+        Backend::Wgpu.devices().map_err(|why| request::Failure::Unusable(Backend::Wgpu, why))?;
         return Err(Shared::not_of_a_gpu());
     }
     Ok(taken)
@@ -68,10 +68,11 @@ pub fn targets(
     (cases, shared): (&[Case], &Shared),
 ) -> Result<Vec<Target>, Failure> {
     let asked = shared.forms();
+    let derivation = engine.derivation(variant);
     for form in &asked.named {
-        exists(variant, *form)?;
+        exists(&derivation, *form)?;
     }
-    let forms = asked.or_usual(present_forms(variant));
+    let forms = asked.or_usual(present_forms(&derivation));
     let mut targets = Vec::new();
     let mut refusals = Vec::new();
     let only_split = shared.schedules().named == [Schedule::Split] && !shared.schedules().is_open();
@@ -85,7 +86,7 @@ pub fn targets(
             let first = cases.first().zip(chunks.first());
             let prepared = first.map(|(case, &chunk)| engine.prepare(variant, &case.sizes, target(chunk).plan));
             match prepared {
-                Some(Err(failure @ execute::Failure::Unusable(..))) => return Err(failure.into()),
+                Some(Err(failure @ request::Failure::Unusable(..))) => return Err(failure.into()),
                 // A form that has one schedule is there, whichever others were listed beside it.
                 Some(Err(_)) if schedule == Schedule::Split && !only_split => {}
                 Some(Err(failure)) => {
@@ -122,8 +123,8 @@ fn layouts(forms: &[Form], schedules: &[Schedule]) -> Vec<(Form, Schedule)> {
     all.filter(|(form, schedule)| *form == Form::Chunked || *schedule == Schedule::Fused).collect()
 }
 
-fn present_forms(variant: &Variant) -> Vec<Form> {
-    let (_, forms) = report(variant);
+fn present_forms(derivation: &Derivation) -> Vec<Form> {
+    let (_, forms) = derivation.report();
     forms.into_iter().filter(|report| report.missing.is_none()).map(|report| report.form).collect()
 }
 

@@ -83,7 +83,7 @@ fn all_nodes_of_every_class_have_one_value() {
         for instance in instances(&derived) {
             nodes += audit(&format!("{name}, phase 1"), &derived.raw.graph, &instance);
             nodes += audit(&format!("{name}, phase 2"), &derived.forms.graph, &instance);
-            nodes += audit(&format!("{name}, phase 4"), &derived.distributed(), &instance);
+            nodes += audit(&format!("{name}, phase 4"), derived.distributed(), &instance);
         }
     }
     println!("{nodes} nodes evaluated");

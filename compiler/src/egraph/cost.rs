@@ -2,8 +2,8 @@
 //! tokens, over states; the plan prices real sizes.
 
 use crate::{
-    form::Form,
     ir::{Feat, Frame, Leaf, Term, Ty, facts::Graph},
+    layout::Form,
 };
 
 const NEVER: f64 = f64::INFINITY;

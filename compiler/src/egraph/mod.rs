@@ -7,18 +7,18 @@
 pub mod cost;
 pub mod extract;
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use egg::{Id, RecExpr, Runner, SimpleScheduler};
 
 use crate::{
-    form::{Form, Schedule},
     ir::{
         Term,
         facts::{Graph, Known},
         lower::System,
         normal::{NoNormalForm, Normal},
     },
+    layout::{Form, Schedule},
     rules::{Phase, rewrites},
 };
 
@@ -30,6 +30,8 @@ pub struct Derived {
     pub raw: Stage,
     /// Phases 2 and 3: the same of the normal form.
     pub forms: Stage,
+    /// The forms whose chunks wait for no other, once they were asked for.
+    distributed: OnceLock<Graph>,
 }
 
 /// A saturated e-graph and the term it was asked about.
@@ -66,7 +68,7 @@ pub fn derive(system: System, proofs: Proofs) -> Result<Derived, NoNormalForm> {
     extracted = with_scan(&extracted, scan, &normal);
     known.promised = normal.decays().cloned().collect();
     let forms = saturate(extracted, &normal, known, proofs);
-    Ok(Derived { system, normal, raw, forms })
+    Ok(Derived { system, normal, raw, forms, distributed: OnceLock::new() })
 }
 
 impl Derived {
@@ -83,15 +85,15 @@ impl Derived {
             Schedule::Split => {
                 let graph = self.distributed();
                 let cost = |graph: &Graph, term: &Term| cost(graph, term) + cost::of_waiting(graph, term);
-                extract::extract(&graph, self.forms.root, &cost)
+                extract::extract(graph, self.forms.root, &cost)
             }
         }
     }
 
     /// The forms, and those whose solves wait for no other chunk. A graph of its own: what the further rules add is of
     /// no use to the forms in one kernel.
-    fn distributed(&self) -> Graph {
-        run(self.forms.graph.clone(), Phase::Distribute)
+    fn distributed(&self) -> &Graph {
+        self.distributed.get_or_init(|| run(self.forms.graph.clone(), Phase::Distribute))
     }
 }
 

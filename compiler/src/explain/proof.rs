@@ -7,8 +7,8 @@ use egg::{Id, Language, RecExpr};
 use super::arena::{Arena, Rewriting};
 use crate::{
     egraph::{Derived, Stage, cost, extract},
-    form::{Form, Schedule},
     ir::{Term, facts::Graph, form::roots},
+    layout::{Form, Schedule},
     rules::Phase,
 };
 

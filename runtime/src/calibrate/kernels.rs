@@ -16,7 +16,8 @@ use crate::{
     choose::{CHUNKS, price},
     device::Settings,
     draw::{Gates, inputs},
-    execute::{Engine, Failure, Plan, Request},
+    execute::Engine,
+    request::{Failure, Plan, Request},
     tensor::Tensors,
 };
 

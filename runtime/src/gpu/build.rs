@@ -5,21 +5,18 @@
 use std::sync::Mutex;
 
 use chunkwise_compiler::{
-    Form, Schedule, Tiles,
+    Derivation, Form, Schedule, Tiles,
     bind::{Sizes, batch_axes},
     codegen::wgsl::{self, Code, Dialect, Limits, Options},
     kernel::{Module, Param, ParamRole},
 };
-use chunkwise_dsl::{
-    shape::AxisId,
-    typed::{Axis, Variant},
-};
+use chunkwise_dsl::{shape::AxisId, typed::Axis};
 
 use super::{Loaded, adapter, open};
 use crate::{
     backend::{Backend, Unusable},
     device::{Precision, Settings},
-    execute::Failure,
+    request::Failure,
 };
 
 /// Columns below which a tile is not made smaller: a row of less wastes what memory gives.
@@ -28,7 +25,7 @@ const NARROW: usize = 16;
 /// What to build.
 #[derive(Debug, Clone, Copy)]
 pub struct Build<'a> {
-    pub variant: &'a Variant,
+    pub derivation: &'a Derivation,
     pub sizes: &'a Sizes,
     pub layout: (Form, Schedule),
     /// Tokens in a chunk, where they are compiled in.
@@ -84,7 +81,7 @@ impl Build<'_> {
                 way_out: "use --precision f32, or another adapter with --device".into(),
             }));
         }
-        let module = chunkwise_compiler::compile(self.variant, self.sizes, self.layout, Tiles::Split)?;
+        let module = self.derivation.compile(self.sizes, self.layout, Tiles::Split)?;
         let options = Options {
             limits: limits.clone(),
             dialect: Dialect::Naga,
@@ -127,7 +124,7 @@ impl Build<'_> {
     }
 
     fn size(&self, axis: &str) -> usize {
-        let place = self.variant.axes.iter().position(|known| known.name == axis);
+        let place = self.derivation.variant().axes.iter().position(|known| known.name == axis);
         place.and_then(|place| self.sizes.get(AxisId(place as u32))).unwrap_or(0)
     }
 
@@ -142,7 +139,7 @@ impl Build<'_> {
     }
 
     fn is_constant(&self, axis: &str) -> bool {
-        let variant = self.variant;
+        let variant = self.derivation.variant();
         let open = |id: AxisId| batch_axes(variant).contains(&id) || variant.token == Some(id);
         let place = variant.axes.iter().position(|known| known.name == axis);
         place.is_some_and(|place| {

@@ -17,7 +17,7 @@ use chunkwise_dsl::{
 
 use super::brackets;
 use crate::{
-    execute::Request,
+    request::Request,
     tensor::{Data, Tensor},
 };
 

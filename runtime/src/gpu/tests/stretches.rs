@@ -1,13 +1,13 @@
 //! Kernels in many dispatches give what they give in one: everything that a form hands from token to token, looks back at
 //! or steps through is met by a dispatch that ends in the middle of it. And states beyond f16 under that precision.
 
-use chunkwise_compiler::bind::Sizes;
+use chunkwise_compiler::{Derivation, bind::Sizes};
 use chunkwise_dsl::typed::Variant;
 
 use super::super::place::Layout;
 use super::*;
-use crate::execute::{self, compiled_chunk};
-use crate::{Outputs, Tensors, device::Precision};
+use crate::execute::compiled_chunk;
+use crate::{Outputs, Tensors, device::Precision, reference};
 
 /// Few enough that a few tokens take several dispatches.
 const TRIPS: u64 = 500;
@@ -51,7 +51,8 @@ impl Run {
         let tokens = sizes.get(variant.token.unwrap()).unwrap();
         let chunk = compiled_chunk(plan, tokens);
         let tiles = tiles_wanted(settings, 2).unwrap();
-        let loaded = Build { variant, sizes, layout, chunk, tiles, settings }.load().unwrap();
+        let derivation = &Derivation::of(variant);
+        let loaded = Build { derivation, sizes, layout, chunk, tiles, settings }.load().unwrap();
         let by_name = ["B", "T", "H", "K", "V"].map(|name| (name.to_string(), self.size(name) as i64));
         let (sizes, (inputs, states_in, outputs, states_out)) = (BTreeMap::from(by_name), Default::default());
         let (chunk, tiles) = (loaded.chunk().unwrap_or(tokens as i64), loaded.tiles());
@@ -103,7 +104,7 @@ fn agree_in(trips: u64, body: &str, plans: &[Plan]) {
         for ((name, a), (_, b)) in whole.all().zip(parts.all()) {
             assert_eq!(bits(a), bits(b), "{body}: `{name}` of {plan:?}");
         }
-        let want = execute::reference(run.request()).unwrap();
+        let want = reference::results(run.request()).unwrap();
         for ((name, got), (_, want)) in parts.outputs.iter().zip(&want.outputs) {
             close(&got.to_f64(), &want.data, 1e-4, &format!("{body}: `{name}` of {plan:?}"));
         }
@@ -203,7 +204,7 @@ fn states_beyond_the_largest_half_are_read_as_they_are() {
         *tensor = Tensor::f32(tensor.shape.clone(), vec![value; tensor.len()]);
     }
     let settings = Settings { precision: Precision::F16, ..Settings::default() };
-    let want = execute::reference(run.request()).unwrap();
+    let want = reference::results(run.request()).unwrap();
     assert!(want.states[0].1.data.iter().all(|x| *x > 65_504.0));
     for plan in [recurrent(), chunked(Schedule::Fused, 7), chunked(Schedule::Split, 16)] {
         let got = match run.run(plan, &settings) {

@@ -207,7 +207,7 @@ fn no_score_sums_over_all_features() {
              state S : [{size},V] = 0; update S additive(k, v); {READ} }}"
         ));
         for form in [Form::Chunked, Form::Parallel] {
-            let plan = crate::form::planned(&variant, form, Schedule::Fused).unwrap();
+            let plan = crate::Derivation::of(&variant).plan((form, Schedule::Fused)).unwrap();
             let mut scores = 0;
             for node in plan.graph.node_weights() {
                 if let Op::Term(Term::Pairs(_)) = node.op {
