@@ -17,6 +17,7 @@ mod help;
 mod interrupt;
 mod new;
 mod object;
+mod page;
 mod print;
 mod program;
 mod run;

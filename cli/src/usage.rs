@@ -4,7 +4,7 @@
 use chunkwise_dsl::suggest::near;
 use clap::{Command, CommandFactory};
 
-use crate::{Cli, failure::Failure, help::page::Page, unused};
+use crate::{Cli, failure::Failure, page::Page, unused};
 
 /// The command line, with the examples.
 pub fn command() -> Command {

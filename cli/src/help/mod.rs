@@ -1,14 +1,16 @@
 //! `chunkwise help`: the command line, and the language's reference out of `docs/`, whose text is built in.
 
-pub mod page;
 mod render;
 
 use chunkwise_dsl::{advice, suggest::near};
 use clap::Args;
 use serde_json::json;
 
-use crate::{failure::Failure, print, usage};
-use page::Page;
+use crate::{
+    failure::Failure,
+    page::{self, Page},
+    print, usage,
+};
 
 /// Words for pages, beside the names of their files.
 const PAGES: [(&str, &str); 4] =

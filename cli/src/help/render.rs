@@ -3,7 +3,7 @@
 //! Headings are underlined, code is indented, paragraphs and lists are filled, tables have aligned columns and fill their
 //! last one. Of links the text stays.
 
-use super::page::{Row, cells, is_rule};
+use crate::page::{Row, cells, is_rule};
 
 const WIDTH: usize = 100;
 /// The least room for the last column of a table.

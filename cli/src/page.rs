@@ -10,7 +10,7 @@ pub struct Page {
 
 macro_rules! page {
     ($name:literal) => {
-        Page { name: $name, text: include_str!(concat!("../../../docs/", $name, ".md")) }
+        Page { name: $name, text: include_str!(concat!("../../docs/", $name, ".md")) }
     };
 }
 
