@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use chunkwise_compiler::{
     Derivation, Form, Schedule,
-    kernel::Module,
+    bind::Sizes,
+    kernel::{Module, pass},
     stage::{self, Stage},
 };
 use chunkwise_dsl::{parse::parse, print::file, typed::Variant};
@@ -26,6 +27,9 @@ pub struct Arguments {
     /// What is shown
     #[arg(long, default_value = "code", value_parser = one_of(Stage::ALL.map(|stage| (stage.name(), stage))))]
     stage: Stage,
+    /// The kernels as they are after this pass on the way to the back end's code; of the stage kernel
+    #[arg(long, value_name = "PASS")]
+    after: Option<String>,
     /// Where the text goes; stdout if not given
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
@@ -37,6 +41,9 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let shared = &arguments.shared;
+    if arguments.after.is_some() && arguments.stage != Stage::Kernel {
+        return Err(Failure::wrong("--after: passes go from kernels to code: say --stage kernel"));
+    }
     if arguments.stage == Stage::Object {
         return object::run(&arguments.which, arguments.output.as_deref(), &arguments.object, shared);
     }
@@ -44,6 +51,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     shared.of_chunks()?;
     let backend = shared.backend()?.unwrap_or_else(default_backend);
     silent(arguments.stage, backend, shared)?;
+    let passes = arguments.after.as_deref().map(|last| passes(last, backend)).transpose()?;
     let form = shared.form()?;
     let variant = program::load_one(&arguments.which, shared)?;
     let text = match arguments.stage {
@@ -52,7 +60,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             let tree = parse(&source).map_err(|found| Failure::Diagnosed(found, source.clone()))?;
             file(&tree)
         }
-        stage => of_variant(stage, &variant, (backend, form), shared)?,
+        stage => of_variant((stage, passes), &variant, (backend, form), shared)?,
     };
     let text = text.trim_end();
     match &arguments.output {
@@ -66,8 +74,15 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
+/// How many passes of a back end there are up to the one that is named.
+fn passes(last: &str, backend: Backend) -> Result<usize, Failure> {
+    let target =
+        backend.target().ok_or_else(|| Failure::wrong("--after: the reference has no kernels and no passes"))?;
+    target.until(last).map_err(|unknown| Failure::wrong(format!("--after, {}: {unknown}", backend.name())))
+}
+
 fn of_variant(
-    stage: Stage,
+    (stage, passes): (Stage, Option<usize>),
     variant: &Variant,
     (backend, form): (Backend, Option<Form>),
     shared: &Shared,
@@ -81,6 +96,9 @@ fn of_variant(
         None => usual_form(variant),
     };
     let schedule = shared.schedule()?.unwrap_or(Schedule::Fused);
+    if let Some(passes) = passes {
+        return passed((variant, &sizes), (form, schedule), (backend, passes), shared);
+    }
     if !matches!(stage, Stage::Code | Stage::Asm) {
         return stage::print(stage, variant, &sizes, (form, schedule)).map_err(Failure::from);
     }
@@ -130,18 +148,51 @@ fn default_backend() -> Backend {
     [Backend::Llvm, Backend::Cranelift].into_iter().find(|backend| backend.usable()).unwrap_or(Backend::Llvm)
 }
 
+/// The kernels after the first so many passes of a back end.
+fn passed(
+    (variant, sizes): (&Variant, &Sizes),
+    layout: (Form, Schedule),
+    (backend, passes): (Backend, usize),
+    shared: &Shared,
+) -> Result<String, Failure> {
+    let target = match backend.target() {
+        #[cfg(feature = "wgpu")]
+        Some(pass::Target::Wgsl) => {
+            return built((variant, sizes), layout, shared, |build| Ok(build.after(passes)?.to_string()));
+        }
+        Some(target) => target,
+        None => return Err(Failure::wrong("the reference has no kernels")),
+    };
+    let module = chunkwise_compiler::compile(variant, sizes, layout, chunkwise_compiler::Tiles::Whole)?;
+    Ok(pass::run_first(&module, target, &|_| None, passes).to_string())
+}
+
 /// WGSL for the adapter that would run it, or for any where there is none: one shader a kernel.
 #[cfg(feature = "wgpu")]
 fn shaders(
     stage: Stage,
     variant: &Variant,
-    sizes: &chunkwise_compiler::bind::Sizes,
+    sizes: &Sizes,
     (layout, shared): ((Form, Schedule), &Shared),
 ) -> Result<String, Failure> {
-    use chunkwise_runtime::{Plan, choose::CHUNK};
     if stage == Stage::Asm {
         return Err(Failure::wrong("the wgpu back end leaves machine code to the driver: see --stage code"));
     }
+    built((variant, sizes), layout, shared, |build| {
+        let code = build.code()?;
+        Ok(code.shaders.iter().map(|shader| shader.source.trim_end()).collect::<Vec<_>>().join("\n\n"))
+    })
+}
+
+/// What is made of the build that a run would load.
+#[cfg(feature = "wgpu")]
+fn built(
+    (variant, sizes): (&Variant, &Sizes),
+    layout: (Form, Schedule),
+    shared: &Shared,
+    made: impl FnOnce(&chunkwise_runtime::gpu::Build<'_>) -> Result<String, request::Failure>,
+) -> Result<String, Failure> {
+    use chunkwise_runtime::{Plan, choose::CHUNK};
     let tokens = variant.token.map_or(1, |axis| sizes.get(axis).unwrap_or(0));
     let (form, schedule) = layout;
     let plan = Plan { backend: Backend::Wgpu, form, schedule, chunk: shared.chunk()?.unwrap_or(CHUNK) };
@@ -149,17 +200,11 @@ fn shaders(
     let chunk = execute::compiled_chunk(plan, tokens);
     let derivation = &Derivation::of(variant);
     let build = chunkwise_runtime::gpu::Build { derivation, sizes, layout, chunk, tiles: 1, settings: &settings };
-    let code = build.code()?;
-    Ok(code.shaders.iter().map(|shader| shader.source.trim_end()).collect::<Vec<_>>().join("\n\n"))
+    Ok(made(&build)?)
 }
 
 #[cfg(not(feature = "wgpu"))]
-fn shaders(
-    _: Stage,
-    variant: &Variant,
-    _: &chunkwise_compiler::bind::Sizes,
-    _: ((Form, Schedule), &Shared),
-) -> Result<String, Failure> {
+fn shaders(_: Stage, variant: &Variant, _: &Sizes, _: ((Form, Schedule), &Shared)) -> Result<String, Failure> {
     Backend::Wgpu.devices().map_err(|why| request::Failure::Unusable(Backend::Wgpu, why))?;
     Err(Failure::Failed(format!("{}: this chunkwise was built without the cargo feature `wgpu`", variant.name)))
 }

@@ -339,6 +339,18 @@ fn bench_prints_a_line_of_json_an_entry() {
 }
 
 #[test]
+fn emit_prints_kernels_between_two_passes() {
+    let place = Place::new("passes");
+    let after = |pass: &str| {
+        let line =
+            ["emit", "gated.attn", "--stage", "kernel", "--form", "recurrent", "--backend", "cranelift", "--after"];
+        place.run(&[&line[..], &[pass]].concat()).succeeds().to_owned()
+    };
+    assert!(!after("lower-scans").contains("sweep"));
+    assert!(after("fuse-update").contains("sweep"));
+}
+
+#[test]
 fn emit_writes_a_stage_to_a_file() {
     let place = Place::new("emit");
     place.run(&["emit", "gated.attn", "--stage", "ast", "-o", "ast.txt"]).succeeds();

@@ -1,6 +1,8 @@
 //! The back ends: what each is called, what it may deviate by, and whether it is built in. Not here: whether one is usable
 //! on this machine (`backends`), or how it runs a kernel (`execute`).
 
+use chunkwise_compiler::kernel::pass::Target;
+
 /// Something that runs a variant. A row here, one in `execute`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Backend {
@@ -58,6 +60,16 @@ impl Backend {
         match self {
             Backend::Wgpu => 1e-4,
             _ => 1e-5,
+        }
+    }
+
+    /// Whose list of passes its kernels take; none of the reference, which has no kernels.
+    pub fn target(self) -> Option<Target> {
+        match self {
+            Backend::Reference => None,
+            Backend::Cranelift => Some(Target::Cranelift),
+            Backend::Llvm => Some(Target::Llvm),
+            Backend::Wgpu => Some(Target::Wgsl),
         }
     }
 

@@ -4,7 +4,7 @@
 use chunkwise_compiler::{
     Derivation, Form, Schedule, Tiles,
     bind::{Sizes, batch_axes},
-    kernel::{self, Rates},
+    kernel::{self, Rates, pass::Target},
 };
 use chunkwise_dsl::typed::Variant;
 
@@ -26,6 +26,9 @@ const COMPILED: [Backend; 2] = [Backend::Llvm, Backend::Cranelift];
 
 /// Forms are priced on at most this many tokens; all cost per token is alike beyond it.
 const PRICED: usize = 256;
+
+/// What kernels are priced as where nothing compiles them.
+const PRICED_FOR: Target = Target::Llvm;
 
 /// A parallel form is priced up to this many tokens: its pairs of tokens are then as good as one chunk's.
 const ONE_CHUNK: usize = 128;
@@ -257,7 +260,8 @@ pub fn schedule(
         return fused("there is one chunk".into());
     }
     let mut price = |schedule| {
-        let module = engine.module(variant, sizes, (Form::Chunked, schedule), Tiles::Split);
+        let target = plan.backend.target().unwrap_or(PRICED_FOR);
+        let module = engine.emitted((variant, sizes), (Form::Chunked, schedule), (Tiles::Split, target));
         let plan = Plan { schedule, ..plan };
         module.map(|module| elapsed((variant, sizes), &module, (plan, workers), &engine.rates(plan.backend)))
     };
@@ -292,12 +296,13 @@ pub(crate) fn price(
     plan: Plan,
     rates: &Rates,
 ) -> Result<f64, Failure> {
-    let module =
-        engine.module(variant, sizes, (plan.form, plan.schedule), Tiles::Whole).map_err(Failure::Unsupported)?;
+    let target = plan.backend.target().unwrap_or(PRICED_FOR);
+    let module = engine.emitted((variant, sizes), (plan.form, plan.schedule), (Tiles::Whole, target));
+    let module = module.map_err(Failure::Unsupported)?;
     Ok(elapsed((variant, sizes), &module, (plan, 1), rates))
 }
 
-/// The price of a run's kernels, one after another, on so many workers, in nanoseconds. What one work item costs is
+/// The price of a run's kernels as a target's emitter takes them, one after another, on so many workers, in nanoseconds. What one work item costs is
 /// counted on few tokens: all cost per token is alike.
 fn elapsed(
     (variant, sizes): (&Variant, &Sizes),
@@ -341,7 +346,7 @@ fn priced(engine: &mut Engine, (variant, sizes): (&Variant, &Sizes), backend: Ba
     // A GPU's forms are compared by the work of one thread, and scheduled apart.
     let workers = if backend == Backend::Wgpu { 1 } else { wish.threads.unwrap_or_else(cores).max(1) };
     let tiles = if items < workers { Tiles::Split } else { Tiles::Whole };
-    let rates = engine.rates(backend);
+    let (rates, target) = (engine.rates(backend), backend.target().unwrap_or(PRICED_FOR));
     let mut candidates = Vec::new();
     for form in wished_forms(wish) {
         // Of one token a chunk is a step with more around it.
@@ -354,7 +359,7 @@ fn priced(engine: &mut Engine, (variant, sizes): (&Variant, &Sizes), backend: Ba
             continue;
         }
         for schedule in schedules((form, wish), (items, workers)) {
-            let Ok(module) = engine.module(variant, sizes, (form, schedule), tiles) else { continue };
+            let Ok(module) = engine.emitted((variant, sizes), (form, schedule), (tiles, target)) else { continue };
             for chunk in chunks((form, wish), tokens) {
                 if schedule == Schedule::Split && wish.schedule.is_none() && tokens <= chunk {
                     continue;

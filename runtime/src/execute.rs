@@ -6,7 +6,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use chunkwise_compiler::{
     Derivation, Form, Schedule, Tiles, Unsupported,
     bind::{Sizes, carries_state},
-    kernel::{self, Module, Rates},
+    kernel::{
+        self, Module, Rates,
+        pass::{self, Target},
+    },
 };
 use chunkwise_dsl::typed::Variant;
 
@@ -28,6 +31,8 @@ pub struct Engine {
     derivations: HashMap<u64, Arc<Derivation>>,
     /// Kernels as they were lowered: what is priced and then compiled is lowered once.
     lowered: HashMap<Lowered, Result<Arc<Module>, Unsupported>>,
+    /// The same as a target's emitter takes them: what prices are of.
+    emitted: HashMap<(Lowered, Target), Arc<Module>>,
     settings: Settings,
     rates: Table,
 }
@@ -40,6 +45,13 @@ struct Lowered {
     schedule: Schedule,
     tiles: Tiles,
     constants: Vec<usize>,
+}
+
+impl Lowered {
+    fn new(variant: &Variant, sizes: &Sizes, (form, schedule): (Form, Schedule), tiles: Tiles) -> Self {
+        let constants = constant_axes(variant).map(|axis| sizes.get(axis).unwrap_or(0)).collect();
+        Self { variant: variant.fingerprint, form, schedule, tiles, constants }
+    }
 }
 
 /// What a kernel is compiled for.
@@ -138,13 +150,29 @@ impl Engine {
         (form, schedule): (Form, Schedule),
         tiles: Tiles,
     ) -> Result<Arc<Module>, Unsupported> {
-        let constants = constant_axes(variant).map(|axis| sizes.get(axis).unwrap_or(0)).collect();
-        let key = Lowered { variant: variant.fingerprint, form, schedule, tiles, constants };
-        if let Some(known) = self.lowered.get(&key) {
+        let key = Lowered::new(variant, sizes, (form, schedule), tiles);
+        self.lowered(variant, sizes, &key)
+    }
+
+    /// The same kernels after all passes of a target: what is priced.
+    pub(crate) fn emitted(
+        &mut self,
+        (variant, sizes): (&Variant, &Sizes),
+        (form, schedule): (Form, Schedule),
+        (tiles, target): (Tiles, Target),
+    ) -> Result<Arc<Module>, Unsupported> {
+        let key = Lowered::new(variant, sizes, (form, schedule), tiles);
+        let module = self.lowered(variant, sizes, &key)?;
+        let emit = || Arc::new(pass::run(&module, target, &|_| None));
+        Ok(Arc::clone(self.emitted.entry((key, target)).or_insert_with(emit)))
+    }
+
+    fn lowered(&mut self, variant: &Variant, sizes: &Sizes, key: &Lowered) -> Result<Arc<Module>, Unsupported> {
+        if let Some(known) = self.lowered.get(key) {
             return known.clone();
         }
-        let module = self.derivation(variant).compile(sizes, (form, schedule), tiles).map(Arc::new);
-        self.lowered.insert(key, module.clone());
+        let module = self.derivation(variant).compile(sizes, (key.form, key.schedule), key.tiles).map(Arc::new);
+        self.lowered.insert(key.clone(), module.clone());
         module
     }
 

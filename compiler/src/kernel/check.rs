@@ -1,12 +1,15 @@
-//! What every kernel must satisfy before a back end sees it. A checked module makes no back end panic.
+//! What every kernel must satisfy before a back end sees it, and between any two passes, at each level. A checked module
+//! makes no back end panic.
 //!
 //! Not here: whether an access stays inside its buffer, which depends on run-time sizes (`interp` checks it).
 
 use std::collections::BTreeSet;
 
+use super::frame::scan_frame;
+use super::pass::{Construct, Level};
 use super::{
     Access, BufferRole, Int, Kernel, Map, Module, ParamId, ParamRole, Position, Product, Reduce, Scan, ScanFrom, Solve,
-    Stmt, Sweep, Value, VarId,
+    Stmt, Sweep, Triangle, Value, VarId,
 };
 
 /// Checks a module.
@@ -14,8 +17,15 @@ use super::{
 /// # Errors
 /// Everything that is wrong, each with the kernel and statement it stands in.
 pub fn check(module: &Module) -> Result<(), Vec<String>> {
+    let errors = errors(module, Level::LOWERED);
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Everything that is wrong with a module at a level.
+pub fn errors(module: &Module, level: Level) -> Vec<String> {
     let mut checker = Checker {
         module,
+        level,
         grid: BTreeSet::new(),
         bound: Vec::new(),
         seen: BTreeSet::new(),
@@ -29,11 +39,12 @@ pub fn check(module: &Module) -> Result<(), Vec<String>> {
     for kernel in &module.kernels {
         checker.kernel(kernel);
     }
-    if checker.errors.is_empty() { Ok(()) } else { Err(checker.errors) }
+    checker.errors
 }
 
 struct Checker<'m> {
     module: &'m Module,
+    level: Level,
     /// Grid params of the kernel at hand.
     grid: BTreeSet<ParamId>,
     /// Loop variables in scope.
@@ -127,6 +138,7 @@ impl Checker<'_> {
     }
 
     fn scan(&mut self, scan: &Scan) {
+        let before = self.errors.len();
         self.axes(&scan.axes);
         self.int(&scan.inner);
         self.write(&scan.dst, scan.axes.len() + 1);
@@ -134,6 +146,14 @@ impl Checker<'_> {
         if scan.from == ScanFrom::Diagonal && scan.axes.len() != 1 {
             self.error(format!("a scan from the diagonal over {} axes, not 1", scan.axes.len()));
         }
+        if self.errors.len() == before && !self.admits(scan) {
+            self.error("a scan, where none is left");
+        }
+    }
+
+    fn admits(&self, scan: &Scan) -> bool {
+        let tiled = || self.level.has(Construct::TileScan) && scan_frame(self.module, scan).is_some();
+        self.level.has(Construct::Scan) || tiled()
     }
 
     fn product(&mut self, product: &Product) {
@@ -142,7 +162,9 @@ impl Checker<'_> {
         self.access(&product.a, 2);
         self.access(&product.b, 2);
         self.unit(&product.dst, "dst");
-        self.unit(&product.b, "b");
+        if !(self.level.has(Construct::RowsByRows) && is_rows_by_rows(product)) {
+            self.unit(&product.b, "b");
+        }
         self.floats(&[&product.dst, &product.a, &product.b]);
     }
 
@@ -163,6 +185,9 @@ impl Checker<'_> {
     }
 
     fn sweep(&mut self, sweep: &Sweep) {
+        if !self.level.has(Construct::Sweep) {
+            self.error("a sweep, where there is none");
+        }
         self.ints([&sweep.rows, &sweep.columns]);
         self.access(&sweep.state, 2);
         self.unit(&sweep.state, "state");
@@ -309,4 +334,11 @@ impl Checker<'_> {
             Int::Min(a, b) | Int::Max(a, b) => self.ints([&**a, &**b]),
         }
     }
+}
+
+/// Whether all of a row of a meets a row of b's columns.
+fn is_rows_by_rows(product: &Product) -> bool {
+    let one = Some(&Int::Const(1));
+    let along = product.a.strides.last() == one && product.b.strides.first() == one;
+    along && !product.accumulate && matches!(product.shape, Triangle::Full | Triangle::LowerOut)
 }

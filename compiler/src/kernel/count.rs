@@ -15,30 +15,24 @@ pub fn flops(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize) -> 
     module.kernels.iter().map(|kernel| of_kernel(kernel, params.clone(), POINTS, &operations)).sum::<f64>() as u64
 }
 
-/// What one work item of every kernel costs on one core, in nanoseconds: the product of its counts and of the rates.
-/// Good for comparing kernels, not for predicting a time.
-pub fn nanoseconds(module: &Module, size_of: &dyn Fn(&str) -> usize, chunk: usize, rates: &Rates) -> f64 {
-    work(module, size_of, (chunk, 1), rates).iter().map(|work| work.nanoseconds).sum()
-}
-
 /// The work of one kernel of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Work {
     /// Work items.
     pub items: f64,
-    /// What one of them costs, as `nanoseconds` counts.
+    /// What one of them costs on one core, by the counts of its statements and the rates. Good for comparing kernels, not
+    /// for predicting a time.
     pub nanoseconds: f64,
 }
 
-/// The work of every kernel as one thread a work item does it, with so many tokens in a chunk, and so many value tiles
-/// where the module takes any.
+/// The work of every kernel of a module as a target's emitter takes it (`pass::run`), with so many tokens in a chunk, and so
+/// many value tiles where the module takes any.
 pub fn work(
     module: &Module,
     size_of: &dyn Fn(&str) -> usize,
     (chunk, tiles): (usize, usize),
     rates: &Rates,
 ) -> Vec<Work> {
-    let module = &super::swept(module.clone());
     let params = params(module, size_of, (chunk, tiles));
     let items = items(module, size_of, chunk, tiles);
     let of = |(kernel, items): (&Kernel, f64)| Work {

@@ -1,5 +1,6 @@
-//! The kernel IR: loops and tile statements over flat buffers. It holds what a kernel does and nothing that only one
-//! target can say; it knows nothing of tokens, heads or states.
+//! The kernel IR: loops and tile statements over flat buffers. It holds what a kernel does; what only some targets can say
+//! (sweeps, products of rows with rows) stands at levels of its own (`pass`). It knows nothing of tokens and heads, and of
+//! states only where they lie before and after a run.
 //!
 //! ```text
 //! module  ::= params, buffers, kernels                       one launch each, in order, a barrier between
@@ -24,36 +25,31 @@
 mod ahead;
 pub mod check;
 mod count;
-mod dotted;
 mod exact;
+pub(crate) mod frame;
 mod held;
-mod in_place;
 mod int;
 pub mod interp;
 pub mod lower;
+pub mod pass;
 mod print;
+pub(crate) mod range;
 mod rates;
 pub mod scalar;
 mod scaled;
-mod sequential;
-mod split;
-mod sweep;
 mod visit;
 
 pub use ahead::{Ahead, ahead};
 pub use check::check;
 pub use chunkwise_dsl::typed::Function;
-pub use count::{Work, flops, handed_on, items, nanoseconds, tiles, work};
+pub use count::{Work, flops, handed_on, items, tiles, work};
 pub use exact::exact;
 pub use held::held;
-pub use in_place::in_place;
 pub use int::Int;
+pub use pass::{in_place, split};
 pub use print::Counts;
 pub use rates::Rates;
 pub use scaled::scaled;
-pub use sequential::{sequential, sequential_but};
-pub use split::split;
-pub use sweep::{single_threaded, swept};
 
 /// What one artifact holds: kernels that run one after another over shared buffers.
 #[derive(Debug, Clone, PartialEq)]
@@ -238,8 +234,8 @@ pub enum ReduceOp {
 
 /// `dst[m,n] (+)= sum over k of a[m,k] * b[k,n]`. The last strides of `dst` and `b` are 1. `dst` overlaps neither input.
 ///
-/// Where `single_threaded` made it, b's first stride and a's last may be 1 instead: all of a row of a with a row of b's
-/// columns. Such a product adds to nothing and is full or `LowerOut`.
+/// At a level of rows by rows, b's first stride and a's last may be 1 instead: all of a row of a with a row of b's columns.
+/// Such a product adds to nothing and is full or `LowerOut`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Product {
     pub m: Int,
@@ -279,7 +275,7 @@ pub struct Solve {
 /// One pass over a tile of `rows` x `columns`: `state[i,j] = keep[i] from[i,j] + sum over r of w_r[i] * u_r[j]`, then
 /// for every read `y[j] = sum over i of x[i] * state[i,j]`. Without `update` the tile is only read.
 ///
-/// `single_threaded` makes it; no lowering does, and targets with many threads a work item never see it.
+/// The pass `fuse-update` makes it; no lowering does, and targets with many threads a work item never see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sweep {
     pub rows: Int,

@@ -1,4 +1,5 @@
-//! What kernels ask of a scalar function beyond its row in `chunkwise_dsl::function`: what it costs.
+//! What kernels ask of a scalar function beyond its row in `chunkwise_dsl::function`: what it costs, and whether it is
+//! computed a tile at a time.
 
 use chunkwise_dsl::typed::Function;
 
@@ -10,4 +11,13 @@ pub fn exps(function: Function) -> usize {
         Pow | Gelu | LogSigmoid | Softplus => 2,
         _ => 0,
     }
+}
+
+/// Whether a routine computes it over tiles, where a target has such routines.
+pub(crate) fn has_tiles(function: Function) -> bool {
+    use Function::*;
+    let arithmetic = matches!(function, Add | Sub | Mul | Div | Min | Max | Neg | Abs | Lt | Le | Gt | Ge | Eq);
+    let powers = matches!(function, Sqrt | Rsqrt | Exp | ExpRest | Ln | Sin | Cos);
+    let activation = matches!(function, Relu | Elu | Silu | Gelu | Sigmoid | LogSigmoid | Softplus | Tanh);
+    arithmetic || powers || activation
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    Access, BufferId, Int, Keep, Map, Outer, ParamId, Position, Product, Rankwise, Reduce, Scan, Solve, Stmt, Sweep,
-    Value, VarId,
+    Access, BufferId, Int, Keep, Map, Module, Outer, ParamId, Position, Product, Rankwise, Reduce, Scan, Solve, Stmt,
+    Sweep, Value, VarId,
 };
 
 /// The buffers that a statement touches, whole, whatever the extents of its loops.
@@ -140,6 +140,21 @@ impl Effects {
             Int::Min(a, b) | Int::Max(a, b) => self.ints([&**a, &**b]),
         }
     }
+}
+
+/// One more than the highest loop variable of a module.
+pub(crate) fn next_variable(module: &Module) -> u32 {
+    module.kernels.iter().map(|kernel| variables(&kernel.body)).max().unwrap_or(0)
+}
+
+/// One more than the highest loop variable.
+fn variables(body: &[Stmt]) -> u32 {
+    let of = |stmt: &Stmt| match stmt {
+        Stmt::For { var, body, .. } => variables(body).max(var.0 + 1),
+        Stmt::If { then, otherwise, .. } => variables(then).max(variables(otherwise)),
+        _ => 0,
+    };
+    body.iter().map(of).max().unwrap_or(0)
 }
 
 /// Where a buffer lies in another kernel: another buffer, from an offset on.

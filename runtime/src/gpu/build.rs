@@ -8,7 +8,10 @@ use chunkwise_compiler::{
     Derivation, Form, Schedule, Tiles,
     bind::{Sizes, batch_axes},
     codegen::wgsl::{self, Code, Dialect, Limits, Options},
-    kernel::{Module, Param, ParamRole},
+    kernel::{
+        Module, Param, ParamRole,
+        pass::{self, Target},
+    },
 };
 use chunkwise_dsl::{shape::AxisId, typed::Axis};
 
@@ -72,6 +75,16 @@ impl Build<'_> {
     pub fn code(&self) -> Result<Code, Failure> {
         let limits = adapter::limits_without_opening(self.settings).map_err(unusable)?;
         self.emit(&limits).map(|(_, code, _)| code)
+    }
+
+    /// The kernels after the first so many passes to shaders, with the params put in that the shaders are compiled for.
+    ///
+    /// # Errors
+    /// As `code`.
+    pub fn after(&self, passes: usize) -> Result<Module, Failure> {
+        let limits = adapter::limits_without_opening(self.settings).map_err(unusable)?;
+        let (module, _, tiles) = self.emit(&limits)?;
+        Ok(pass::run_first(&module, Target::Wgsl, &|param| self.fixed(param, tiles), passes))
     }
 
     fn emit(&self, limits: &Limits) -> Result<(Module, Code, usize), Failure> {

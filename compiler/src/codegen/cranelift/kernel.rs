@@ -11,10 +11,11 @@ use cranelift_codegen::ir::{
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{Linkage, Module as Target};
 
+use crate::kernel::frame;
 use crate::kernel::{Access, Ahead, BufferId, Int, Kernel, Module, Stmt, Value as Tree, ahead, exact, scaled};
 
 use super::place::bounded;
-use super::{CodegenError, Routine, plan};
+use super::{CodegenError, Routine};
 
 /// Accesses that never trap: a checked launch holds every element that a kernel touches.
 pub(super) const TRUSTED: MemFlagsData = MemFlagsData::new().with_notrap();
@@ -153,8 +154,8 @@ impl<'e> Emitter<'e> {
                 Stmt::Map(map) => self.map(map),
                 Stmt::Reduce(reduce) => self.reduce(reduce),
                 Stmt::Scan(scan) => {
-                    let frame = plan::scan_frame(self.module, scan);
-                    self.scan(scan, frame.expect("`kernel::sequential_but` leaves the scans that have a frame"));
+                    let frame = frame::scan_frame(self.module, scan);
+                    self.scan(scan, frame.expect("the pass `lower-scans` leaves the scans that are tiles"));
                 }
                 Stmt::Product(product) => self.product(product, None),
                 Stmt::Solve(solve) => self.solve(solve),

@@ -2,19 +2,18 @@
 
 use cranelift_codegen::ir::{InstBuilder, Value};
 
-use crate::kernel::{Int, Map};
+use crate::kernel::{Int, Map, frame};
 
 use super::integer::Extent;
 use super::kernel::Emitter;
 use super::place::{At, Row, is_dense};
-use super::plan;
 use super::value::{fits_lanes, steps};
 
 impl Emitter<'_> {
     pub(super) fn map(&mut self, map: &Map) {
         self.hoist(&map.value);
         self.reach(&map.dst);
-        if let Some(frame) = plan::map_frame(self.module, map) {
+        if let Some(frame) = frame::map_frame(self.module, map) {
             return self.map_tiles(map, frame);
         }
         // The last axis that is more than one element long; a diagonal bounds the last one of all.

@@ -35,7 +35,8 @@ use cranelift_codegen::{Context, ir::AbiParam, ir::types::I64};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::{FuncId, Linkage, Module as Target};
 
-use crate::kernel::{Module, sequential_but, swept};
+use crate::kernel::Module;
+use crate::kernel::pass::{self, Target as Passes};
 
 pub use routine::{Operation, Routine};
 
@@ -113,7 +114,7 @@ type Done<'d> = dyn FnMut(FuncId, &mut Context, &mut dyn Target) -> Result<(), C
 /// Builds the CLIF of every kernel in turn and hands it to `done`.
 fn build(module: &Module, target: &mut dyn Target, done: &mut Done<'_>) -> Result<(), CodegenError> {
     crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
-    let module = &swept(sequential_but(module, |scan| plan::scan_frame(module, scan).is_some()));
+    let module = &pass::run(module, Passes::Cranelift, &|_| None);
     let mut memory = FunctionBuilderContext::new();
     for (number, kernel) in module.kernels.iter().enumerate() {
         let mut context = target.make_context();

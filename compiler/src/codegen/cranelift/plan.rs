@@ -7,20 +7,12 @@
 use cranelift_codegen::ir::types::{F32, I64};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
-use crate::kernel::{Access, Elem, Function, Int, Map, Module, Scan, Value as Tree};
+use crate::kernel::frame::{Frame, moves};
+use crate::kernel::{Access, Elem, Function, Int, Value as Tree};
 
 use super::kernel::{Emitter, TRUSTED};
 use super::place::Row;
 use super::routine::Operation;
-use super::value::varies;
-
-/// Two axes of a statement: the rows of a tile and the elements of a row, along which the result lies densely.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Frame {
-    /// None where there is one row.
-    pub(super) rows: Option<usize>,
-    pub(super) lane: usize,
-}
 
 /// Where the elements of a tile lie: an address, and strides in elements.
 #[derive(Debug, Clone, Copy)]
@@ -59,68 +51,6 @@ impl Plan {
             Plan::Apply(_, args) => args.iter().all(|x| x.direct().is_some()),
         }
     }
-}
-
-/// Elements below which a tile is not worth a call.
-const FEW: i64 = 64;
-
-/// The frame of a map; none where it is better written out.
-pub(super) fn map_frame(module: &Module, map: &Map) -> Option<Frame> {
-    let lane = dense(&map.dst, &map.axes)?;
-    let rows = match map.below {
-        Some(_) => Some(lane.checked_sub(1).filter(|_| lane + 1 == map.axes.len())?),
-        None => (0..map.axes.len()).rev().find(|d| *d != lane && map.axes[*d] != Int::Const(1)),
-    };
-    let frame = Frame { rows, lane };
-    is_tiled(module, &map.value, &map.axes, frame).then_some(frame)
-}
-
-/// The frame of a scan, whose rows are its steps.
-pub(super) fn scan_frame(module: &Module, scan: &Scan) -> Option<Frame> {
-    let axes: Vec<Int> = scan.axes.iter().chain([&scan.inner]).cloned().collect();
-    let frame = Frame { rows: Some(scan.axes.len()), lane: dense(&scan.dst, &scan.axes)? };
-    is_tiled(module, &scan.value, &axes, frame).then_some(frame)
-}
-
-/// The last axis along which an access lies densely.
-fn dense(access: &Access, axes: &[Int]) -> Option<usize> {
-    (0..axes.len()).rev().find(|d| access.strides[*d] == Int::Const(1) && axes[*d] != Int::Const(1))
-}
-
-/// Whether routines compute a value over a frame, and it is worth their calls.
-pub(super) fn is_tiled(module: &Module, value: &Tree, axes: &[Int], frame: Frame) -> bool {
-    let rows = frame.rows.map_or(&Int::Const(1), |rows| &axes[rows]);
-    let much = match (rows, &axes[frame.lane]) {
-        (Int::Const(rows), Int::Const(lane)) => rows * lane >= FEW && *lane >= 8,
-        (Int::Const(1), _) => false,
-        (_, Int::Const(lane)) => *lane >= 8,
-        _ => true,
-    };
-    much && has_steps(module, value, frame)
-}
-
-fn has_steps(module: &Module, value: &Tree, frame: Frame) -> bool {
-    let again = |x: &Tree| has_steps(module, x, frame);
-    if !moves(value, frame) {
-        return true;
-    }
-    match value {
-        Tree::Load(access) => module.buffers[access.buffer.index()].elem == Elem::F32,
-        Tree::Call(Function::Pow, args) => {
-            matches!(args[1], Tree::Const(e) if e == 2.0 || e.abs() == 0.5) && again(&args[0])
-        }
-        Tree::Call(function, args) => {
-            let known = matches!(function, Function::Clamp | Function::Not) || Operation::of(*function).is_some();
-            known && args.iter().all(again)
-        }
-        Tree::Select(cond, then, otherwise) => [cond, then, otherwise].into_iter().all(|x| again(x)),
-        Tree::Bounded { .. } | Tree::Const(_) | Tree::Int(_) | Tree::Axis(_) => false,
-    }
-}
-
-/// Whether elements of a frame may differ.
-fn moves(value: &Tree, frame: Frame) -> bool {
-    varies(value, frame.lane) || frame.rows.is_some_and(|rows| varies(value, rows))
 }
 
 impl Emitter<'_> {
@@ -177,7 +107,7 @@ impl Emitter<'_> {
             }
             Tree::Select(cond, then, otherwise) => Plan::Apply(Operation::Select, all(&[cond, then, otherwise])),
             Tree::Load(_) | Tree::Bounded { .. } | Tree::Const(_) | Tree::Int(_) | Tree::Axis(_) => {
-                unreachable!("`has_steps` takes no such value that moves")
+                unreachable!("`frame` takes no such value that moves")
             }
         }
     }

@@ -54,37 +54,11 @@ pub enum Operation {
     MulAdd,
     /// b where a is not 0, else c
     Select,
-    /// One of those that `Operation::of` gives.
+    /// One of those that have tiles (`scalar::has_tiles`).
     Apply(Function),
 }
 
 impl Operation {
-    /// The operation of a function, where there is a routine for it.
-    pub(super) fn of(function: Function) -> Option<Self> {
-        use Function::*;
-        let known = matches!(
-            function,
-            Add | Sub
-                | Mul
-                | Div
-                | Min
-                | Max
-                | Neg
-                | Abs
-                | Relu
-                | Sqrt
-                | Rsqrt
-                | Exp
-                | ExpRest
-                | Ln
-                | Elu
-                | Silu
-                | Gelu
-                | Sigmoid
-        ) || matches!(function, LogSigmoid | Softplus | Tanh | Sin | Cos | Lt | Le | Gt | Ge | Eq);
-        known.then_some(Operation::Apply(function))
-    }
-
     fn name(self) -> &'static str {
         match self {
             Operation::Copy => "copy",

@@ -9,11 +9,12 @@
 use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{InstBuilder, InstructionData, Opcode, Value};
 
+use crate::kernel::frame::{Frame, is_tiled};
 use crate::kernel::{Function, Int, Map, Reduce, ReduceOp, Scan, ScanFrom, Triangle};
 
 use super::integer::Extent;
 use super::kernel::{Emitter, TRUSTED};
-use super::plan::{Frame, Plan, Source, is_tiled};
+use super::plan::{Plan, Source};
 use super::routine::{Operation, Routine};
 
 /// Elements of a tile on the stack, and the most columns of one.

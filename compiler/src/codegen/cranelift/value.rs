@@ -5,6 +5,7 @@ use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::types::{F32, F32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
+use crate::kernel::frame::varies;
 use crate::kernel::{Access, Function, Int, Position, Value as Tree};
 
 use super::kernel::Emitter;
@@ -237,19 +238,6 @@ impl Emitter<'_> {
             four = self.b.ins().insertlane(four, next, lane);
         }
         four
-    }
-}
-
-/// Whether elements of a row along `axis` may differ.
-pub(super) fn varies(value: &Tree, axis: usize) -> bool {
-    let moves = |strides: &[Int]| strides[axis] != Int::Const(0);
-    match value {
-        Tree::Load(access) => moves(&access.strides),
-        Tree::Bounded { access, position, .. } => moves(&access.strides) || moves(&position.strides),
-        Tree::Const(_) | Tree::Int(_) => false,
-        Tree::Axis(d) => *d == axis,
-        Tree::Call(_, args) => args.iter().any(|x| varies(x, axis)),
-        Tree::Select(cond, then, otherwise) => [cond, then, otherwise].into_iter().any(|x| varies(x, axis)),
     }
 }
 

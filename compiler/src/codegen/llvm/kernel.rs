@@ -98,7 +98,7 @@ impl Emitter<'_> {
                 }
                 Stmt::Map(map) => self.map(map),
                 Stmt::Reduce(reduce) => self.reduce(reduce),
-                Stmt::Scan(_) => unreachable!("`kernel::single_threaded` leaves no scan"),
+                Stmt::Scan(_) => unreachable!("the pass `lower-scans` leaves none"),
                 Stmt::Product(product) if dots::along(product) => dots::product(self, product),
                 Stmt::Product(product) => product::product(self, product, None),
                 Stmt::Solve(solve) => product::solve(self, solve),

@@ -38,7 +38,8 @@ use std::fmt;
 use chunkwise_dsl::typed::Function;
 
 use crate::interface::Interface;
-use crate::kernel::{Kernel, Module, single_threaded};
+use crate::kernel::pass::{self, Target as Passes};
+use crate::kernel::{Kernel, Module};
 
 /// The machine that code is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +115,7 @@ impl std::error::Error for CodegenError {}
 /// A module that `kernel::check` refuses, or a failure of LLVM.
 pub fn emit(module: &Module, target: &Target) -> Result<Code, CodegenError> {
     crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
-    let ir = ir(&single_threaded(module), target);
+    let ir = ir(&pass::run(module, Passes::Llvm, &|_| None), target);
     let object = object::object(&ir, target)?;
     let symbols = (0..module.kernels.len()).map(|i| format!("kernel.{i}")).collect();
     Ok(Code { ir, object, symbols })
@@ -129,7 +130,7 @@ pub fn library(module: &Module, interface: &Interface, target: &Target) -> Resul
     for module in extras.iter().map(|extra| extra.module).chain([module]) {
         crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
     }
-    let steps = single_threaded(module);
+    let steps = pass::run(module, Passes::Llvm, &|_| None);
     if !library::fits(&steps, interface) {
         return Err(CodegenError("the interface is of another module".to_owned()));
     }
@@ -152,7 +153,7 @@ pub fn library(module: &Module, interface: &Interface, target: &Target) -> Resul
 /// As `emit`.
 pub fn assembly(module: &Module, target: &Target) -> Result<String, CodegenError> {
     crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
-    object::assembly(&ir(&single_threaded(module), target), target)
+    object::assembly(&ir(&pass::run(module, Passes::Llvm, &|_| None), target), target)
 }
 
 /// An internal function of a module: written once where anything calls it.

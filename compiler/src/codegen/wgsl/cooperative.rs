@@ -10,13 +10,13 @@
 //! Fragments have no elements to mask, so rows of a triangle that must not meet what is above the diagonal, NaN maybe,
 //! are not multiplied here (`Triangle::LowerLeft`). Only naga has the operations.
 
+use crate::kernel::range::Ranges;
 use crate::kernel::{Int, Kernel, Product, Stmt, Triangle};
 
 use super::barrier::{Fence, Place, Touch};
 use super::map::shared_out;
 use super::math::Routine;
 use super::product::{Kept, Rounds};
-use super::range::Ranges;
 use super::shader::Emitter;
 use super::value::Spot;
 use super::{Cooperative, Dialect, Options, Precision};

@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 
 use crate::Unsupported;
+use crate::kernel::range::Ranges;
 use crate::kernel::{BufferId, BufferRole, Int, Kernel, Module, Stmt, VarId};
 
-use super::range::Ranges;
 use super::touch::{self, Use};
 
 /// The place of a scratch buffer, in f32 elements.

@@ -14,8 +14,7 @@
 //! A kernel that takes more trips through its loops than a dispatch may comes in further dispatches as well, each of which
 //! does a stretch of it (`stretch`); the trips are counted as it is written (`trips`).
 //!
-//! Files by what they do: `fold` (params that are compiled in), `rows` (statements of any number of rows), `range` (bounds
-//! of integers), `touch` (what statements read and write), `memory`, `barrier`, `binding`, `trips`; then what they write:
+//! Files by what they do: `touch` (what statements read and write), `memory`, `barrier`, `binding`, `trips`; then what they write:
 //! `text`, `shader` (entry, loops, integers), `stretch`, `value`, `map` (scans too), `reduce`, `product` (by `cooperative`
 //! matrices where there are any), `solve`, `math`, `dialect`.
 //!
@@ -26,14 +25,11 @@ mod barrier;
 mod binding;
 mod cooperative;
 mod dialect;
-mod fold;
 mod map;
 mod math;
 mod memory;
 mod product;
-mod range;
 mod reduce;
-mod rows;
 mod shader;
 mod solve;
 mod stretch;
@@ -45,12 +41,13 @@ mod trips;
 mod value;
 
 use crate::Unsupported;
+use crate::kernel::pass::{self, Target};
+use crate::kernel::range::Ranges;
 use crate::kernel::{self, BufferId, Int, Kernel, Module, Param, ParamId, Stmt};
 
 use binding::Table;
 use cooperative::Staging;
 use memory::Memory;
-use range::Ranges;
 use shader::Frame;
 pub use trips::{Trips, Unit};
 
@@ -245,17 +242,10 @@ pub enum Word {
 /// not hold, f16 without the adapter's support.
 pub fn emit(module: &Module, fixed: &dyn Fn(&Param) -> Option<i64>, options: &Options) -> Result<Code, Unsupported> {
     kernel::check(module).map_err(|errors| refuse(module, &errors.join("; "), "report this as a bug"))?;
-    if module.kernels.iter().any(|kernel| swept(&kernel.body)) {
-        return Err(refuse(
-            module,
-            "a sweep is for targets on which one thread runs a work item",
-            "report this as a bug",
-        ));
-    }
     if options.precision == Precision::F16 && !options.limits.f16 {
         return Err(refuse(module, "f16 is asked for and this adapter's shaders have none", "use --precision f32"));
     }
-    let folded = rows::blocks(&fold::fold(module, fixed), ROWS);
+    let folded = pass::run(module, Target::Wgsl, fixed);
     let kept = product::Kept::of(&folded);
     let mut placed = Vec::new();
     for kernel in &folded.kernels {
@@ -298,9 +288,6 @@ pub fn emit(module: &Module, fixed: &dyn Fn(&Param) -> Option<i64>, options: &Op
     Ok(Code { shaders, bindings: table.bindings, words: table.words, spill, late })
 }
 
-/// Rows of a block, where there may be any number of them.
-const ROWS: i64 = 128;
-
 /// What a kernel's products and its invocations take.
 type Shape = (u32, Staging);
 
@@ -325,15 +312,6 @@ impl Length {
 
 fn refuse(module: &Module, reason: &str, way_out: &str) -> Unsupported {
     Unsupported::new(format!("`{}` on the wgpu back end", module.name), reason, way_out)
-}
-
-/// Whether there are statements that `kernel::single_threaded` makes.
-fn swept(body: &[Stmt]) -> bool {
-    body.iter().any(|stmt| match stmt {
-        Stmt::For { body, .. } => swept(body),
-        Stmt::If { then, otherwise, .. } => swept(then) || swept(otherwise),
-        other => matches!(other, Stmt::Sweep(_)),
-    })
 }
 
 /// Invocations of a kernel's workgroups: a power of two, fewer where no statement has work for many.

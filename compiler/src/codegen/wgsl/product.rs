@@ -6,12 +6,12 @@
 
 use std::collections::BTreeSet;
 
+use crate::kernel::range::Ranges;
 use crate::kernel::{self, BufferId, Int, Module, Product, ReduceOp, Triangle};
 
 use super::Precision;
 use super::cooperative;
 use super::map::{Elements, shared_out};
-use super::range::Ranges;
 use super::shader::Emitter;
 use super::value::Spot;
 

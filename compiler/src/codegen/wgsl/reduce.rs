@@ -1,10 +1,10 @@
 //! Reductions: one invocation an output, or several where outputs are few, their partial results through workgroup memory.
 
+use crate::kernel::range::Ranges;
 use crate::kernel::{Int, Reduce, ReduceOp};
 
 use super::dialect::number;
 use super::math::Routine;
-use super::range::Ranges;
 use super::shader::Emitter;
 
 /// How many invocations share an output: a power of two.

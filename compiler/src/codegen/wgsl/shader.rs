@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use crate::Unsupported;
+use crate::kernel::range::Ranges;
 use crate::kernel::{Access, Int, Kernel, Module, ParamRole, Stmt, VarId};
 
 use super::barrier::{Fence, Pending, Place, Touch};
 use super::binding::{self, Table};
 use super::cooperative::Staging;
-use super::fold::fits;
 use super::math::Routine;
 use super::memory::{Home, Memory};
-use super::range::Ranges;
 use super::text::Text;
 use super::trips::{Trips, Unit};
 use super::{Length, Options, Shader, Shape, Stored, Word, dialect, product, reduce};
@@ -426,4 +425,18 @@ impl Emitter<'_> {
     pub(super) fn stored(&self, access: &Access) -> Stored {
         self.frame.table.slot(access.buffer).map_or(Stored::F32, |slot| slot.stored)
     }
+}
+
+/// What no integer of a shader holds.
+///
+/// # Errors
+/// The constant's name in the refusal.
+fn fits(n: i64) -> Result<i32, Unsupported> {
+    i32::try_from(n).map_err(|_| {
+        Unsupported::new(
+            format!("the integer {n}"),
+            "WGSL's integers have 32 bits and it needs more",
+            "make the tensors smaller, or run it with --backend auto",
+        )
+    })
 }

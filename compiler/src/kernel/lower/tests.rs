@@ -7,7 +7,8 @@ use chunkwise_dsl::typed::Variant;
 
 use crate::Tiles;
 use crate::bind::{Sizes, bind_dims, carries_state, constant, state_shape, tensor_shape};
-use crate::kernel::{BufferRole, Module, ParamRole, check, interp, single_threaded};
+use crate::kernel::pass::{self, Level, Target};
+use crate::kernel::{BufferRole, Module, ParamRole, check, interp};
 use crate::reference::{self, Array, Results};
 
 use super::recurrent::raw;
@@ -62,7 +63,8 @@ fn run(
     chunk: usize,
     (inputs, initial): (&BTreeMap<String, Array>, &BTreeMap<String, Array>),
 ) -> BTreeMap<String, Vec<f64>> {
-    check(module).unwrap_or_else(|e| panic!("{}", e.join("\n")));
+    let errors = check::errors(module, Level::ANY);
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
     let params = param(variant, sizes, module, chunk);
     let mut buffers: Vec<Vec<f64>> = module
         .buffers
@@ -130,7 +132,9 @@ pub(super) fn agree_spoilt(variant: &Variant, dims: &[(&str, usize)], chunk: usi
 
 fn agree_stepped(variant: &Variant, dims: &[(&str, usize)], chunk: usize) {
     agree_at(variant, dims, chunk, &|variant, sizes| raw(variant, sizes, Tiles::Whole));
-    agree_at(variant, dims, chunk, &|variant, sizes| raw(variant, sizes, Tiles::Whole).map(|x| single_threaded(&x)));
+    agree_at(variant, dims, chunk, &|variant, sizes| {
+        raw(variant, sizes, Tiles::Whole).map(|x| pass::run(&x, Target::Llvm, &|_| None))
+    });
 }
 
 fn agree(text: &str, dims: &[(&str, usize)]) {

@@ -9,11 +9,11 @@
 
 use std::collections::BTreeMap;
 
-use super::visit::Effects;
-use super::{Access, BufferId, BufferRole, Int, Map, Module, Product, Stmt, Triangle, Value};
+use crate::kernel::visit::Effects;
+use crate::kernel::{Access, BufferId, BufferRole, Int, Map, Module, Product, Stmt, Triangle, Value};
 
 /// The module with such products.
-pub(super) fn dotted(mut module: Module) -> Module {
+pub(super) fn fold(mut module: Module) -> Module {
     let mut uses = Uses { module: &module, touched: BTreeMap::new() };
     module.kernels.iter().for_each(|kernel| uses.count(&kernel.body));
     let bodies: Vec<_> = module.kernels.iter().map(|kernel| uses.block(kernel.body.clone())).collect();
@@ -137,7 +137,7 @@ mod tests {
             buffers: vec![scratch("rows"), scratch("tile"), scratch("scores")],
             kernels: vec![Kernel { name: "only".into(), grid: Vec::new(), body }],
         };
-        dotted(module).kernels.remove(0).body
+        fold(module).kernels.remove(0).body
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Params that are compiled in become constants everywhere in a module, before anything is placed or written.
 
-use crate::Unsupported;
 use crate::kernel::{
-    Access, Buffer, GridAxis, Int, Kernel, Map, Module, Param, Position, Product, Reduce, Scan, Solve, Stmt, Value,
+    Access, Buffer, GridAxis, Int, Kernel, Map, Module, Position, Product, Reduce, Scan, Solve, Stmt, Value,
 };
 
+use super::Fixed;
+
 /// The module with every param that `fixed` knows put in as a constant. Params keep their places.
-pub(super) fn fold(module: &Module, fixed: &dyn Fn(&Param) -> Option<i64>) -> Module {
+pub(super) fn specialise(module: Module, fixed: Fixed<'_>) -> Module {
     let values = module.params.iter().map(fixed).collect();
     let fold = Fold { values };
     let buffer = |b: &Buffer| Buffer { name: b.name.clone(), role: b.role, elem: b.elem, size: fold.int(&b.size) };
@@ -99,7 +100,7 @@ impl Fold {
                 let [dst, a, b] = [&x.dst, &x.a, &x.b].map(|access| self.access(access));
                 Stmt::Product(Product { m, n, k, dst, a, b, accumulate: x.accumulate, shape: x.shape })
             }
-            // `emit` refuses them.
+            // The lists that fix params make none.
             Stmt::Sweep(x) => Stmt::Sweep(x.clone()),
             Stmt::Solve(x) => Stmt::Solve(Solve {
                 n: self.int(&x.n),
@@ -155,18 +156,4 @@ fn constant(value: &Value) -> Option<f64> {
         Value::Const(c) => Some(*c),
         _ => None,
     }
-}
-
-/// What no integer of a shader holds.
-///
-/// # Errors
-/// The constant's name in the refusal.
-pub(super) fn fits(n: i64) -> Result<i32, Unsupported> {
-    i32::try_from(n).map_err(|_| {
-        Unsupported::new(
-            format!("the integer {n}"),
-            "WGSL's integers have 32 bits and it needs more",
-            "make the tensors smaller, or run it with --backend auto",
-        )
-    })
 }

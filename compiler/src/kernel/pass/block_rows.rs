@@ -8,30 +8,23 @@
 //! solve                             what is known before is taken out of a block, then the block solved
 //! ```
 
+use crate::kernel::range::Ranges;
+use crate::kernel::visit::next_variable;
 use crate::kernel::{Access, Function, Int, Map, Module, Position, Product, Reduce, Scan, ScanFrom, Solve, Stmt};
 use crate::kernel::{Triangle, Value, VarId};
 
-use super::range::Ranges;
+/// Rows of a block, where there may be any number of them.
+pub(super) const ROWS: i64 = 128;
 
 /// The module with its open rows in blocks of so many.
 pub(super) fn blocks(module: &Module, rows: i64) -> Module {
-    let mut next = module.kernels.iter().map(|kernel| beyond(&kernel.body)).max().unwrap_or(0);
+    let mut next = next_variable(module);
     let mut kernels = module.kernels.clone();
     for kernel in &mut kernels {
         let ranges = Ranges::new(module, kernel);
         kernel.body = Blocks { ranges, rows, next: &mut next }.block(&kernel.body);
     }
     Module { kernels, ..module.clone() }
-}
-
-/// The first number that no loop variable has.
-fn beyond(body: &[Stmt]) -> u32 {
-    let of = |stmt: &Stmt| match stmt {
-        Stmt::For { var, body, .. } => beyond(body).max(var.0 + 1),
-        Stmt::If { then, otherwise, .. } => beyond(then).max(beyond(otherwise)),
-        _ => 0,
-    };
-    body.iter().map(of).max().unwrap_or(0)
 }
 
 struct Blocks<'n> {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::kernel::{Int, Kernel, Module, ParamId, ParamRole, Stmt, VarId};
+use super::{Int, Kernel, Module, ParamId, ParamRole, Stmt, VarId};
 
 /// Inclusive bounds; none is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Range {
-    pub(super) lo: Option<i64>,
-    pub(super) hi: Option<i64>,
+pub(crate) struct Range {
+    pub(crate) lo: Option<i64>,
+    pub(crate) hi: Option<i64>,
 }
 
 impl Range {
@@ -18,7 +18,7 @@ impl Range {
 }
 
 /// Bounds of every param and loop variable of one kernel.
-pub(super) struct Ranges {
+pub(crate) struct Ranges {
     params: Vec<Range>,
     vars: BTreeMap<VarId, Range>,
     /// Where the loop of a variable starts and ends: the variable is less than the latter.
@@ -42,7 +42,7 @@ impl Side {
 }
 
 impl Ranges {
-    pub(super) fn new(module: &Module, kernel: &Kernel) -> Self {
+    pub(crate) fn new(module: &Module, kernel: &Kernel) -> Self {
         let least = |role: &ParamRole| match role {
             ParamRole::Size(_) | ParamRole::Grid => 0,
             ParamRole::Chunk | ParamRole::Tile(_) => 1,
@@ -78,7 +78,7 @@ impl Ranges {
         }
     }
 
-    pub(super) fn of(&self, x: &Int) -> Range {
+    pub(crate) fn of(&self, x: &Int) -> Range {
         let both = |f: fn(i64, i64) -> Option<i64>, a: Option<i64>, b: Option<i64>| f(a?, b?);
         match x {
             Int::Const(n) => Range::exactly(*n),
@@ -120,7 +120,7 @@ impl Ranges {
     }
 
     /// The most that an extent can be.
-    pub(super) fn most(&self, x: &Int) -> Option<i64> {
+    pub(crate) fn most(&self, x: &Int) -> Option<i64> {
         match self.most_of(x) {
             Some(Int::Const(n)) => Some(n),
             _ => None,
@@ -128,7 +128,7 @@ impl Ranges {
     }
 
     /// The most that an extent can be, in terms of params alone; none where that is not known.
-    pub(super) fn most_of(&self, x: &Int) -> Option<Int> {
+    pub(crate) fn most_of(&self, x: &Int) -> Option<Int> {
         let known = self.of(x).hi.map(Int::Const);
         let most = known.or_else(|| self.most_of_sum(&Sum::of(x)?, ALTERNATIVES));
         most.map(|most| most.max(0i64))
@@ -159,7 +159,7 @@ impl Ranges {
     }
 
     /// The least that a loop's step can be, likewise.
-    pub(super) fn least_of(&self, x: &Int) -> Int {
+    pub(crate) fn least_of(&self, x: &Int) -> Int {
         self.bound(x, Side::Below).unwrap_or(Int::Const(1)).max(1i64)
     }
 
@@ -199,7 +199,7 @@ impl Ranges {
     }
 
     /// The most elements of a box.
-    pub(super) fn volume(&self, axes: &[Int]) -> Option<i64> {
+    pub(crate) fn volume(&self, axes: &[Int]) -> Option<i64> {
         axes.iter().try_fold(1i64, |all, x| all.checked_mul(self.most(x)?))
     }
 }

@@ -22,11 +22,11 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::visit::{Effects, Moved, Rebuild};
-use super::{
+use crate::kernel::visit::{Effects, Moved, Rebuild};
+use crate::kernel::{
     Access, Buffer, BufferId, BufferRole, Elem, GridAxis, Int, Kernel, Map, Module, Param, ParamId, ParamRole,
 };
-use super::{Stmt, Value, VarId};
+use crate::kernel::{Stmt, Value, VarId};
 use before::Before;
 use stages::{Item, Stage, stages, tiled};
 

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::kernel::visit::Effects;
+use crate::kernel::visit::{Effects, next_variable};
 use crate::kernel::{
-    Access, BufferId, Function, Int, Keep, Map, Outer, Product, Rankwise, Stmt, Sweep, Triangle, Value, VarId,
+    Access, BufferId, Function, Int, Keep, Map, Module, Outer, Product, Rankwise, Stmt, Sweep, Triangle, Value, VarId,
 };
 
 /// Elements of a strip of the tile: 16 KiB, half of the smallest nearest cache.
@@ -16,7 +16,16 @@ const STRIP: i64 = 4096;
 const NARROW: i64 = 16;
 const WIDE: i64 = 64;
 
-pub(super) fn block(body: Vec<Stmt>, next: &mut u32) -> Vec<Stmt> {
+/// The module with strips.
+pub(super) fn mine(mut module: Module) -> Module {
+    let mut next = next_variable(&module);
+    for kernel in &mut module.kernels {
+        kernel.body = block(std::mem::take(&mut kernel.body), &mut next);
+    }
+    module
+}
+
+fn block(body: Vec<Stmt>, next: &mut u32) -> Vec<Stmt> {
     body.into_iter().map(|stmt| of_stmt(stmt, next)).collect()
 }
 

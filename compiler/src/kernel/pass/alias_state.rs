@@ -10,8 +10,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::visit::{Effects, Moved, Rebuild};
-use super::{Access, Buffer, BufferId, BufferRole, Int, Kernel, Map, Module, Stmt, Value, VarId};
+use crate::kernel::visit::{Effects, Moved, Rebuild};
+use crate::kernel::{Access, Buffer, BufferId, BufferRole, Int, Kernel, Map, Module, Stmt, Value, VarId};
 
 /// The module with every state in its `StateOut` buffer from the start, and no `StateIn` buffers. None where a work item
 /// may need the initial value of a state after some of it is written.

@@ -5,8 +5,8 @@ use chunkwise_dsl::typed::Variant;
 
 use super::*;
 use crate::bind::bind_dims;
-use crate::kernel::{BufferRole, Int, Param, ParamRole, Stmt, check, interp};
-use crate::{Form, Schedule, Tiles, compile};
+use crate::kernel::{BufferRole, Int, Param, ParamRole, Stmt, interp};
+use crate::{Derivation, Form, Schedule, Tiles, compile};
 
 fn variant(text: &str) -> Variant {
     let program = chunkwise_dsl::compile(&Source::new("t.attn", text), &[]).unwrap_or_else(|e| panic!("{e:?}"));
@@ -34,8 +34,9 @@ fn source(rest: &str) -> String {
     )
 }
 
-fn run(module: &Module, tokens: i64, chunk: i64) -> Vec<(String, Vec<f64>)> {
-    check(module).unwrap_or_else(|e| panic!("{}", e.join("\n")));
+fn results(module: &Module, tokens: i64, chunk: i64) -> Vec<(String, Vec<f64>)> {
+    let errors = check::errors(module, Level::ANY);
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
     let value = |param: &Param| match &param.role {
         ParamRole::Size(name) if name == "T" => tokens,
         ParamRole::Size(name) if name == "K" => 3,
@@ -61,11 +62,15 @@ fn run(module: &Module, tokens: i64, chunk: i64) -> Vec<(String, Vec<f64>)> {
     named.map(|(buffer, data)| (buffer.name.clone(), data)).collect()
 }
 
+fn llvm(module: &Module) -> Module {
+    run(module, Target::Llvm, &|_| None)
+}
+
 fn agree(before: &Module) {
-    let after = single_threaded(before);
+    let after = llvm(before);
     for tokens in [0, 1, 2, 7] {
         for chunk in [1, 3] {
-            let pairs = run(before, tokens, chunk).into_iter().zip(run(&after, tokens, chunk));
+            let pairs = results(before, tokens, chunk).into_iter().zip(results(&after, tokens, chunk));
             for ((name, x), (_, y)) in pairs {
                 let close = x.iter().zip(&y).all(|(x, y)| (x - y).abs() <= 1e-12 * (1.0 + x.abs()));
                 assert!(close, "{name} at {tokens} tokens, chunk {chunk}:\n{before}\n{after}");
@@ -101,7 +106,7 @@ fn one_pass_and_two_for_a_correction() {
     for (rest, sweeps) in [(ADDITIVE, 1), (DIAGONAL, 1), (DELTA, 2)] {
         let module = recurrent(&source(rest), 5);
         agree(&module);
-        let after = single_threaded(&module);
+        let after = llvm(&module);
         assert_eq!(found(&after.kernels[0].body), (sweeps, 0), "{after}");
     }
 }
@@ -112,7 +117,7 @@ fn wide_tiles_go_strip_by_strip() {
         for columns in [70, 128] {
             let module = recurrent(&source(rest), columns);
             agree(&module);
-            let after = single_threaded(&module);
+            let after = llvm(&module);
             assert_eq!(found(&after.kernels[0].body), (sweeps, 1), "{after}");
         }
     }
@@ -120,7 +125,7 @@ fn wide_tiles_go_strip_by_strip() {
 
 #[test]
 fn one_token_copies_no_tile() {
-    let after = single_threaded(&recurrent(&source(DELTA), 5));
+    let after = llvm(&recurrent(&source(DELTA), 5));
     let [Stmt::If { then, .. }] = &after.kernels[0].body[..] else { panic!("{after}") };
     let tiles = then
         .iter()
@@ -136,5 +141,49 @@ fn what_reads_the_tile_otherwise_stays_as_it_was() {
         70,
     );
     agree(&module);
-    assert_eq!(found(&single_threaded(&module).kernels[0].body).1, 0);
+    assert_eq!(found(&llvm(&module).kernels[0].body).1, 0);
+}
+
+#[test]
+fn each_pass_takes_what_the_one_before_it_leaves() {
+    for Pipeline { target, passes } in &PIPELINES {
+        assert_eq!(passes[0].before, Level::LOWERED, "{target:?}");
+        for pair in passes.windows(2) {
+            assert_eq!(pair[0].after, pair[1].before, "{target:?}: {} and {}", pair[0].name, pair[1].name);
+        }
+    }
+}
+
+#[test]
+fn a_part_of_a_list_is_named_by_its_last_pass() {
+    let module = recurrent(&source(DELTA), 128);
+    let whole = llvm(&module);
+    let until = |name| run_first(&module, Target::Llvm, &|_| None, Target::Llvm.until(name).unwrap());
+    assert_eq!(until("fold-transpose"), whole);
+    assert_eq!(found(&until("lower-scans").kernels[0].body), (0, 0));
+    assert_eq!(found(&until("fuse-update").kernels[0].body), (2, 0));
+    let unknown = Target::Llvm.until("block-rows").unwrap_err().to_string();
+    assert!(unknown.contains("`block-rows`") && unknown.contains("lower-scans, fuse-update"), "{unknown}");
+}
+
+/// What each target's emitter takes passes the checker, whatever the example and its form.
+#[test]
+fn every_example_passes_the_checker_after_every_list() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.extension().is_none_or(|extension| extension != "attn") {
+            continue;
+        }
+        let variant = variant(&std::fs::read_to_string(&path).unwrap());
+        let axes = variant.axes.iter().filter(|axis| axis.value.is_none()).map(|axis| (axis.name.clone(), 4));
+        let sizes = bind_dims(&variant, &axes.collect::<Vec<_>>()).unwrap();
+        let derivation = Derivation::of(&variant);
+        for layout in Form::ALL.into_iter().flat_map(|form| Schedule::ALL.map(|schedule| (form, schedule))) {
+            let Ok(module) = derivation.compile(&sizes, layout, Tiles::Split) else { continue };
+            for Pipeline { target, .. } in &PIPELINES {
+                let errors = check::errors(&run(&module, *target, &|_| None), target.level());
+                assert!(errors.is_empty(), "{}: {target:?}: {}", path.display(), errors.join("; "));
+            }
+        }
+    }
 }

@@ -6,36 +6,30 @@
 //!       for v in 1..m   map [i < n] dst[i, v] = dst[i, v - 1] * value(i, v)
 //! ```
 
-use super::{Access, Function, Int, Map, Module, Position, ReduceOp, Scan, ScanFrom, Stmt, Value, VarId};
+use crate::kernel::frame::scan_frame;
+use crate::kernel::visit::next_variable;
+use crate::kernel::{Access, Function, Int, Map, Module, Position, ReduceOp, Scan, ScanFrom, Stmt, Value, VarId};
 
 /// The module without scans.
-pub fn sequential(module: &Module) -> Module {
-    sequential_but(module, |_| false)
+pub(super) fn all(module: Module) -> Module {
+    lower(module, &|_, _| false)
 }
 
-/// The module without scans but those that `keep` names.
-pub fn sequential_but(module: &Module, keep: impl Fn(&Scan) -> bool) -> Module {
-    let mut next = next_variable(module);
-    let mut module = module.clone();
-    for kernel in &mut module.kernels {
-        kernel.body = block(std::mem::take(&mut kernel.body), &keep, &mut next);
+/// The module without scans but those whose steps are rows of a tile.
+pub(super) fn but_tiles(module: Module) -> Module {
+    lower(module, &|module, scan| scan_frame(module, scan).is_some())
+}
+
+/// The scans that stay.
+type Keep<'k> = &'k dyn Fn(&Module, &Scan) -> bool;
+
+fn lower(mut module: Module, keep: Keep<'_>) -> Module {
+    let mut next = next_variable(&module);
+    for at in 0..module.kernels.len() {
+        let body = std::mem::take(&mut module.kernels[at].body);
+        module.kernels[at].body = block(body, &|scan| keep(&module, scan), &mut next);
     }
     module
-}
-
-/// One more than the highest loop variable of a module.
-pub(super) fn next_variable(module: &Module) -> u32 {
-    module.kernels.iter().map(|kernel| variables(&kernel.body)).max().unwrap_or(0)
-}
-
-/// One more than the highest loop variable.
-fn variables(body: &[Stmt]) -> u32 {
-    let of = |stmt: &Stmt| match stmt {
-        Stmt::For { var, body, .. } => variables(body).max(var.0 + 1),
-        Stmt::If { then, otherwise, .. } => variables(then).max(variables(otherwise)),
-        _ => 0,
-    };
-    body.iter().map(of).max().unwrap_or(0)
 }
 
 fn block(body: Vec<Stmt>, keep: &dyn Fn(&Scan) -> bool, next: &mut u32) -> Vec<Stmt> {

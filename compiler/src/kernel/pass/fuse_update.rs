@@ -2,8 +2,16 @@
 
 use crate::kernel::visit::Effects;
 use crate::kernel::{
-    Access, Buffer, Elem, Function, Int, Keep, Map, Outer, Product, Rankwise, Stmt, Sweep, Triangle, Value,
+    Access, Buffer, Elem, Function, Int, Keep, Map, Module, Outer, Product, Rankwise, Stmt, Sweep, Triangle, Value,
 };
+
+/// The module with sweeps where a tile is updated and then read.
+pub(super) fn fuse(mut module: Module) -> Module {
+    for kernel in &mut module.kernels {
+        kernel.body = block(&module.buffers, std::mem::take(&mut kernel.body));
+    }
+    module
+}
 
 /// A statement on its way.
 enum Part {
@@ -13,7 +21,7 @@ enum Part {
 }
 
 /// Statements in order, with sweeps where a tile is updated and then read.
-pub(super) fn block(buffers: &[Buffer], body: Vec<Stmt>) -> Vec<Stmt> {
+fn block(buffers: &[Buffer], body: Vec<Stmt>) -> Vec<Stmt> {
     let updated: Vec<Access> = body.iter().filter_map(|stmt| update(buffers, stmt)).map(|x| x.state).collect();
     let mut parts: Vec<Part> = Vec::new();
     for stmt in body {

@@ -6,25 +6,37 @@
 
 use std::collections::HashMap;
 
-use crate::kernel::visit::{Effects, Rebuild};
+use crate::kernel::visit::{Effects, Rebuild, next_variable};
 use crate::kernel::{Access, BufferId, BufferRole, Int, Keep, Map, Module, ParamId, ParamRole, Stmt, Sweep, Value};
 
+/// The module with a way of its own for one token, where that saves copies of a tile.
+pub(super) fn specialise(mut module: Module) -> Module {
+    let mut next = next_variable(&module);
+    if let [kernel] = &module.kernels[..]
+        && let Some(one) = one_token(&module, &kernel.body, &mut next)
+    {
+        let body = std::mem::take(&mut module.kernels[0].body);
+        module.kernels[0].body = vec![one.otherwise(body)];
+    }
+    module
+}
+
 /// The kernel's statements where a size is 1.
-pub(super) struct One {
+struct One {
     size: ParamId,
     body: Vec<Stmt>,
 }
 
 impl One {
     /// These statements where the size is 1, the others for any other.
-    pub(super) fn otherwise(self, others: Vec<Stmt>) -> Stmt {
+    fn otherwise(self, others: Vec<Stmt>) -> Stmt {
         let (size, two) = (Int::Param(self.size), Int::from(2i64));
         Stmt::If { left: size.clone().max(two.clone() - size), right: two, then: self.body, otherwise: others }
     }
 }
 
 /// The statements for one token, where that saves copies of a tile. The module has one kernel.
-pub(super) fn one_token(module: &Module, body: &[Stmt], next: &mut u32) -> Option<One> {
+fn one_token(module: &Module, body: &[Stmt], next: &mut u32) -> Option<One> {
     let role = |id: &ParamId| module.params.get(id.index()).map(|param| &param.role);
     let (size, chunk) = body.iter().find_map(|stmt| match stmt {
         Stmt::For { from: Int::Const(0), to: Int::Param(to), step: Int::Param(step), .. }
