@@ -17,6 +17,8 @@ pub mod advice;
 pub mod ast;
 pub mod check;
 pub mod diagnostic;
+#[cfg(test)]
+mod draw;
 pub mod function;
 pub mod parse;
 pub mod print;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ast::{Decl, Expr, ExprKind, Item, StmtKind, Variant};
+use crate::draw::Draw;
 
 fn source(text: &str) -> Source {
     Source::new("t.attn", text)
@@ -213,62 +214,15 @@ fn depth_has_a_bound() {
     assert!(parse(&source(&format!("fn f(x) = {sum};"))).is_ok());
 }
 
-/// A reproducible stream of numbers below a bound.
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound.max(1) as u64) as usize
-    }
-}
-
 #[test]
 fn no_mutation_makes_the_parser_panic() {
-    let pieces = [
-        "(",
-        ")",
-        "[",
-        "]",
-        "{",
-        "}",
-        ";",
-        ",",
-        "'",
-        "=",
-        "*",
-        "..",
-        ".",
-        "β",
-        "∑",
-        "\u{0}",
-        "#",
-        "1e",
-        "999999999999999999999",
-        " if ",
-        " then ",
-        " not ",
-        " variant ",
-        "\nlet ",
-        "\nstack s {",
-        "\"",
-        "-",
-        "^",
-        ":",
-        "\r\n",
-        "🦀",
-        "\u{FEFF}",
-        " repeat ",
-    ];
     let mut draw = Draw(0x9E37_79B9_7F4A_7C15);
     for round in 0..600 {
         let mut text: Vec<char> = PROGRAMS[round % PROGRAMS.len()].chars().collect();
         for _ in 0..1 + draw.below(6) {
             let at = draw.below(text.len());
             match draw.below(3) {
-                0 => drop(text.splice(at..at, pieces[draw.below(pieces.len())].chars())),
+                0 => drop(text.splice(at..at, draw.piece().chars())),
                 1 => drop(text.drain(at..(at + 1 + draw.below(12)).min(text.len()))),
                 _ => {
                     let other = draw.below(text.len());

@@ -3,53 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::draw::Draw;
 use crate::parse::PROGRAMS;
 use crate::render::render;
 use crate::source::Source;
-
-/// Words that are put in at random, beside those of the program itself.
-const WORDS: [&str; 28] = [
-    "(",
-    ")",
-    "[",
-    "]",
-    "{",
-    "}",
-    ";",
-    ",",
-    "'",
-    "=",
-    "*",
-    ".*",
-    "+",
-    "-",
-    "^",
-    "..",
-    ":",
-    "t",
-    "T",
-    "H",
-    "S",
-    "0",
-    "1e9",
-    "9007199254740993",
-    "if",
-    "prod",
-    "β",
-    "∑",
-];
-
-/// A reproducible stream of numbers below a bound.
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound.max(1) as u64) as usize
-    }
-}
 
 /// The words of a text with the white space before each.
 fn words(text: &str) -> Vec<String> {
@@ -72,7 +29,7 @@ fn mutated(text: &str, draw: &mut Draw) -> String {
     for _ in 0..1 + draw.below(2) {
         let (at, other) = (draw.below(words.len()), draw.below(words.len()));
         match draw.below(5) {
-            0 => words.insert(at, WORDS[draw.below(WORDS.len())].to_string()),
+            0 => words.insert(at, draw.piece().to_string()),
             1 => drop(words.remove(at)),
             2 => words.swap(at, other),
             3 => words[at] = words[other].clone(),

@@ -50,7 +50,7 @@ fn run(
     (c, add): (&mut [f32], bool),
 ) {
     // SAFETY: products have this signature.
-    let product = unsafe { std::mem::transmute::<*const u8, ProductFn>(routine(table, name)) };
+    let product = unsafe { std::mem::transmute::<*const u8, PairFn>(routine(table, name)) };
     let [am, ak, m, n, k] = [*am, *ak, m, n, k].map(|x| x as i64);
     // SAFETY: the operands hold m x k, k x n and m x n elements under their strides.
     unsafe { product(c.as_mut_ptr(), n + 2, a.as_ptr(), am, ak, b.as_ptr(), n, m, n, k, i64::from(add)) };

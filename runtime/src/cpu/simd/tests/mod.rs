@@ -11,8 +11,8 @@ mod tiles;
 use super::{Table, available, instruction_set, routines};
 use crate::device::Precision;
 
-pub(super) type ProductFn =
-    unsafe extern "C" fn(*mut f32, i64, *const f32, i64, i64, *const f32, i64, i64, i64, i64, i64);
+/// A tile from two others: their product, or element by element.
+pub(super) type PairFn = unsafe extern "C" fn(*mut f32, i64, *const f32, i64, i64, *const f32, i64, i64, i64, i64, i64);
 pub(super) type ScaledFn = unsafe extern "C" fn(
     *mut f32,
     i64,

@@ -35,7 +35,7 @@ fn used(kind: Kind, i: usize, k: usize) -> bool {
     }
 }
 
-fn check(product: ProductFn, kind: Kind, [m, n, k]: [usize; 3], layout: Layout, add: bool) {
+fn check(product: PairFn, kind: Kind, [m, n, k]: [usize; 3], layout: Layout, add: bool) {
     let (am, ak) = if layout.transposed {
         (layout.spread, m * layout.spread + layout.extra)
     } else {
@@ -86,7 +86,7 @@ fn products_agree_with_plain_loops() {
     for table in tables() {
         for (kind, name) in KINDS {
             // SAFETY: products have this signature.
-            let product = unsafe { std::mem::transmute::<*const u8, ProductFn>(routine(&table, name)) };
+            let product = unsafe { std::mem::transmute::<*const u8, PairFn>(routine(&table, name)) };
             for m in SIZES {
                 for (n, k) in SIZES.iter().flat_map(|n| SIZES.iter().map(|k| (*n, *k))) {
                     for (at, transposed) in [false, true].into_iter().enumerate() {
@@ -104,7 +104,7 @@ fn elements_of_a_may_lie_apart() {
     for table in tables() {
         for (kind, name) in KINDS {
             // SAFETY: products have this signature.
-            let product = unsafe { std::mem::transmute::<*const u8, ProductFn>(routine(&table, name)) };
+            let product = unsafe { std::mem::transmute::<*const u8, PairFn>(routine(&table, name)) };
             for size in [[5, 1, 7], [70, 1, 3], [1, 9, 130], [9, 20, 4], [13, 70, 66], [130, 1, 130]] {
                 for add in [false, true] {
                     check(product, kind, size, Layout { transposed: false, spread: 2, extra: 3 }, add);
@@ -150,7 +150,7 @@ fn strides_may_be_negative() {
     let (a, b) = (numbers(1, 6), numbers(2, 6));
     for table in tables() {
         // SAFETY: products have this signature.
-        let product = unsafe { std::mem::transmute::<*const u8, ProductFn>(routine(&table, "product_full")) };
+        let product = unsafe { std::mem::transmute::<*const u8, PairFn>(routine(&table, "product_full")) };
         let mut c = [0f32; 4];
         // SAFETY: a is 2 x 3 from its end, b 3 x 2 from its last row, c 2 x 2.
         unsafe { product(c.as_mut_ptr(), 2, &a[5], -3, -1, &b[4], -2, 2, 2, 3, 0) };

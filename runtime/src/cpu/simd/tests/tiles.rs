@@ -19,7 +19,6 @@ type Three = unsafe extern "C" fn(
     i64,
     i64,
 );
-type Two = unsafe extern "C" fn(*mut f32, i64, *const f32, i64, i64, *const f32, i64, i64, i64, i64, i64);
 type FoldFn = unsafe extern "C" fn(*mut f32, i64, *const f32, i64, i64, i64);
 
 const SIZES: [usize; 10] = [0, 1, 3, 7, 8, 9, 16, 17, 33, 130];
@@ -82,7 +81,7 @@ fn maps_keep_to_their_rows() {
 fn rows_may_read_the_row_before() {
     for table in tables() {
         // SAFETY: the routine has this signature.
-        let mul: Two = unsafe { at(&table, "map_mul") };
+        let mul: PairFn = unsafe { at(&table, "map_mul") };
         for columns in SIZES {
             let mut x = vec![1f32; columns * 5];
             let twos = vec![2f32; columns];
@@ -104,7 +103,7 @@ fn comparisons_and_extremes_see_nan() {
     for table in tables() {
         for (name, want) in cases {
             // SAFETY: the routine has this signature.
-            let function: Two = unsafe { at(&table, name) };
+            let function: PairFn = unsafe { at(&table, name) };
             let mut got = [0f32; 4];
             // SAFETY: one row of four elements.
             unsafe { function(got.as_mut_ptr(), 0, x.as_ptr(), 0, 1, y.as_ptr(), 0, 1, 1, 4, 4) };
