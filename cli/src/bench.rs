@@ -6,13 +6,14 @@ mod plans;
 mod serve;
 mod table;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use chunkwise_dsl::typed::Variant;
 use clap::Args;
 
 use crate::{
     arguments::{OneVariant, Shape, Shared},
-    failure::Failure,
+    failure::{Failure, Refusal},
     interrupt, print, program,
 };
 use table::Table;
@@ -40,32 +41,37 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     shared.say_precision();
     let start = Instant::now();
-    let variant = program::load_one(&arguments.which, shared)?;
-    let checked = start.elapsed();
-    let plans = plans::plans(&variant, &arguments)?;
-    let (count, mut table) = (plans.len(), Table::new(&variant, &arguments, &plans)?);
+    program::with_one(&arguments.which, shared, |variant| timed(variant, start.elapsed(), &arguments))
+}
+
+/// Times every plan and prints its line when it is done.
+fn timed(variant: &Variant, checked: Duration, arguments: &Arguments) -> Result<(), Failure> {
+    let shared = &arguments.shared;
+    let plans = plans::plans(variant, arguments)?;
+    let (count, mut table) = (plans.len(), Table::new(variant, arguments, &plans)?);
     let bar = print::progress(count);
     let (mut refusals, mut entries) = (Vec::new(), 0);
     for (place, (plan, tokens)) in plans.into_iter().enumerate() {
         let name = table::name(plan);
         bar.set_message(format!("{}: {name}", variant.name));
         interrupt::would_say(format!("interrupted at {name}, {place} of {count} entries done"));
-        match measure::entry(&variant, (plan, tokens), &arguments, checked) {
+        match measure::entry(variant, (plan, tokens), arguments, checked) {
             Ok(entry) => {
                 entries += 1;
-                table.show(&variant, &entry, shared)?;
+                table.show(variant, &entry, shared)?;
             }
             // Of what was not asked for, what is there is timed.
-            Err(Failure::Wrong(messages)) if shared.forms().named.is_empty() => refusals.extend(messages),
+            Err(Failure::Refused(more)) if shared.forms().named.is_empty() => refusals.extend(more),
             Err(failure) => return Err(failure),
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
     if entries == 0 {
-        refusals.push(format!("`{}` has no form that compiles: use --backend reference", variant.name));
-        return Err(Failure::Wrong(refusals));
+        let message = format!("`{}` has no form that compiles: use --backend reference", variant.name);
+        refusals.push(Refusal::new(message));
+        return Err(Failure::Refused(refusals));
     }
-    refusals.iter().for_each(|refusal| print::note(refusal));
+    refusals.iter().for_each(|refusal| print::note(&refusal.to_string()));
     Ok(())
 }

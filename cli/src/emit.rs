@@ -53,14 +53,22 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     silent(arguments.stage, backend, shared)?;
     let passes = arguments.after.as_deref().map(|last| passes(last, backend)).transpose()?;
     let form = shared.form()?;
-    let variant = program::load_one(&arguments.which, shared)?;
+    program::with_one(&arguments.which, shared, |variant| show(variant, (backend, form), passes, &arguments))
+}
+
+fn show(
+    variant: &Variant,
+    (backend, form): (Backend, Option<Form>),
+    passes: Option<usize>,
+    arguments: &Arguments,
+) -> Result<(), Failure> {
     let text = match arguments.stage {
         Stage::Ast => {
             let source = program::source(&arguments.which.file)?;
             let tree = parse(&source).map_err(|found| Failure::Diagnosed(found, source.clone()))?;
             file(&tree)
         }
-        stage => of_variant((stage, passes), &variant, (backend, form), shared)?,
+        stage => of_variant((stage, passes), variant, (backend, form), &arguments.shared)?,
     };
     let text = text.trim_end();
     match &arguments.output {
@@ -100,7 +108,7 @@ fn of_variant(
         return passed((variant, &sizes), (form, schedule), (backend, passes), shared);
     }
     if !matches!(stage, Stage::Code | Stage::Asm) {
-        return stage::print(stage, variant, &sizes, (form, schedule)).map_err(Failure::from);
+        return Ok(stage::print(stage, variant, &sizes, (form, schedule))?);
     }
     if backend == Backend::Reference {
         return Err(Failure::wrong("the reference interprets the typed program and has no code: see --stage typed"));
@@ -109,8 +117,7 @@ fn of_variant(
         return shaders(stage, variant, &sizes, ((form, schedule), shared));
     }
     backend.devices().map_err(|why| request::Failure::Unusable(backend, why))?;
-    let module = chunkwise_compiler::compile(variant, &sizes, (form, schedule), chunkwise_compiler::Tiles::Whole)
-        .map_err(Failure::from)?;
+    let module = chunkwise_compiler::compile(variant, &sizes, (form, schedule), chunkwise_compiler::Tiles::Whole)?;
     code(stage, &module, (backend, shared.precision()))
 }
 

@@ -1,7 +1,7 @@
 //! `chunkwise explain`: the derivation of a form, rule by rule.
 
-use chunkwise_compiler::{Unsupported, explain::BOUND};
-use chunkwise_runtime::request;
+use chunkwise_compiler::explain::BOUND;
+use chunkwise_dsl::typed::Variant;
 use clap::Args;
 use serde_json::json;
 
@@ -27,16 +27,19 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    let variant = program::load_one(&arguments.which, &arguments.shared)?;
-    let form = arguments.shared.form()?.unwrap_or_else(|| usual_form(&variant));
+    program::with_one(&arguments.which, &arguments.shared, |variant| of_variant(variant, &arguments))
+}
+
+fn of_variant(variant: &Variant, arguments: &Arguments) -> Result<(), Failure> {
+    let form = arguments.shared.form()?.unwrap_or_else(|| usual_form(variant));
     if arguments.dot {
         let layout = (form, chunkwise_compiler::Schedule::Fused);
-        let plan = chunkwise_compiler::Derivation::of(&variant).plan(layout).map_err(refused)?;
-        let graph = chunkwise_compiler::plan::dot(&variant, &plan);
+        let plan = chunkwise_compiler::Derivation::of(variant).plan(layout)?;
+        let graph = chunkwise_compiler::plan::dot(variant, &plan);
         let object = json!({"variant": variant.name, "form": form.name(), "dot": graph.trim_end()});
         return print::line(&if print::json() { object.to_string() } else { graph.trim_end().to_string() });
     }
-    let told = chunkwise_compiler::explain(&variant, form, arguments.check).map_err(refused)?;
+    let told = chunkwise_compiler::explain(variant, form, arguments.check)?;
     let text = told.to_string();
     let off = arguments.check.then_some(told.worst);
     let object = json!({
@@ -48,8 +51,4 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::DidNotHold(format!("a term of the derivation of `{}` is off by {:.1e}", variant.name, told.worst)))
-}
-
-fn refused(refusal: Unsupported) -> Failure {
-    Failure::from(request::Failure::from(refusal))
 }

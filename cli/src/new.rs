@@ -1,12 +1,9 @@
 //! `chunkwise new`: a source file to start from, commented, or a copy of an example. Never writes over a file.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::{ErrorKind, Write},
-    path::Path,
-};
+use std::{io::ErrorKind, path::Path};
 
 use chunkwise_dsl::{ast::Item, parse::parse, source::Source};
+use chunkwise_runtime::whole;
 use clap::Args;
 
 use crate::{examples, failure::Failure, print};
@@ -65,12 +62,8 @@ fn renamed(text: &str, name: &str) -> String {
 /// Writes a file that is not there yet, whole or not at all.
 fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     let shown = path.display();
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
+    whole::create(path, text.as_bytes()).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => Failure::wrong(format!("{shown} is there already, and stays as it is")),
         _ => Failure::Failed(format!("cannot write {shown}: {error}")),
-    })?;
-    file.write_all(text.as_bytes()).map_err(|error| {
-        let _ = fs::remove_file(path);
-        Failure::Failed(format!("cannot write {shown}: {error}"))
     })
 }

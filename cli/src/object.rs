@@ -80,10 +80,18 @@ pub fn run(which: &OneVariant, output: Option<&Path>, flags: &Flags, shared: &Sh
         ));
     }
     shared.of_chunks()?;
-    let variant = program::load_one(which, shared)?;
+    program::with_one(which, shared, |variant| of_variant(variant, (which, output), flags, shared))
+}
+
+fn of_variant(
+    variant: &Variant,
+    (which, output): (&OneVariant, &Path),
+    flags: &Flags,
+    shared: &Shared,
+) -> Result<(), Failure> {
     let wish = usual().fill_all(&variant.checks.dims).give_all(&shared.dims);
-    let sizes = wish.bind(&variant).map_err(Failure::Wrong)?;
-    room::for_tensors(&variant, &sizes, room::OF_CODE)?;
+    let sizes = wish.bind(variant).map_err(Failure::Wrong)?;
+    room::for_tensors(variant, &sizes, room::OF_CODE)?;
     Backend::Llvm.devices().map_err(|why| request::Failure::Unusable(Backend::Llvm, why))?;
     let schedule = shared.schedule()?.unwrap_or(Schedule::Fused);
     let wish = choose::Wish {
@@ -96,18 +104,17 @@ pub fn run(which: &OneVariant, output: Option<&Path>, flags: &Flags, shared: &Sh
     // By the built-in rates: the same object comes out on every machine.
     let mut engine = Engine::new();
     if let Some(form) = wish.form {
-        exists(&engine.derivation(&variant), form)?;
+        exists(&engine.derivation(variant), form)?;
     }
-    let (form, chunk) = choose::for_any_length(&mut engine, &variant, &sizes, wish);
-    let module = engine.module(&variant, &sizes, (form, schedule), Tiles::Whole).map_err(Failure::from)?;
+    let (form, chunk) = choose::for_any_length(&mut engine, variant, &sizes, wish);
+    let module = engine.module(variant, &sizes, (form, schedule), Tiles::Whole)?;
     let longest = longest_chunk(form, chunk);
-    let interface =
-        interface::interface((&variant, &sizes), &module, flags.name.as_deref(), longest).map_err(Failure::from)?;
+    let interface = interface::interface((variant, &sizes), &module, flags.name.as_deref(), longest)?;
     let (object, machine) = object(&module, &interface, flags.target_cpu.as_deref())?;
     let header = flags.header.as_ref().map(|path| {
         let about = header::About {
             source: which.file.display().to_string(),
-            variant: named(&variant),
+            variant: named(variant),
             form: formed((form, schedule), chunk),
             machine,
         };

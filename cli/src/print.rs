@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, UNSUPPORTED};
 
 /// How every command says what it says.
 #[derive(Args, Debug, Clone, Default)]
@@ -235,6 +235,7 @@ impl Failure {
     pub fn print(&self) {
         match self {
             Failure::Wrong(messages) => messages.iter().for_each(|message| error("wrong-input", message)),
+            Failure::Refused(refusals) => refusals.iter().for_each(|one| error(UNSUPPORTED, &one.to_string())),
             Failure::Diagnosed(found, source) => diagnostics(found, source),
             Failure::Failed(message) => error("failed", message),
             Failure::DidNotHold(message) => error("did-not-hold", message),

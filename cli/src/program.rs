@@ -53,9 +53,19 @@ pub fn load(path: &Path, shared: &Shared) -> Result<Program, Failure> {
     Ok(program)
 }
 
-/// The program and its one variant, or the one that `--variant` names.
-pub fn load_one(which: &OneVariant, shared: &Shared) -> Result<Variant, Failure> {
+/// What is done with the one variant of a program, or the one that `--variant` names. Refusals get their place.
+pub fn with_one<T>(
+    which: &OneVariant,
+    shared: &Shared,
+    work: impl FnOnce(&Variant) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let program = load(&which.file, shared)?;
+    let variant = one_of(&program, which)?;
+    only_axes_of(variant, shared)?;
+    work(variant).map_err(|failure| failure.placed(variant, &program.source))
+}
+
+fn one_of<'p>(program: &'p Program, which: &OneVariant) -> Result<&'p Variant, Failure> {
     let names: Vec<&str> = program.variants.iter().map(|variant| variant.name.as_str()).collect();
     let listed = names.join(", ");
     let file = which.file.display();
@@ -75,9 +85,7 @@ pub fn load_one(which: &OneVariant, shared: &Shared) -> Result<Variant, Failure>
             return Err(Failure::wrong(format!("{file} holds several variants: say --variant and one of {listed}")));
         }
     };
-    let variant = program.variants[place].clone();
-    only_axes_of(&variant, shared)?;
-    Ok(variant)
+    Ok(&program.variants[place])
 }
 
 /// Every `--dim` must name an axis of some variant of the file.

@@ -34,23 +34,26 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let wish = arguments.shared.wish()?;
+    program::with_one(&arguments.which, &arguments.shared, |variant| of_variant(variant, wish, &arguments))
+}
+
+fn of_variant(variant: &Variant, mut wish: Wish, arguments: &Arguments) -> Result<(), Failure> {
     let shared = &arguments.shared;
-    let mut wish = shared.wish()?;
-    let variant = program::load_one(&arguments.which, shared)?;
-    let inputs = inputs::load(&variant, &arguments.inputs, &shared.dims).map_err(Failure::Wrong)?;
-    room::for_tensors(&variant, &inputs.sizes, room::OF_A_RUN)?;
+    let inputs = inputs::load(variant, &arguments.inputs, &shared.dims).map_err(Failure::Wrong)?;
+    room::for_tensors(variant, &inputs.sizes, room::OF_A_RUN)?;
     let mut engine = shared.engine()?;
-    if let (None, Some(state)) = (wish.backend, only_interpreted(&variant, &inputs.sizes, &inputs.initial)) {
+    if let (None, Some(state)) = (wish.backend, only_interpreted(variant, &inputs.sizes, &inputs.initial)) {
         print::note(&format!(
             "run on the reference, which is slow: it alone evaluates the declared value of `{state}`"
         ));
         wish.backend = Some(Backend::Reference);
     }
-    let choice = settled(&mut engine, &variant, &inputs.sizes, (shared, wish))?;
+    let choice = settled(&mut engine, variant, &inputs.sizes, (shared, wish))?;
     say(&choice);
     shared.say_precision();
     let request = Request {
-        variant: &variant,
+        variant,
         sizes: &inputs.sizes,
         inputs: &inputs.tensors,
         initial: &inputs.initial,
@@ -67,7 +70,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             print::detail(&format!("{name} deviates from f32 by {:.1e} at most", deviation(&outputs, &exact)));
         }
     }
-    let object = print::json().then(|| as_json(&variant, &outputs, (&choice, &arguments)));
+    let object = print::json().then(|| as_json(variant, &outputs, (&choice, arguments)));
     write(outputs, &arguments.output)?;
     object.map_or(Ok(()), |object| print::line(&object))
 }

@@ -1,5 +1,7 @@
-//! Tables: rows under a header. `Columns` have widths that are known before the rows are, so that each is printed when it
-//! is done; `aligned` has all rows at once.
+//! Tables: rows under a header. `Columns` have widths that are known before the rows are, so that `Streamed` prints each
+//! when it is done; `aligned` has all rows at once.
+
+use crate::{failure::Failure, print};
 
 /// The columns of a table that is printed row by row.
 #[derive(Debug, Clone)]
@@ -30,12 +32,12 @@ impl Columns {
         Self(columns.into_iter().map(column).collect())
     }
 
-    pub fn header(&self) -> String {
+    fn header(&self) -> String {
         self.row(&self.0.iter().map(|column| column.title).collect::<Vec<_>>())
     }
 
     /// A row. A cell that is wider than its column moves those after it.
-    pub fn row<C: AsRef<str>>(&self, cells: &[C]) -> String {
+    fn row<C: AsRef<str>>(&self, cells: &[C]) -> String {
         let padded = cells.iter().zip(&self.0).map(|(cell, column)| {
             let (cell, width) = (cell.as_ref(), column.width);
             match column.side {
@@ -44,6 +46,25 @@ impl Columns {
             }
         });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    }
+}
+
+/// A table that is printed as its rows are done: the header with the first one.
+pub struct Streamed {
+    columns: Columns,
+    titled: bool,
+}
+
+impl Streamed {
+    pub fn new(columns: Columns) -> Self {
+        Self { columns, titled: false }
+    }
+
+    pub fn print<C: AsRef<str>>(&mut self, cells: &[C]) -> Result<(), Failure> {
+        if !std::mem::replace(&mut self.titled, true) {
+            print::line(&self.columns.header())?;
+        }
+        print::line(&self.columns.row(cells))
     }
 }
 

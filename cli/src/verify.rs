@@ -23,7 +23,7 @@ use cases::Case;
 use compare::{Expected, Worst};
 use table::{Extent, Row, Table};
 pub use targets::backends;
-use targets::{Target, targets};
+use targets::{Target, candidates};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -41,10 +41,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let backends = backends(&arguments.shared)?;
     arguments.shared.say_precision();
     let mut wrong = Vec::new();
-    let mut variants = Vec::new();
+    let mut programs = Vec::new();
     for file in &arguments.files {
         match program::load(file, &arguments.shared) {
-            Ok(program) => variants.extend(program.variants),
+            Ok(program) => programs.push(program),
             Err(failure) => {
                 failure.print();
                 wrong.push(format!("{} was not verified", file.display()));
@@ -52,13 +52,19 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
     }
     let all = print::verbose() || !arguments.shape.tokens.is_empty();
-    let mut table = Table::new(&variants, if all { Extent::All } else { Extent::Worst });
+    let variants =
+        || programs.iter().flat_map(|program| program.variants.iter().map(move |one| (one, &program.source)));
+    let mut table = Table::new(variants().map(|(one, _)| one), if all { Extent::All } else { Extent::Worst });
     let mut over = 0;
-    for variant in &variants {
+    for (variant, source) in variants() {
         match verify(variant, &backends, &arguments, &mut table) {
             Ok(more) => over += more,
             Err(Failure::Wrong(messages)) => {
                 wrong.extend(messages.into_iter().map(|message| format!("{}: {message}", variant.name)));
+            }
+            Err(refused @ Failure::Refused(_)) => {
+                refused.placed(variant, source).print();
+                wrong.push(format!("{} was not verified as asked", variant.name));
             }
             Err(failure) => return Err(failure),
         }
@@ -76,21 +82,45 @@ fn verify(variant: &Variant, backends: &[Backend], arguments: &Arguments, table:
     let mut engine = shared.engine()?;
     arguments.shape.once(variant, shared)?;
     let cases = cases::cases(variant, &arguments.shape, shared)?;
-    let targets = targets(variant, backends, &mut engine, (&cases, shared))?;
-    let bar = print::progress(cases.len() * (targets.len() + 1)).with_message(format!("{}: reference", variant.name));
+    let mut candidates = candidates(variant, backends, &mut engine, shared)?;
+    let all = std::mem::take(&mut candidates.all);
+    let count: usize = all.iter().map(|candidate| candidate.targets.len()).sum();
+    let bar = print::progress(cases.len() * (count + 1)).with_message(format!("{}: reference", variant.name));
     let expected = references(variant, &cases, shared.threads(), &bar)?;
-    let (count, mut over) = (targets.len(), 0);
-    for (place, target) in targets.into_iter().enumerate() {
-        let name = format!("{} on {}", target.layout(), target.plan.backend.name());
-        bar.set_message(format!("{}: {name}", variant.name));
-        let done = format!("interrupted at {}: {name}, {place} of {count} rows done", variant.name);
-        interrupt::would_say(done);
-        let compared = compared(variant, target, (&cases, &expected), (&mut engine, arguments), &bar);
+    let (mut compiled, mut over) = (0, 0);
+    let mut row = |target: Target, place: usize, engine: &mut Engine| {
+        say_next(variant, target, (place, count), &bar);
+        let compared = compared(variant, target, (&cases, &expected), (engine, arguments), &bar);
         over += compared.iter().filter(|row| !row.holds()).count();
-        table.show(variant, compared)?;
+        table.show(variant, compared)
+    };
+    for candidate in &all {
+        let refusal = match cases.first() {
+            Some(case) => candidate.compiles(&mut engine, (variant, &case.sizes))?,
+            None => None,
+        };
+        match refusal {
+            Some(refusal) => candidates.refuse(candidate, refusal),
+            None => {
+                for &target in &candidate.targets {
+                    row(target, compiled, &mut engine)?;
+                    compiled += 1;
+                }
+            }
+        }
+    }
+    if let Some(reference) = candidates.settle(compiled)? {
+        row(reference, compiled, &mut engine)?;
     }
     bar.finish_and_clear();
     Ok(over)
+}
+
+/// What is compared next: on the bar, and for an interrupt.
+fn say_next(variant: &Variant, target: Target, (place, count): (usize, usize), bar: &ProgressBar) {
+    let name = format!("{} on {}", target.layout(), target.plan.backend.name());
+    bar.set_message(format!("{}: {name}", variant.name));
+    interrupt::would_say(format!("interrupted at {}: {name}, {place} of {count} rows done", variant.name));
 }
 
 /// The rows of one target, one a number of tokens: the worst of its cases.

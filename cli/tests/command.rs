@@ -297,6 +297,33 @@ fn check_says_what_compiles() {
     }
 }
 
+/// What no kernel does has a place: its statement's, or that of the variant's name.
+#[test]
+fn refusals_say_where() {
+    let place = Place::new("refusals");
+    let curved = "update S[t] = a[t] * S[t-1] + k[t] * (v[t] + tanh(S[t-1]' * k[t]))';";
+    let curved = PROGRAM.replace("update  S additive(k, v);", curved);
+    assert_ne!(curved, PROGRAM);
+    let line_of = |text: &str, part: &str| text.lines().position(|line| line.contains(part)).map(|n| n + 1);
+    let reverse = PROGRAM.replace("  state ", "  order   reverse;\n  state ");
+    for (source, form, part) in [(&curved, "chunked", "tanh"), (&reverse, "recurrent", "variant ")] {
+        fs::write(place.path("refused.attn"), source).unwrap();
+        for command in [&["emit", "--stage", "kernel"][..], &["verify", "--backend", "cranelift"], &["bench"]] {
+            let call = [command, &["refused.attn", "--form", form, "--json", "--quiet"]].concat();
+            let done = place.run(&call);
+            done.fails(2, &["unsupported"]);
+            let told = &done.stderr;
+            let first: serde_json::Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+            assert_eq!((&first["code"], &first["file"]), (&"unsupported".into(), &"refused.attn".into()), "{told}");
+            assert_eq!(first["line"].as_u64(), line_of(source, part).map(|line| line as u64), "{told}");
+            assert!(first["column"].is_u64() && first["help"].is_string(), "{told}");
+        }
+        place
+            .run(&["emit", "--stage", "kernel", "refused.attn", "--form", form])
+            .fails(2, &["error[unsupported]", "-->"]);
+    }
+}
+
 /// What only the reference evaluates, it runs where the back end is left open.
 #[test]
 fn a_declared_value_that_only_the_reference_evaluates_runs_there() {

@@ -34,6 +34,18 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_all(&[(path, bytes)]).map_err(|(_, error)| error)
 }
 
+/// Writes a file that is not there yet.
+///
+/// # Errors
+/// Of the file system, `AlreadyExists` among them. There is then no new file.
+pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Whatever has the name, a link to nowhere too.
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    Filled::new(path, bytes)?.name_first(&mut parts())
+}
+
 /// Writes files that belong together: none has its name before all are filled.
 ///
 /// # Errors
@@ -131,6 +143,25 @@ impl Filled {
     }
 }
 
+impl Filled {
+    /// Gives the file a name that nothing has.
+    fn name_first(&mut self, parts: &mut Vec<PathBuf>) -> io::Result<()> {
+        match &self.holds {
+            Holds::Nothing => return Ok(()),
+            Holds::Direct => return Err(io::ErrorKind::AlreadyExists.into()),
+            Holds::Part => {
+                fs::hard_link(&self.part, &self.target)?;
+                // What cannot be removed is a second name of a whole file.
+                let _ = fs::remove_file(&self.part);
+            }
+            Holds::Nameless(file) => nameless::link(file, &self.target)?,
+        }
+        parts.retain(|known| *known != self.part);
+        self.holds = Holds::Nothing;
+        Ok(())
+    }
+}
+
 impl Drop for Filled {
     fn drop(&mut self) {
         if matches!(self.holds, Holds::Part) {
@@ -219,6 +250,30 @@ mod tests {
         let part = beside(&target).unwrap();
         Filled::named(target.clone(), part, b"by name").unwrap().name(&mut parts(), &[]).unwrap();
         assert_eq!((fs::read_to_string(&target).unwrap(), names(&folder)), ("by name".into(), vec!["x".into()]));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_created() {
+        let folder = folder("created");
+        let target = folder.join("x");
+        create(&target, b"first").unwrap();
+        assert_eq!(create(&target, b"second").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        let late = |part: Option<PathBuf>| match part {
+            Some(part) => Filled::named(target.clone(), part, b"late").unwrap(),
+            None => Filled::new(&target, b"late").unwrap(),
+        };
+        let parts_of = || [Some(beside(&target).unwrap()), None];
+        for part in parts_of() {
+            let error = late(part).name_first(&mut parts()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!((fs::read_to_string(&target).unwrap(), names(&folder)), ("first".into(), vec!["x".into()]));
+        }
+        for part in parts_of() {
+            fs::remove_file(&target).unwrap();
+            late(part).name_first(&mut parts()).unwrap();
+            assert_eq!((fs::read_to_string(&target).unwrap(), names(&folder)), ("late".into(), vec!["x".into()]));
+        }
         fs::remove_dir_all(folder).unwrap();
     }
 

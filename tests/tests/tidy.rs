@@ -17,6 +17,7 @@ const ROOMS: [(&str, &[&str]); 4] = [
     (
         "dsl",
         &[
+            "draw",
             "advice",
             "shape",
             "source",

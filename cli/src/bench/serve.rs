@@ -16,7 +16,7 @@ use std::{
 
 use chunkwise_compiler::bind::Sizes;
 use chunkwise_dsl::typed::Variant;
-use chunkwise_runtime::{Engine, Outputs, Plan, Request, Session, Tensors, View, inputs};
+use chunkwise_runtime::{Engine, Outputs, Plan, Request, Session, Tensors, View, choose::Wish, inputs};
 use clap::Args;
 
 use super::Arguments;
@@ -88,23 +88,27 @@ impl Server {
     fn new(arguments: &Arguments, path: &Path) -> Result<Self, Failure> {
         let shared = &arguments.shared;
         let wish = shared.wish()?;
-        let variant = program::load_one(&arguments.which, shared)?;
-        let inputs = inputs::load(&variant, path, &shared.dims).map_err(Failure::Wrong)?;
-        let sizes = if arguments.served.carry { of_a_token(&variant, &inputs)? } else { inputs.sizes.clone() };
+        program::with_one(&arguments.which, shared, |variant| Self::of(variant, wish, (arguments, path)))
+    }
+
+    fn of(variant: &Variant, wish: Wish, (arguments, path): (&Arguments, &Path)) -> Result<Self, Failure> {
+        let shared = &arguments.shared;
+        let inputs = inputs::load(variant, path, &shared.dims).map_err(Failure::Wrong)?;
+        let sizes = if arguments.served.carry { of_a_token(variant, &inputs)? } else { inputs.sizes.clone() };
         let mut engine = shared.engine()?;
-        let choice = settled(&mut engine, &variant, &sizes, (shared, wish))?;
+        let choice = settled(&mut engine, variant, &sizes, (shared, wish))?;
         say(&choice);
-        engine.prepare(&variant, &sizes, choice.plan)?;
+        engine.prepare(variant, &sizes, choice.plan)?;
         let threads = shared.threads();
         let calls = match (arguments.served.carry, variant.token.and_then(|token| inputs.sizes.get(token))) {
             (true, Some(count)) => {
-                let mut session = Box::new(engine.session(&variant, &sizes, choice.plan, threads)?);
+                let mut session = Box::new(engine.session(variant, &sizes, choice.plan, threads)?);
                 session.set_states(&inputs.initial)?;
-                Calls::Carried { tokens: (0..count).map(|t| inputs.token(&variant, t)).collect(), session, made: 0 }
+                Calls::Carried { tokens: (0..count).map(|t| inputs.token(variant, t)).collect(), session, made: 0 }
             }
             _ => Calls::Whole(inputs.tensors),
         };
-        Ok(Self { engine, variant, plan: choice.plan, threads, sizes, initial: inputs.initial, calls })
+        Ok(Self { engine, variant: variant.clone(), plan: choice.plan, threads, sizes, initial: inputs.initial, calls })
     }
 
     fn answer(&mut self, line: &str) -> Result<String, String> {

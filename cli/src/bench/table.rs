@@ -13,14 +13,13 @@ use crate::{
     arguments::Shared,
     failure::Failure,
     print,
-    table::{Columns, Side},
+    table::{Columns, Side, Streamed},
 };
 
 pub struct Table {
-    columns: Columns,
+    lines: Streamed,
     /// Whether calls are on one token each.
     decode: bool,
-    titled: bool,
 }
 
 impl Table {
@@ -47,7 +46,7 @@ impl Table {
             ("workspace", 9, Side::Right),
             ("compile ms", 10, Side::Right),
         ]);
-        Ok(Self { columns, decode: arguments.decode, titled: false })
+        Ok(Self { lines: Streamed::new(columns), decode: arguments.decode })
     }
 
     /// Prints an entry, and a word where its spread makes it doubtful.
@@ -55,10 +54,7 @@ impl Table {
         if print::json() {
             return print::line(&self.as_json(variant, entry, shared));
         }
-        if !std::mem::replace(&mut self.titled, true) {
-            print::line(&self.columns.header())?;
-        }
-        print::line(&self.columns.row(&cells(variant, entry)))?;
+        self.lines.print(&cells(variant, entry))?;
         if entry.is_doubtful() {
             let share = 100.0 * (entry.quantile(0.8) / entry.quantile(0.2) - 1.0);
             let name = name(entry.plan);

@@ -8,7 +8,7 @@ use super::{compare::Worst, targets::Target};
 use crate::{
     failure::Failure,
     print,
-    table::{Columns, Side},
+    table::{Columns, Side, Streamed},
 };
 
 /// A line of the table.
@@ -27,10 +27,8 @@ impl Row {
 
 /// How lines are printed: those of a target as soon as it is done.
 pub struct Table {
-    columns: Columns,
+    lines: Streamed,
     extent: Extent,
-    /// Whether the columns have their titles.
-    titled: bool,
 }
 
 /// Which lines of a target are printed.
@@ -43,8 +41,8 @@ pub enum Extent {
 }
 
 impl Table {
-    pub fn new(variants: &[Variant], extent: Extent) -> Self {
-        let name_width = variants.iter().map(|variant| variant.name.chars().count()).max().unwrap_or(0);
+    pub fn new<'v>(variants: impl Iterator<Item = &'v Variant>, extent: Extent) -> Self {
+        let name_width = variants.map(|variant| variant.name.chars().count()).max().unwrap_or(0);
         let columns = Columns::new([
             ("variant", name_width, Side::Left),
             ("form", 13, Side::Left),
@@ -56,7 +54,7 @@ impl Table {
             ("", 4, Side::Left),
             ("where", 0, Side::Left),
         ]);
-        Self { columns, extent, titled: false }
+        Self { lines: Streamed::new(columns), extent }
     }
 
     /// Prints what is known of one target, the shortest sequences first.
@@ -65,14 +63,11 @@ impl Table {
         if print::json() {
             return rows.iter().try_for_each(|row| print::line(&as_json(variant, row)));
         }
-        if !std::mem::replace(&mut self.titled, true) {
-            print::line(&self.columns.header())?;
-        }
         let shown = match self.extent {
             Extent::All => rows,
             Extent::Worst => worst(rows).into_iter().collect(),
         };
-        shown.iter().try_for_each(|row| print::line(&self.columns.row(&cells(variant, row))))
+        shown.iter().try_for_each(|row| self.lines.print(&cells(variant, row)))
     }
 }
 

@@ -1,11 +1,15 @@
-//! What `verify` compares with the reference: the back ends, and of each the forms, schedules and chunk lengths.
+//! What `verify` compares with the reference: the back ends, and of each the forms, schedules and chunk lengths. Each is
+//! compiled when its turn comes.
 
-use chunkwise_compiler::{Derivation, Form, Schedule};
+use chunkwise_compiler::{Derivation, Form, Schedule, bind::Sizes};
 use chunkwise_dsl::typed::{FormCheck, Variant};
 use chunkwise_runtime::{Backend, Engine, Plan, choose::exists, request};
 
-use super::cases::Case;
-use crate::{arguments::Shared, failure::Failure, print};
+use crate::{
+    arguments::Shared,
+    failure::{Failure, Refusal},
+    print,
+};
 
 /// Chunk lengths tried where none are asked for: one token, an odd few, and the usual ones.
 const CHUNKS: [usize; 4] = [1, 7, 16, 64];
@@ -19,7 +23,28 @@ pub struct Target {
     pub plan: Plan,
 }
 
+/// A form and schedule on one back end, which may not compile, and its chunk lengths.
+pub struct Candidate {
+    pub targets: Vec<Target>,
+}
+
+/// What is known of a variant's candidates before any is compiled.
+pub struct Candidates {
+    pub all: Vec<Candidate>,
+    /// A form or schedule was asked for, so each must be there.
+    asked: bool,
+    /// Only the split schedule was asked for.
+    only_split: bool,
+    /// The reference may be compared with itself, and is where nothing else is there.
+    reference: bool,
+    refusals: Vec<Refusal>,
+}
+
 impl Target {
+    pub const REFERENCE: Target = Target {
+        plan: Plan { backend: Backend::Reference, form: Form::Recurrent, schedule: Schedule::Fused, chunk: 1 },
+    };
+
     /// The form, and the schedule where it is not the usual one.
     pub fn layout(&self) -> String {
         match (self.plan.backend, self.plan.schedule) {
@@ -60,61 +85,81 @@ pub fn backends(shared: &Shared) -> Result<Vec<Backend>, Failure> {
     Ok(taken)
 }
 
-/// Every form on every back end; of the chunked form every chunk length.
-pub fn targets(
+/// Every form on every back end; of the chunked form every chunk length. The reference is compared with itself only where
+/// it was asked for or is all there is.
+pub fn candidates(
     variant: &Variant,
     backends: &[Backend],
     engine: &mut Engine,
-    (cases, shared): (&[Case], &Shared),
-) -> Result<Vec<Target>, Failure> {
+    shared: &Shared,
+) -> Result<Candidates, Failure> {
     let asked = shared.forms();
     let derivation = engine.derivation(variant);
     for form in &asked.named {
         exists(&derivation, *form)?;
     }
     let forms = asked.or_usual(present_forms(&derivation));
-    let mut targets = Vec::new();
-    let mut refusals = Vec::new();
-    let only_split = shared.schedules().named == [Schedule::Split] && !shared.schedules().is_open();
-    for &backend in backends {
-        if backend == Backend::Reference {
-            continue;
-        }
-        for (form, schedule) in layouts(&forms, &shared.schedules().or_usual(Schedule::ALL)) {
+    let layouts = layouts(&forms, &shared.schedules().or_usual(Schedule::ALL));
+    let mut all = Vec::new();
+    if shared.backends().named.contains(&Backend::Reference) {
+        all.push(Candidate { targets: vec![Target::REFERENCE] });
+    }
+    for &backend in backends.iter().filter(|backend| **backend != Backend::Reference) {
+        for &(form, schedule) in &layouts {
             let chunks = if form == Form::Chunked { chunks(variant, backend, shared) } else { vec![1] };
             let target = |chunk: usize| Target { plan: Plan { backend, form, schedule, chunk } };
-            let first = cases.first().zip(chunks.first());
-            let prepared = first.map(|(case, &chunk)| engine.prepare(variant, &case.sizes, target(chunk).plan));
-            match prepared {
-                Some(Err(failure @ request::Failure::Unusable(..))) => return Err(failure.into()),
-                // A form that has one schedule is there, whichever others were listed beside it.
-                Some(Err(_)) if schedule == Schedule::Split && !only_split => {}
-                Some(Err(failure)) => {
-                    let what = target(1).layout();
-                    refusals.push(format!("{} has no {what} form on {}: {failure}", variant.name, backend.name()));
-                }
-                _ => targets.extend(chunks.into_iter().map(target)),
-            }
+            all.push(Candidate { targets: chunks.into_iter().map(target).collect() });
         }
     }
-    // The reference is compared with itself only where it was asked for or is all there is.
-    if backends.contains(&Backend::Reference)
-        && (targets.is_empty() || shared.backends().named.contains(&Backend::Reference))
-    {
-        let plan = Plan { backend: Backend::Reference, form: Form::Recurrent, schedule: Schedule::Fused, chunk: 1 };
-        targets.insert(0, Target { plan });
+    let only_split = shared.schedules().named == [Schedule::Split] && !shared.schedules().is_open();
+    // Without states there is but one form, which the reference serves.
+    let asked = (!asked.named.is_empty() || only_split) && !variant.states.is_empty();
+    Ok(Candidates { all, asked, only_split, reference: backends.contains(&Backend::Reference), refusals: Vec::new() })
+}
+
+impl Candidate {
+    /// Compiles it; a refusal is for `Candidates::settle`.
+    ///
+    /// # Errors
+    /// The back end is not usable.
+    pub fn compiles(
+        &self,
+        engine: &mut Engine,
+        (variant, sizes): (&Variant, &Sizes),
+    ) -> Result<Option<Refusal>, Failure> {
+        let Some(target) = self.targets.first().filter(|target| **target != Target::REFERENCE) else { return Ok(None) };
+        let refusal = match engine.prepare(variant, sizes, target.plan) {
+            Ok(_) => return Ok(None),
+            Err(failure @ request::Failure::Unusable(..)) => return Err(failure.into()),
+            Err(request::Failure::Unsupported(refusal)) => Refusal::from(&refusal),
+            Err(failure) => Refusal::new(failure.to_string()),
+        };
+        let what = format!("{} has no {} form on {}", variant.name, target.layout(), target.plan.backend.name());
+        Ok(Some(refusal.under(&what)))
     }
-    if targets.is_empty() && refusals.is_empty() {
-        refusals.push("none of its forms compiles: use --backend reference".into());
+}
+
+impl Candidates {
+    /// Notes a refusal. A form that has one schedule is there, whichever others were listed beside it.
+    pub fn refuse(&mut self, candidate: &Candidate, refusal: Refusal) {
+        let split = candidate.targets.first().is_some_and(|target| target.plan.schedule == Schedule::Split);
+        if !split || self.only_split {
+            self.refusals.push(refusal);
+        }
     }
-    // A form or schedule that was asked for must be there; without states there is but one, which the reference serves.
-    let named = !asked.named.is_empty() || only_split;
-    let lacks = named && !refusals.is_empty() && !variant.states.is_empty();
-    if targets.is_empty() || lacks {
-        return Err(Failure::Wrong(refusals));
+
+    /// What is left when all are tried, and how many were there: the reference, an error or nothing.
+    pub fn settle(mut self, compiled: usize) -> Result<Option<Target>, Failure> {
+        let itself = compiled == 0 && self.reference;
+        if compiled == 0 && !itself && self.refusals.is_empty() {
+            self.refusals.push(Refusal::new("none of its forms compiles: use --backend reference"));
+        }
+        if compiled == 0 && !itself || self.asked && !self.refusals.is_empty() {
+            return Err(Failure::Refused(self.refusals));
+        }
+        self.refusals.iter().for_each(|refusal| print::note(&refusal.to_string()));
+        Ok(itself.then_some(Target::REFERENCE))
     }
-    refusals.iter().for_each(|refusal| print::note(refusal));
-    Ok(targets)
 }
 
 /// The forms in the schedules; each schedule of the forms that have several.
