@@ -11,6 +11,7 @@ use crate::{
     ir::lower::{self, Dependence},
     kernel::{self, Module},
     plan::{self, Plan},
+    program::Graph,
 };
 
 /// What a state's transition is.
@@ -83,7 +84,8 @@ impl Derivation {
     /// Why a form does not exist; none where it does.
     pub fn missing(&self, form: Form) -> Option<Unsupported> {
         match form {
-            _ if self.variant.states.is_empty() => (form != Form::Parallel).then(|| stateless(&self.variant, form)),
+            Form::Parallel if self.variant.states.is_empty() => Graph::of(&self.variant).err(),
+            _ if self.variant.states.is_empty() => Some(stateless(&self.variant, form)),
             Form::Recurrent => None,
             Form::Chunked | Form::Parallel => self.plan((form, Schedule::Fused)).err(),
         }
@@ -112,7 +114,10 @@ impl Derivation {
     ) -> Result<Module, Unsupported> {
         let variant = &self.variant;
         if variant.states.is_empty() {
-            return Err(stateless(variant, form));
+            return match form {
+                Form::Parallel => kernel::lower::stages::lower(variant, sizes),
+                _ => Err(stateless(variant, form)),
+            };
         }
         if schedule == Schedule::Split {
             return self.split(sizes, form, tiles);
@@ -175,9 +180,6 @@ fn keeps_a_window(variant: &Variant) -> bool {
 }
 
 fn stateless(variant: &Variant, form: Form) -> Unsupported {
-    let (reason, way_out) = match form {
-        Form::Parallel => ("no compiled back end runs variants without states", "run it with --backend reference"),
-        _ => ("a variant without states has one form, the parallel one", "use --form parallel"),
-    };
+    let (reason, way_out) = ("a variant without states has one form, the parallel one", "use --form parallel");
     Unsupported::new(format!("the {} form of `{}`", form.name(), variant.name), reason, way_out).at(variant.span)
 }

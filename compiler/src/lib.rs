@@ -27,6 +27,7 @@ pub mod ir;
 pub mod kernel;
 pub mod layout;
 pub mod plan;
+pub mod program;
 pub mod reference;
 pub mod rules;
 pub mod stage;

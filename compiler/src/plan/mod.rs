@@ -13,6 +13,7 @@
 //! multiplied by 0, so that what is not finite stays in its block. `local window(L)` needs no carried state: a chunk looks
 //! at itself and the L-1 tokens before it, each pair in the band once, never by subtraction.
 
+pub mod place;
 mod print;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ mod product;
 pub mod recurrent;
 mod reduce;
 mod sequence;
+pub mod stages;
 #[cfg(test)]
 mod tests;
 mod tile;

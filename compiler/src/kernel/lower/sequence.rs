@@ -309,6 +309,6 @@ impl Lowering<'_> {
 }
 
 /// The number's first 12 bits.
-fn head(x: f64) -> f64 {
+pub(super) fn head(x: f64) -> f64 {
     f64::from_bits(x.to_bits() & !((1u64 << 41) - 1))
 }

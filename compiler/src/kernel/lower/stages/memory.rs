@@ -1,0 +1,174 @@
+//! Where kept nodes lie: tensors and outputs as declared, what units share for every batch element, tiles for a block.
+
+use chunkwise_dsl::shape::AxisId;
+use chunkwise_dsl::typed::{OutputDim, TensorId};
+
+use crate::bind::output_dims;
+use crate::kernel::{BufferId, BufferRole, Elem, Int};
+use crate::plan::place::{Placed, Space};
+use crate::program::{Axis, Node, NodeId, Op, Operand};
+
+use super::Stages;
+
+/// A node's elements: a stride for every axis.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Memory {
+    pub buffer: BufferId,
+    pub offset: Int,
+    pub strides: Vec<Int>,
+    /// The axis that counts from the first row of the block.
+    pub row: Option<usize>,
+}
+
+impl Memory {
+    /// The places `first + step * n` of an axis.
+    pub fn part(&self, axis: usize, first: Int, step: i64) -> Memory {
+        let mut part = self.clone();
+        part.offset = part.offset + first * self.strides[axis].clone();
+        part.strides[axis] = self.strides[axis].clone() * step;
+        part
+    }
+}
+
+impl Stages<'_> {
+    /// How long a node's axes are, the row axis as long as the block.
+    pub(super) fn extents(&mut self, node: &Node, row: Option<usize>) -> Vec<Int> {
+        let count = self.rows.as_ref().map(|rows| rows.count.clone());
+        let sizes = node.axes.iter().enumerate();
+        sizes
+            .map(|(place, axis)| match &count {
+                Some(count) if row == Some(place) => count.clone(),
+                _ => self.lowering.size(&axis.size).max_of_sizes(),
+            })
+            .collect()
+    }
+
+    /// The memory of a node that is computed now.
+    pub(super) fn memory_of(&mut self, placed: &Placed, space: &Space) -> Memory {
+        let id = placed.node;
+        let known = if placed.shared { self.shared.get(&id) } else { self.tiles.get(&id) };
+        if let Some(known) = known {
+            return known.clone();
+        }
+        let node = self.graph.node(id).clone();
+        let memory = match node.op {
+            Op::Output(place) => self.output(place),
+            _ if placed.shared => {
+                let axes = match space {
+                    Space::Once(axes) => axes.clone(),
+                    _ => crate::bind::batch_axes(self.lowering.variant()),
+                };
+                self.shared_buffer(id, &node, &axes)
+            }
+            _ => self.scratch("tile", &node.axes, placed.row),
+        };
+        if placed.shared || matches!(node.op, Op::Output(_)) {
+            self.shared.insert(id, memory.clone());
+        } else {
+            self.tiles.insert(id, memory.clone());
+        }
+        memory
+    }
+
+    fn shared_buffer(&mut self, id: NodeId, node: &Node, batch: &[AxisId]) -> Memory {
+        let order = self.axis_order(id, node);
+        let (strides, mut size) = self.dense(node, &order, None);
+        let mut offset = Int::from(0i64);
+        let grid = self.lowering.grid.clone();
+        for (axis, param) in grid.into_iter().rev().filter(|(axis, _)| batch.contains(axis)) {
+            offset = offset + Int::Param(param) * size.clone();
+            size = size * self.lowering.size_of(axis);
+        }
+        let name = format!("shared.{}", id.0);
+        let buffer = self.lowering.buffer(&name, BufferRole::Shared, Elem::F32, size);
+        Memory { buffer, offset, strides, row: None }
+    }
+
+    /// A new tile of these axes, with room for the rows of a block.
+    pub(super) fn scratch(&mut self, name: &str, axes: &[Axis], row: Option<usize>) -> Memory {
+        let node = Node::leaf(Op::Copy, axes.to_vec());
+        let order: Vec<usize> = (0..axes.len()).collect();
+        let row = row.filter(|row| *row < axes.len());
+        let (strides, size) = self.dense(&node, &order, row);
+        let buffer = self.lowering.scratch(name, size);
+        Memory { buffer, offset: Int::from(0i64), strides, row }
+    }
+
+    /// The axes from the slowest to the fastest: a factor of a product lies densely along the columns.
+    fn axis_order(&self, _: NodeId, node: &Node) -> Vec<usize> {
+        (0..node.axes.len()).collect()
+    }
+
+    fn dense(&mut self, node: &Node, order: &[usize], row: Option<usize>) -> (Vec<Int>, Int) {
+        let capacity = self.rows.as_ref().map(|rows| rows.capacity.clone());
+        let mut strides = vec![Int::from(1i64); node.axes.len()];
+        let mut size = Int::from(1i64);
+        for &axis in order.iter().rev() {
+            strides[axis] = size.clone();
+            let extent = match &capacity {
+                Some(capacity) if row == Some(axis) => capacity.clone(),
+                _ => self.lowering.size(&node.axes[axis].size).max_of_sizes(),
+            };
+            size = size * extent;
+        }
+        (strides, size)
+    }
+
+    /// The memory that an operand is read from; None where it is computed in place.
+    pub(super) fn found(&mut self, operand: &Operand) -> Option<Memory> {
+        let id = operand.node;
+        match self.graph.node(id).op {
+            Op::Tensor(tensor) => Some(self.tensor(tensor)),
+            Op::Old(of) => self.iterations.get(&of).map(|(memory, _)| memory.clone()),
+            _ if self.placement.stored[id.index()] => self.tiles.get(&id).or_else(|| self.shared.get(&id)).cloned(),
+            _ => None,
+        }
+    }
+
+    fn tensor(&mut self, id: TensorId) -> Memory {
+        let tile = self.lowering.tensor_tile(id);
+        let strides = tile.dims.into_iter().map(|dim| dim.stride).collect();
+        Memory { buffer: tile.buffer, offset: tile.offset, strides, row: None }
+    }
+
+    fn output(&mut self, place: usize) -> Memory {
+        let variant = self.lowering.variant();
+        let Some(output) = variant.outputs().nth(place) else {
+            return Memory { buffer: BufferId(0), offset: Int::from(0i64), strides: Vec::new(), row: None };
+        };
+        let indices = output.indices.iter().map(|index| variant.indices[index.index()].size.clone());
+        let own: Vec<_> = indices.chain(output.ty.dims()).collect();
+        let (mut offset, mut stride) = (Int::from(0i64), Int::from(1i64));
+        let mut strides = vec![Int::from(1i64); own.len()];
+        for dim in output_dims(variant, output).iter().rev() {
+            let extent = match dim {
+                OutputDim::Batch(axis) => {
+                    offset = offset + self.lowering.place_on(*axis) * stride.clone();
+                    self.lowering.size_of(*axis)
+                }
+                OutputDim::Own(place) => {
+                    strides[*place] = stride.clone();
+                    self.lowering.size(&own[*place]).max_of_sizes()
+                }
+            };
+            stride = stride * extent;
+        }
+        let buffer = self.lowering.buffer(&output.name, BufferRole::Output, Elem::F32, stride);
+        Memory { buffer, offset, strides, row: None }
+    }
+}
+
+/// Sizes as extents.
+trait Extent {
+    /// A size that can be negative (`[T-1]` without tokens) is then 0.
+    fn max_of_sizes(self) -> Int;
+}
+
+impl Extent for Int {
+    fn max_of_sizes(self) -> Int {
+        match &self {
+            Int::Const(_) | Int::Param(_) => self,
+            _ => self.max(0i64),
+        }
+    }
+}

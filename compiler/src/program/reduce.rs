@@ -1,0 +1,351 @@
+//! Reductions and softmax over index variables, and the algebra of sums: what does not depend on the summed position goes
+//! before the sum, and what does is two factors wherever they make a product of matrices.
+
+use chunkwise_dsl::shape::Size;
+use chunkwise_dsl::source::Span;
+use chunkwise_dsl::typed::{Domain, ExprId, Function, IndexId, ReduceOp as Over};
+
+use super::build::{Builder, Result, places};
+use super::index::Index;
+use super::view::{Label, View, position, union};
+use super::{Axis, Node, Op, Operand};
+use crate::kernel::ReduceOp;
+
+/// Below every logit that is a number.
+const LEAST: f64 = -3.0e38;
+
+impl Builder<'_> {
+    pub(super) fn reduce(
+        &mut self,
+        (op, index): (Over, IndexId),
+        domain: &Domain,
+        body: ExprId,
+        span: Span,
+    ) -> Result<View> {
+        let body = self.view(body)?;
+        let cond = self.domain(domain, index, span)?;
+        let over = Label::Free(index);
+        let size = self.index_size(index);
+        let body = if body.is_free_in(index) { body } else { self.spread(&body, index) };
+        Ok(match op {
+            Over::Sum => {
+                let body = self.where_else(&cond, body, 0.0, span);
+                self.sum(&body, over, span)
+            }
+            Over::Mean => {
+                let all = self.where_else(&cond, body, 0.0, span);
+                let sum = self.sum(&all, over, span);
+                let count = self.count(&cond, index, span);
+                let one = self.number(1.0);
+                let count = self.map(Function::Max, &[count, one], span);
+                self.map(Function::Div, &[sum, count], span)
+            }
+            Over::Count => {
+                let one = self.number(1.0);
+                let mut body = self.where_else(&Some(body), one, 0.0, span);
+                body = self.where_else(&cond, body, 0.0, span);
+                self.sum(&body, over, span)
+            }
+            Over::Max | Over::Min | Over::Prod => {
+                let (op, none) = match op {
+                    Over::Max => (ReduceOp::Max, f64::NEG_INFINITY),
+                    Over::Min => (ReduceOp::Min, f64::INFINITY),
+                    _ => (ReduceOp::Product, 1.0),
+                };
+                let body = self.where_else(&cond, body, none, span);
+                self.fold(op, &body, over, span)
+            }
+            Over::Argmax => {
+                let body = self.where_else(&cond, body, f64::NEG_INFINITY, span);
+                let most = self.fold(ReduceOp::Max, &body, over, span);
+                let is = self.map(Function::Eq, &[body, most], span);
+                let is = match cond {
+                    Some(cond) => self.map(Function::And, &[is, cond], span),
+                    None => is,
+                };
+                let at = self.position_of(index, span);
+                let at = self.where_else(&Some(is), at, f64::INFINITY, span);
+                let first = self.fold(ReduceOp::Min, &at, over, span);
+                let (size, zero) = (self.scalar(Op::Size(size), span), self.number(0.0));
+                let found = self.map(Function::Lt, &[first.clone(), size], span);
+                self.combine(Op::Select, &[found, first, zero], span)
+            }
+        })
+    }
+
+    /// How many positions are counted.
+    fn count(&mut self, cond: &Option<View>, index: IndexId, span: Span) -> View {
+        match cond {
+            None => {
+                let size = self.index_size(index);
+                self.scalar(Op::Size(size), span)
+            }
+            Some(_) => {
+                let one = self.number(1.0);
+                let ones = self.where_else(cond, one, 0.0, span);
+                let ones = if ones.is_free_in(index) { ones } else { self.spread(&ones, index) };
+                self.sum(&ones, Label::Free(index), span)
+            }
+        }
+    }
+
+    /// The weights at `index`: exp(x - max) over their sum, 0 where nothing can be seen.
+    pub(super) fn softmax(
+        &mut self,
+        (index, bound): (IndexId, IndexId),
+        domain: &Domain,
+        over: ExprId,
+        span: Span,
+    ) -> Result<View> {
+        let cond = self.domain(domain, bound, span)?;
+        let over = self.view(over)?;
+        let over = if over.is_free_in(bound) { over } else { self.spread(&over, bound) };
+        let weights = self.weights(over, &cond, Label::Free(bound), span);
+        Ok(weights.renamed(bound, index))
+    }
+
+    /// Weights over a label of `x`, hidden where `cond` does not hold.
+    pub(super) fn weights(&mut self, x: View, cond: &Option<View>, over: Label, span: Span) -> View {
+        let x = self.where_else(cond, x, f64::NEG_INFINITY, span);
+        let most = self.fold(ReduceOp::Max, &x, over, span);
+        let least = self.number(LEAST);
+        let most = self.map(Function::Max, &[most, least], span);
+        let most = self.beside(most, &x, over);
+        let shifted = self.map(Function::Sub, &[x.clone(), most], span);
+        let weight = self.map(Function::Exp, &[shifted], span);
+        let sum = self.fold(ReduceOp::Sum, &weight, over, span);
+        let (zero, one) = (self.number(0.0), self.number(1.0));
+        let empty = self.map(Function::Eq, &[sum.clone(), zero], span);
+        let sum = self.combine(Op::Select, &[empty, one, sum], span);
+        let sum = self.beside(sum, &x, over);
+        self.map(Function::Div, &[weight, sum], span)
+    }
+
+    /// What a fold over a label of `x` gives, at every element of `x`.
+    pub(super) fn beside(&self, folded: View, x: &View, over: Label) -> View {
+        match over {
+            Label::Free(_) => folded,
+            Label::Dim(last) => {
+                folded.reshaped(x.dims.clone(), &|dim| Index::Axis(if dim < last { dim } else { dim + 1 }))
+            }
+        }
+    }
+
+    /// `x` where the condition holds, else `none`.
+    fn where_else(&mut self, cond: &Option<View>, x: View, none: f64, span: Span) -> View {
+        match cond {
+            Some(cond) => {
+                let none = self.number(none);
+                self.combine(Op::Select, &[cond.clone(), x, none], span)
+            }
+            None => x,
+        }
+    }
+
+    /// A value that is the same at all positions of an index.
+    fn spread(&self, view: &View, index: IndexId) -> View {
+        let free = union([view.free.as_slice(), &[index]]);
+        let places = places(&free);
+        view.over(free.clone(), view.dims.clone(), &places)
+    }
+
+    pub(super) fn position_of(&mut self, index: IndexId, span: Span) -> View {
+        let axes = vec![self.axis(&self.index_size(index))];
+        View::of(self.graph.intern(Node::leaf(Op::Position(Index::Axis(0)), axes), span), vec![index], Vec::new())
+    }
+
+    /// The condition under which a position counts; None where all do.
+    fn domain(&mut self, domain: &Domain, bound: IndexId, span: Span) -> Result<Option<View>> {
+        let filter = domain.filter.map(|filter| self.view(filter)).transpose()?;
+        let visible = match domain.visible_from {
+            Some(from) => self.visible(from, bound, span)?,
+            None => None,
+        };
+        Ok(match (filter, visible) {
+            (Some(a), Some(b)) => Some(self.map(Function::And, &[b, a], span)),
+            (a, b) => a.or(b),
+        })
+    }
+
+    /// A fold over a free variable or a dim.
+    pub(super) fn fold(&mut self, op: ReduceOp, body: &View, over: Label, span: Span) -> View {
+        let (free, dims, reduced) = self.rest(body, over);
+        let operand = body.at(&around(&free, dims.len(), over));
+        self.fold_node(op, (free, dims), operand, (reduced, span))
+    }
+
+    fn fold_node(
+        &mut self,
+        op: ReduceOp,
+        (free, dims): (Vec<IndexId>, Vec<Size>),
+        operand: Operand,
+        (reduced, span): (Axis, Span),
+    ) -> View {
+        let axes = self.axes_of(&free, &dims);
+        let node = Node { op: Op::Fold(op), operands: vec![operand], axes, reduced: Some(reduced) };
+        View::of(self.graph.intern(node, span), free, dims)
+    }
+
+    fn rest(&self, body: &View, over: Label) -> (Vec<IndexId>, Vec<Size>, Axis) {
+        let mut free = body.free.clone();
+        let mut dims = body.dims.clone();
+        let size = match over {
+            Label::Free(index) => {
+                free.retain(|other| *other != index);
+                self.index_size(index)
+            }
+            Label::Dim(dim) => dims.remove(dim),
+        };
+        (free, dims, self.axis(&size))
+    }
+
+    /// A sum: factors that do not depend on the position are taken out of it, the others are put together as two.
+    pub(super) fn sum(&mut self, body: &View, over: Label, span: Span) -> View {
+        let (free, dims, reduced) = self.rest(body, over);
+        let inner = free.len() + dims.len();
+        let operand = body.at(&around(&free, dims.len(), over));
+        let mut factors = Factors::default();
+        self.factors(operand, inner, &mut factors);
+        let mut axes = self.axes_of(&free, &dims);
+        axes.push(reduced.clone());
+        let summed = std::mem::take(&mut factors.dependent);
+        let sum = if summed.is_empty() {
+            let size = self.scalar(Op::Size(reduced.size.clone()), span);
+            size.over(free.clone(), dims.clone(), &places(&free))
+        } else {
+            let body = self.two(summed, &axes, span);
+            self.fold_node(ReduceOp::Sum, (free.clone(), dims.clone()), body, (reduced, span))
+        };
+        let outside = |read| View { free: free.clone(), dims: dims.clone(), read };
+        let sum = factors.times.into_iter().fold(sum, |sum, by| self.map(Function::Mul, &[sum, outside(by)], span));
+        factors.over.into_iter().fold(sum, |sum, by| self.map(Function::Div, &[sum, outside(by)], span))
+    }
+
+    fn factors(&self, operand: Operand, inner: usize, found: &mut Factors) {
+        let node = self.graph.node(operand.node);
+        let depends = |x: &Operand| x.mentions(inner) || x.within.iter().any(|(index, _)| index.mentions(inner));
+        if operand.within.is_empty() {
+            match (&node.op, node.operands.as_slice()) {
+                (Op::Map(Function::Mul), [a, b]) => {
+                    let (a, b) = (a.through(&operand.at), b.through(&operand.at));
+                    self.factors(a, inner, found);
+                    return self.factors(b, inner, found);
+                }
+                (Op::Map(Function::Div), [a, b]) if !depends(&b.through(&operand.at)) => {
+                    found.over.push(b.through(&operand.at));
+                    return self.factors(a.through(&operand.at), inner, found);
+                }
+                _ => {}
+            }
+        }
+        if depends(&operand) { found.dependent.push(operand) } else { found.times.push(operand) }
+    }
+
+    /// Factors over `axes`, the last of which is summed over, as one operand: where they make a product of matrices, as
+    /// the product of a left one and of a right one whose rows lie densely along the last axis of the result.
+    fn two(&mut self, factors: Vec<Operand>, axes: &[Axis], span: Span) -> Operand {
+        let inner = axes.len() - 1;
+        let last = inner.checked_sub(1);
+        let (mut right, mut left): (Vec<Operand>, Vec<Operand>) =
+            factors.into_iter().partition(|x| last.is_some_and(|last| x.mentions(last)));
+        let own = |all: &[Operand], axis: usize| all.iter().any(|x| x.mentions(axis));
+        let rows = (0..inner).any(|axis| own(&left, axis) && !own(&right, axis));
+        if !rows || right.is_empty() {
+            left.append(&mut right);
+            return self.gathered(left, axes, None, span);
+        }
+        // A factor of the position alone goes where something is computed anyway.
+        let (alone, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|x| !(0..inner).any(|axis| x.mentions(axis)));
+        left = rest;
+        let fused = |all: &[Operand]| all.len() > 1 || !self.is_tensor(&all[0]);
+        if fused(&right) && !fused(&left) {
+            right.extend(alone)
+        } else {
+            left.extend(alone)
+        }
+        let a = self.gathered(left, axes, None, span);
+        let a = if self.is_fit(&a, None) { a } else { self.gathered(vec![a], axes, Some(Op::Copy), span) };
+        let b = self.gathered(right, axes, None, span);
+        let b = if self.is_fit(&b, last) { b } else { self.gathered(vec![b], axes, Some(Op::Copy), span) };
+        self.gathered(vec![a, b], axes, Some(Op::Map(Function::Mul)), span)
+    }
+
+    fn is_tensor(&self, x: &Operand) -> bool {
+        matches!(self.graph.node(x.node).op, Op::Tensor(_))
+    }
+
+    /// Whether a factor is fit for a product as it lies: in memory as f32, and dense along an axis where that is asked.
+    fn is_fit(&self, x: &Operand, dense: Option<usize>) -> bool {
+        let node = self.graph.node(x.node);
+        let float = !matches!(node.op, Op::Tensor(id) if self.is_integer(id));
+        let along = dense.is_none_or(|axis| x.at.last() == Some(&Index::Axis(axis)));
+        float && x.within.is_empty() && along
+    }
+
+    /// The product of operands as one over the axes that they mention, in order, those of the columns last; with an
+    /// operation, as a node of it.
+    fn gathered(&mut self, mut factors: Vec<Operand>, axes: &[Axis], op: Option<Op>, span: Span) -> Operand {
+        if op.is_none()
+            && let [only] = factors.as_slice()
+        {
+            return only.clone();
+        }
+        let inner = axes.len() - 1;
+        let whole = matches!(op, Some(Op::Map(_)));
+        let mut used: Vec<usize> = (0..axes.len())
+            .filter(|axis| whole || factors.iter().any(|x| x.mentions(*axis) || within(x, *axis)))
+            .collect();
+        if !whole
+            && let [.., column, last] = used.as_mut_slice()
+            && *last == inner
+            && *column + 1 == inner
+        {
+            std::mem::swap(column, last);
+        }
+        let place = |axis: usize| used.iter().position(|other| *other == axis).map_or(Index::Number(0), Index::Axis);
+        let places: Vec<Index> = (0..axes.len()).map(place).collect();
+        for factor in &mut factors {
+            *factor = factor.through(&places);
+        }
+        let own: Vec<Axis> = used.iter().map(|axis| axes[*axis].clone()).collect();
+        let identity: Vec<Index> = (0..own.len()).map(Index::Axis).collect();
+        let op = op.unwrap_or(Op::Map(Function::Mul));
+        if op == Op::Copy {
+            let node = self.node(Op::Copy, factors, own, span);
+            return Operand { node, at: used.iter().map(|axis| Index::Axis(*axis)).collect(), within: Vec::new() };
+        }
+        let mut factors = factors.into_iter();
+        let Some(mut product) = factors.next() else {
+            return Operand { node: super::NodeId(0), at: Vec::new(), within: Vec::new() };
+        };
+        for factor in factors {
+            let node = self.node(op.clone(), vec![product, factor], own.clone(), span);
+            product = Operand { node, at: identity.clone(), within: Vec::new() };
+        }
+        product.through(&used.iter().map(|axis| Index::Axis(*axis)).collect::<Vec<_>>())
+    }
+}
+
+fn within(x: &Operand, axis: usize) -> bool {
+    x.within.iter().any(|(index, _)| index.mentions(axis))
+}
+
+/// What a sum's body is a product of.
+#[derive(Default)]
+struct Factors {
+    dependent: Vec<Operand>,
+    /// Of the others, what multiplies the sum and what divides it.
+    times: Vec<Operand>,
+    over: Vec<Operand>,
+}
+
+/// Where the labels of a body stand beside the one that is folded, which comes after all others.
+fn around(free: &[IndexId], dims: usize, over: Label) -> impl Fn(Label) -> Index {
+    let inner = free.len() + dims;
+    move |label| match (label, over) {
+        _ if label == over => Index::Axis(inner),
+        (Label::Free(index), _) => position(free, index),
+        (Label::Dim(dim), Label::Dim(folded)) if dim > folded => Index::Axis(free.len() + dim - 1),
+        (Label::Dim(dim), _) => Index::Axis(free.len() + dim),
+    }
+}
