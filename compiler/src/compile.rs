@@ -12,6 +12,7 @@ use crate::{
     kernel::{self, Module},
     plan::{self, Plan},
     program::Graph,
+    scans::{self, Stage},
 };
 
 /// What a state's transition is.
@@ -35,12 +36,28 @@ pub struct FormReport {
 pub struct Derivation {
     variant: Variant,
     states: Result<Vec<Derived>, Unsupported>,
+    /// The stages that the variant is made of; none where it is one itself.
+    stages: Result<Vec<(Stage, Derivation)>, Unsupported>,
 }
 
 impl Derivation {
     /// Derives all forms of all states; what blocks that is told where a form is asked for.
     pub fn of(variant: &Variant) -> Self {
-        Self { variant: variant.clone(), states: plan::derive(variant, Proofs::Off) }
+        let stages = scans::stages(variant).map(|stages| {
+            let derived = |stage: Stage| {
+                let derivation = Derivation::of(&stage.variant);
+                (stage, derivation)
+            };
+            stages.into_iter().flatten().map(derived).collect()
+        });
+        Self { variant: variant.clone(), states: plan::derive(variant, Proofs::Off), stages }
+    }
+
+    /// The scans that the variant is made of: itself, where it is one.
+    pub fn scans(&self) -> Vec<&Derivation> {
+        let stages = self.stages.iter().flatten().filter(|(stage, _)| stage.is_scan());
+        let scans: Vec<&Derivation> = stages.map(|(_, derivation)| derivation).collect();
+        if scans.is_empty() { vec![self] } else { scans }
     }
 
     pub fn variant(&self) -> &Variant {
@@ -69,9 +86,12 @@ impl Derivation {
     }
 
     fn class(&self, dependence: &Dependence, state: StateId) -> String {
-        let known = self.states.iter().flatten().find(|derived| derived.system.state == state);
-        if let Some(derived) = known {
-            return derived.normal.class();
+        let known = |of: &Derivation| {
+            let derived = of.states.iter().flatten().find(|derived| derived.system.state == state);
+            derived.map(|derived| derived.normal.class())
+        };
+        if let Some(class) = self.scans().into_iter().find_map(known) {
+            return class;
         }
         // Another state is what blocks: this one's class is still its own.
         match lower::lower(&self.variant, dependence, state) {
@@ -83,6 +103,13 @@ impl Derivation {
 
     /// Why a form does not exist; none where it does.
     pub fn missing(&self, form: Form) -> Option<Unsupported> {
+        match &self.stages {
+            Err(refusal) => return Some(refusal.clone().in_form(form)),
+            Ok(stages) if !stages.is_empty() => {
+                return stages.iter().find_map(|(stage, derivation)| derivation.missing(stage.form(form)));
+            }
+            Ok(_) => {}
+        }
         match form {
             Form::Parallel if self.variant.states.is_empty() => Graph::of(&self.variant).err(),
             _ if self.variant.states.is_empty() => Some(stateless(&self.variant, form)),
@@ -113,6 +140,15 @@ impl Derivation {
         tiles: Tiles,
     ) -> Result<Module, Unsupported> {
         let variant = &self.variant;
+        let stages = self.stages.as_ref().map_err(|refusal| refusal.clone().in_form(form))?;
+        if !stages.is_empty() {
+            let mut modules = Vec::new();
+            for (stage, derivation) in stages {
+                let layout = if stage.is_scan() { (form, schedule) } else { (Form::Parallel, Schedule::Fused) };
+                modules.push((stage.name.clone(), derivation.compile(sizes, layout, tiles)?));
+            }
+            return Ok(scans::link(&variant.name, &modules));
+        }
         if variant.states.is_empty() {
             return match form {
                 Form::Parallel => kernel::lower::stages::lower(variant, sizes),

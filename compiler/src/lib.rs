@@ -30,6 +30,7 @@ pub mod plan;
 pub mod program;
 pub mod reference;
 pub mod rules;
+pub mod scans;
 pub mod stage;
 pub mod unsupported;
 

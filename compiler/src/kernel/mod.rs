@@ -37,7 +37,7 @@ pub(crate) mod range;
 mod rates;
 pub mod scalar;
 mod scaled;
-mod visit;
+pub(crate) mod visit;
 
 pub use ahead::{Ahead, ahead};
 pub use check::check;

@@ -9,7 +9,7 @@ use super::{
 
 /// The buffers that a statement touches, whole, whatever the extents of its loops.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Effects {
+pub(crate) struct Effects {
     pub reads: BTreeSet<BufferId>,
     pub writes: BTreeSet<BufferId>,
     pub params: BTreeSet<ParamId>,
@@ -159,13 +159,13 @@ fn variables(body: &[Stmt]) -> u32 {
 
 /// Where a buffer lies in another kernel: another buffer, from an offset on.
 #[derive(Debug, Clone)]
-pub(super) struct Moved {
+pub(crate) struct Moved {
     pub buffer: BufferId,
     pub offset: Int,
 }
 
 /// Statements of one kernel, rebuilt for another.
-pub(super) struct Rebuild<'v> {
+pub(crate) struct Rebuild<'v> {
     pub vars: HashMap<VarId, Int>,
     pub params: HashMap<ParamId, Int>,
     pub buffers: HashMap<BufferId, Moved>,

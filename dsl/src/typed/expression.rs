@@ -196,6 +196,42 @@ impl ExprKind {
     }
 }
 
+impl ExprKind {
+    /// Visits the expressions directly below, to be exchanged.
+    pub fn for_each_child(&mut self, visit: &mut dyn FnMut(&mut ExprId)) {
+        use ExprKind::*;
+        match self {
+            Number(_)
+            | Bool(_)
+            | Size(_)
+            | Index(_)
+            | Coord { .. }
+            | Head
+            | Tensor(_)
+            | Let(_)
+            | StateOld(_)
+            | StateNew(_)
+            | IterateOld(_)
+            | Eye(_) => {}
+            Subscript { base, at } => {
+                visit(base);
+                at.iter_mut().for_each(visit);
+            }
+            Map { args, .. } | Stack(args) => args.iter_mut().for_each(visit),
+            Product(a, b) => [a, b].into_iter().for_each(visit),
+            Transpose(x) | SoftmaxAxis(x) | Flatten(x) | Diag(x) => visit(x),
+            If { cond, then, otherwise } => [cond, then, otherwise].into_iter().for_each(visit),
+            Reduce { domain, body, .. } => domain.filter.iter_mut().chain([body]).for_each(visit),
+            Softmax { domain, over, at, .. } => domain.filter.iter_mut().chain([over, at]).for_each(visit),
+            Fold { arg, .. } | Normalise { arg, .. } | Cols { arg, .. } | Rope2d { arg, .. } => visit(arg),
+            Conv1d { arg, weights } | Dwconv { arg, weights, .. } => [arg, weights].into_iter().for_each(visit),
+            Rope { arg, at, base } => [arg, at, base].into_iter().for_each(visit),
+            TopkMask { arg, count } => [arg, count].into_iter().for_each(visit),
+            SolveCg { matrix, vector, .. } | Solve { matrix, vector } => [matrix, vector].into_iter().for_each(visit),
+        }
+    }
+}
+
 /// What a bound index ranges over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Domain {

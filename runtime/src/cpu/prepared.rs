@@ -58,6 +58,8 @@ impl Block {
 struct Grid {
     /// The block's slot of each axis longer than 1, and its extent; the last axis first.
     axes: Vec<(usize, i64)>,
+    /// The slots of the other axes.
+    still: Vec<usize>,
     items: i64,
 }
 
@@ -104,7 +106,8 @@ impl Prepared {
         let grid = |kernel| {
             let (extents, items) = (fit.extents(kernel), fit.items(kernel));
             let slots = kernel.grid.iter().map(|axis| first_param + axis.param.index());
-            Grid { axes: slots.zip(extents).rev().filter(|(_, extent)| *extent > 1).collect(), items }
+            let (axes, still): (Vec<_>, Vec<_>) = slots.zip(extents).rev().partition(|(_, extent)| *extent > 1);
+            Grid { axes, still: still.into_iter().map(|(slot, _)| slot).collect(), items }
         };
         let grids = module.kernels.iter().map(grid).collect();
         Ok(Self { fit, memory, blocks, grids })
@@ -140,6 +143,8 @@ impl Prepared {
                 let mut block = self.blocks[worker].lock().unwrap_or_else(PoisonError::into_inner);
                 // SAFETY: until the end of this closure, kernels alone compute with floats: the rest counts work items.
                 let _flushed = unsafe { Flushed::begin() };
+                // A kernel before may have moved along them.
+                grid.still.iter().for_each(|slot| block.set(*slot, 0));
                 loop {
                     let mut item = next.fetch_add(1, Ordering::Relaxed);
                     if item >= grid.items {

@@ -1,0 +1,96 @@
+//! A variant with new tensors and expressions in it. Those of the original keep their places, so that what is said of one
+//! copy holds for another.
+
+use chunkwise_dsl::shape::Size;
+use chunkwise_dsl::typed::{
+    BatchDim, Expr, ExprId, ExprKind, Function, Index, IndexId, Stmt, Tensor, TensorDim, TensorId, TensorRole, Ty,
+    Variant,
+};
+
+use crate::bind::batch_axes;
+
+use super::HANDED;
+
+pub(super) struct Edit {
+    pub variant: Variant,
+}
+
+impl Edit {
+    pub fn of(variant: &Variant) -> Self {
+        Self { variant: variant.clone() }
+    }
+
+    /// The variant without states and what belongs to their scan, under its first order.
+    pub fn without_states(variant: &Variant) -> Self {
+        let mut variant = variant.clone();
+        variant.states.clear();
+        variant.orders.truncate(1);
+        variant.orders.iter_mut().for_each(|order| order.bindings.clear());
+        variant.body.retain(|stmt| !matches!(stmt, Stmt::Update(_) | Stmt::Read(_)));
+        Self { variant }
+    }
+
+    pub fn expr(&mut self, kind: ExprKind, ty: Ty) -> ExprId {
+        let span = self.variant.span;
+        self.variant.exprs.push(Expr { kind, ty, span });
+        ExprId(self.variant.exprs.len() as u32 - 1)
+    }
+
+    pub fn number(&mut self, x: f64) -> ExprId {
+        self.expr(ExprKind::Number(x), Ty::scalar())
+    }
+
+    pub fn size(&mut self, size: Size) -> ExprId {
+        self.expr(ExprKind::Size(size), Ty::scalar())
+    }
+
+    pub fn index(&mut self, index: IndexId) -> ExprId {
+        self.expr(ExprKind::Index(index), Ty::scalar())
+    }
+
+    pub fn map(&mut self, function: Function, args: Vec<ExprId>, ty: Ty) -> ExprId {
+        self.expr(ExprKind::Map { function, args }, ty)
+    }
+
+    /// A scalar function of scalars.
+    pub fn scalar(&mut self, function: Function, args: [ExprId; 2]) -> ExprId {
+        self.map(function, args.into(), Ty::scalar())
+    }
+
+    /// The whole array of a tensor.
+    pub fn whole(&mut self, tensor: TensorId) -> ExprId {
+        let dims = self.variant.tensors[tensor.index()].own_dims();
+        self.expr(ExprKind::Tensor(tensor), Ty::Array(dims))
+    }
+
+    /// The tensor of this name with a value of this type for every token of every batch element, made if there is none.
+    pub fn tensor(&mut self, name: &str, ty: &Ty) -> TensorId {
+        if let Some(place) = self.variant.tensors.iter().position(|tensor| tensor.name == name) {
+            return TensorId(place as u32);
+        }
+        let batch = batch_axes(&self.variant).into_iter();
+        let mut dims: Vec<TensorDim> =
+            batch.map(|axis| TensorDim { size: Size::axis(axis), batch: Some(BatchDim::Index(axis)) }).collect();
+        let own = self.variant.token.map(Size::axis).into_iter().chain(ty.dims());
+        dims.extend(own.map(|size| TensorDim { size, batch: None }));
+        let span = self.variant.span;
+        self.variant.tensors.push(Tensor {
+            name: name.to_string(),
+            span,
+            role: TensorRole::Input,
+            dtype: HANDED,
+            dims,
+        });
+        TensorId(self.variant.tensors.len() as u32 - 1)
+    }
+
+    /// An index variable over the tokens.
+    pub fn token_index(&mut self) -> IndexId {
+        if let Some(place) = self.variant.indices.iter().position(|index| index.token) {
+            return IndexId(place as u32);
+        }
+        let size = self.variant.token.map_or(Size::constant(1), Size::axis);
+        self.variant.indices.push(Index { name: "t".into(), size, token: true });
+        IndexId(self.variant.indices.len() as u32 - 1)
+    }
+}

@@ -1,0 +1,190 @@
+//! A variant whose scans are stages among others: one of several orders, of an order that is not forward, or with values
+//! around its scans that kernels without states compute.
+//!
+//! ```text
+//! order causal(g = gf), reverse(g = gb) merge mean;  ..  read o[t] = S[t]' * q[t];  output y[t] = rms(o[t]) .. dwconv(x)
+//!   ->  values  reverse.in    q, k, v, gb with token T-1-t at place t
+//!       scan    causal        read.0[t]
+//!       scan    reverse       read.1[t], over the places of reverse.in
+//!       values  merged        o[t] = (read.0[t] + read.1[T-1-t]) / 2 and the outputs
+//! ```
+//!
+//! Every stage is a variant of its own, under one forward order or without states; tensors whose names hold a `.` are
+//! handed from one to the next. `link` makes one module of their modules.
+
+mod edit;
+mod link;
+mod places;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use chunkwise_dsl::typed::{
+    Dtype, ExprId, ExprKind, LetId, LetKind, LetValue, Merge, Order, OrderKind, Output, Stmt, Ty, Variant,
+};
+
+use crate::{Form, Unsupported};
+use edit::Edit;
+pub use link::link;
+use places::Places;
+
+type Result<T> = std::result::Result<T, Unsupported>;
+
+/// A stage: a variant under one forward order, or one without states.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    pub name: String,
+    pub variant: Variant,
+}
+
+impl Stage {
+    pub fn is_scan(&self) -> bool {
+        !self.variant.states.is_empty()
+    }
+
+    /// The form of the stage where the whole is computed in a form.
+    pub fn form(&self, whole: Form) -> Form {
+        if self.is_scan() { whole } else { Form::Parallel }
+    }
+}
+
+/// The stages of a variant; None where it is one itself.
+///
+/// # Errors
+/// An order whose places kernels cannot count, a value of a scan that looks at other tokens by position.
+pub fn stages(variant: &Variant) -> Result<Option<Vec<Stage>>> {
+    if variant.states.is_empty() || !needs_stages(variant) {
+        return Ok(None);
+    }
+    let forward = [Order { kind: OrderKind::Causal, bindings: Vec::new(), by: None }];
+    let orders = if variant.orders.is_empty() { &forward } else { variant.orders.as_slice() };
+    let mut stages = Vec::new();
+    let mut results = Vec::new();
+    for (place, order) in orders.iter().enumerate() {
+        let places = Places::of(variant, order)?;
+        let name = format!("{}{place}", order_name(order.kind));
+        let (before, scan) = scan::split(variant, (order, &places), &name)?;
+        stages.extend(before.map(|variant| Stage { name: format!("{name}.in"), variant }));
+        stages.push(Stage { name: name.clone(), variant: scan });
+        results.push((name, places));
+    }
+    stages.push(Stage { name: "merged".into(), variant: merged(variant, &results) });
+    Ok(Some(stages))
+}
+
+/// Whether one pass forward over the tokens does not do.
+fn needs_stages(variant: &Variant) -> bool {
+    let plain = |kind| matches!(kind, OrderKind::Causal | OrderKind::Raster);
+    let gathers = variant.orders.iter().any(|order| order.by.is_some());
+    let several = variant.orders.len() > 1 || variant.orders.iter().any(|order| !plain(order.kind));
+    let heads = variant.lets.iter().any(|binding| matches!(binding.value, LetValue::Norm { heads: true, .. }));
+    !gathers && (several || heads || scan::has_values_apart(variant))
+}
+
+fn order_name(kind: OrderKind) -> &'static str {
+    match kind {
+        OrderKind::Causal => "causal",
+        OrderKind::Full => "full",
+        OrderKind::Reverse => "reverse",
+        OrderKind::Raster => "raster",
+        OrderKind::Column => "column",
+        OrderKind::RasterRev => "raster_rev",
+        OrderKind::ColumnRev => "column_rev",
+    }
+}
+
+/// What the scans give out, to be merged: the read, or else every output that mentions a state.
+enum Wanted {
+    Read(LetId),
+    Outputs,
+}
+
+fn wanted(variant: &Variant) -> Wanted {
+    let read = variant.body.iter().find_map(|stmt| match stmt {
+        Stmt::Read(id) => Some(*id),
+        _ => None,
+    });
+    let normed = || {
+        variant.lets.iter().find_map(|binding| match binding.value {
+            LetValue::Norm { of, heads: true, .. } => Some(of),
+            _ => None,
+        })
+    };
+    read.or_else(normed).map_or(Wanted::Outputs, Wanted::Read)
+}
+
+/// The tensor in which a scan gives out its n-th result.
+fn result_name(stage: &str, n: usize) -> String {
+    format!("{stage}.out{n}")
+}
+
+/// The variant without its scans: what they gave is merged, the outputs are made of it.
+fn merged(variant: &Variant, results: &[(String, Places)]) -> Variant {
+    let mut edit = Edit::without_states(variant);
+    match wanted(variant) {
+        Wanted::Read(read) => {
+            let binding = &variant.lets[read.index()];
+            let token = binding.indices.first().copied();
+            let value = merged_value(&mut edit, results, (0, token), &binding.ty);
+            let binding = &mut edit.variant.lets[read.index()];
+            (binding.value, binding.scan, binding.kind) = (LetValue::Expr(value), false, LetKind::Let);
+        }
+        Wanted::Outputs => {
+            let scans = variant.outputs().filter(|output| output.scan);
+            for (n, output) in scans.enumerate() {
+                let value = merged_value(&mut edit, results, (n, output.indices.first().copied()), &output.ty);
+                let same = |stmt: &&mut Stmt| matches!(stmt, Stmt::Output(other) if other.name == output.name);
+                if let Some(Stmt::Output(output)) = edit.variant.body.iter_mut().find(same) {
+                    (output.value, output.scan) = (value, false);
+                }
+            }
+        }
+    }
+    edit.variant
+}
+
+/// The n-th result of every scan at its own place of the token, summed or averaged.
+fn merged_value(
+    edit: &mut Edit,
+    results: &[(String, Places)],
+    (n, token): (usize, Option<chunkwise_dsl::typed::IndexId>),
+    ty: &Ty,
+) -> ExprId {
+    let mut terms = Vec::new();
+    for (stage, places) in results {
+        let tensor = edit.tensor(&result_name(stage, n), ty);
+        let whole = edit.whole(tensor);
+        terms.push(match token {
+            Some(token) => {
+                let at = edit.index(token);
+                let place = places.of_token(edit, at);
+                edit.expr(ExprKind::Subscript { base: whole, at: vec![place] }, ty.clone())
+            }
+            None => whole,
+        });
+    }
+    let mut terms = terms.into_iter();
+    let Some(first) = terms.next() else { return edit.number(0.0) };
+    let sum = terms.fold(first, |a, b| edit.map(chunkwise_dsl::typed::Function::Add, vec![a, b], ty.clone()));
+    match edit.variant.merge {
+        Merge::Mean if results.len() > 1 => {
+            let count = edit.number(results.len() as f64);
+            edit.map(chunkwise_dsl::typed::Function::Div, vec![sum, count], ty.clone())
+        }
+        _ => sum,
+    }
+}
+
+/// An output of a stage that another stage reads.
+fn handed_on(
+    name: String,
+    (indices, ty): (Vec<chunkwise_dsl::typed::IndexId>, Ty),
+    value: ExprId,
+    edit: &Edit,
+) -> Output {
+    let span = edit.variant.span;
+    Output { name, span, indices, ty, value, scan: false, dims: Vec::new() }
+}
+
+/// Handed-on tensors are as f32 as everything that is computed.
+const HANDED: Dtype = Dtype::F32;

@@ -1,0 +1,1 @@
+//! Stages against the reference.
