@@ -44,6 +44,8 @@ pub enum Space {
     Once(Vec<AxisId>),
     /// Blocks of rows on the grid.
     Rows(Size),
+    /// Blocks of rows on a grid without the heads.
+    OverHeads(Size),
     /// Blocks of rows one after another.
     Pass(Size),
     /// Rows of a convolution's result on the grid: of so many rows of the image every `stride`-th.
@@ -182,6 +184,9 @@ impl Placing<'_> {
         }
         let mut homes: Vec<Home> = Vec::new();
         for (user, read) in uses {
+            if self.meaning(*user).op == Op::OverHeads {
+                return None;
+            }
             for home in self.homes.get(user)? {
                 let row = home.row?;
                 let mut here = (0..node.axes.len()).filter(|axis| read.at[*axis] == Index::Axis(row));
@@ -205,6 +210,7 @@ impl Placing<'_> {
         let token = node.axes.iter().position(|axis| axis.token);
         match (&node.op, token, &node.reduced) {
             (Op::Dwconv(of), _, _) => (Space::Image { rows: of.grid[0].clone(), stride: of.stride.max(1) }, None),
+            (Op::OverHeads, Some(row), _) => (Space::OverHeads(node.axes[row].size.clone()), Some(row)),
             (_, Some(row), _) => (Space::Rows(node.axes[row].size.clone()), Some(row)),
             (Op::Fold(_), None, Some(over)) if over.token => (Space::Pass(over.size.clone()), Some(node.axes.len())),
             _ if matches!(self.graph.node(id).op, Op::Output(_)) => (Space::Once(self.all.clone()), None),
@@ -283,6 +289,7 @@ fn batch_axes_of(variant: &Variant, graph: &Graph, stored: &[bool]) -> Vec<BTree
                 }));
             }
             Op::Head => own.extend(variant.head),
+            Op::OverHeads => own.retain(|axis| variant.head != Some(*axis)),
             _ => {}
         }
         let in_blocks = has_token(node) || node.reduced.as_ref().is_some_and(|axis| axis.token);

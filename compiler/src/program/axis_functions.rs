@@ -48,24 +48,41 @@ impl Builder<'_> {
 
     /// A norm along the last dim, as the language page gives it.
     pub(super) fn normalise(&mut self, norm: Norm, x: &View, span: Span) -> View {
+        let length = self.last_length(x, span);
+        self.normalised(norm, x, (length, false), span)
+    }
+
+    /// The same over the last dim of all heads together.
+    pub(super) fn normalise_heads(&mut self, norm: Norm, x: &View, span: Span) -> View {
+        let length = self.last_length(x, span);
+        let heads = self.variant.head.map_or(Size::constant(1), Size::axis);
+        let heads = self.scalar(Op::Size(heads), span);
+        let length = self.map(Function::Mul, &[length, heads], span);
+        self.normalised(norm, x, (length, true), span)
+    }
+
+    fn normalised(&mut self, norm: Norm, x: &View, (length, heads): (View, bool), span: Span) -> View {
         let last = Label::Dim(x.dims.len().saturating_sub(1));
-        let eps = self.number(norm.eps);
+        let (eps, one) = (self.number(norm.eps), self.number(1.0));
+        let length = self.map(Function::Max, &[length, one], span);
+        let total = |this: &mut Self, x: &View| {
+            let sum = this.fold(ReduceOp::Sum, x, last, span);
+            if heads { this.combine(Op::OverHeads, &[sum], span) } else { sum }
+        };
         let centred = match norm.kind {
             NormKind::Layer => {
-                let mean = self.mean_last(x, span);
+                let sum = total(self, x);
+                let mean = self.map(Function::Div, &[sum, length.clone()], span);
                 let mean = self.beside(mean, x, last);
                 self.map(Function::Sub, &[x.clone(), mean], span)
             }
             _ => x.clone(),
         };
-        let squares = self.squares_last(&centred, span);
+        let squares = self.map(Function::Mul, &[centred.clone(), centred.clone()], span);
+        let squares = total(self, &squares);
         let measure = match norm.kind {
             NormKind::L2 => squares,
-            _ => {
-                let (length, one) = (self.last_length(x, span), self.number(1.0));
-                let length = self.map(Function::Max, &[length, one], span);
-                self.map(Function::Div, &[squares, length], span)
-            }
+            _ => self.map(Function::Div, &[squares, length], span),
         };
         let divisor = match norm.kind {
             NormKind::Srms => {

@@ -215,12 +215,13 @@ impl<'a> Builder<'a> {
         let view = match &binding.value {
             LetValue::Expr(value) => self.view(*value)?,
             LetValue::Iterate { from, to, init, step } => return self.iterate(of, (*from, *to), [*init, *step]),
-            LetValue::Norm { heads: true, .. } => {
-                return Err(refusal("`norm` over the heads", "nothing is read of states here", binding.span));
-            }
-            LetValue::Norm { of, norm, .. } => {
+            LetValue::Norm { of, norm, heads } => {
                 let whole = self.let_view(*of)?;
-                self.normalise(*norm, &whole, binding.span)
+                if *heads && self.variant.head.is_some() {
+                    self.normalise_heads(*norm, &whole, binding.span)
+                } else {
+                    self.normalise(*norm, &whole, binding.span)
+                }
             }
         };
         let whole = match &binding.value {

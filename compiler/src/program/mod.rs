@@ -91,6 +91,8 @@ pub enum Op {
     /// The operand as it is, in memory of its own.
     Copy,
     Fold(ReduceOp),
+    /// The sum over all heads of an operand that is kept for each.
+    OverHeads,
     /// Operands written along the last axis, each at its places.
     Join(Vec<Part>),
     /// `sum over a, b of w[.., a, b] x[(y s + a - ky div 2) X + x s + b - kx div 2, ..]` at token `y X' + x`.

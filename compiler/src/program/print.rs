@@ -38,6 +38,7 @@ pub fn line(variant: &Variant, graph: &Graph, id: NodeId) -> String {
             let over = node.reduced.as_ref().map(|axis| size(&axis.size)).unwrap_or_default();
             format!("{op:?} over {over} of {}", operands.join(", ")).to_lowercase()
         }
+        Op::OverHeads => format!("sum over heads of {}", operands.join(", ")),
         Op::Join(_) => format!("join({})", operands.join(", ")),
         Op::Dwconv(of) => format!("dwconv({}) stride {}", operands.join(", "), of.stride),
         Op::Turns { rest, .. } => if *rest { "rest of turns" } else { "turns" }.to_string(),

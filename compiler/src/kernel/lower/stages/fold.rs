@@ -26,6 +26,26 @@ impl Stages<'_> {
         self.reduction(placed, (node, &extents), &inner, memory)
     }
 
+    /// The sum of what all heads keep.
+    pub(super) fn over_heads(&mut self, placed: &Placed, node: &Node, memory: &Memory) -> Result<Vec<Stmt>> {
+        let (head, found) = (self.lowering.variant().head, self.found(&node.operands[0]));
+        let (Some(head), Some(from)) = (head, found) else {
+            return Err(self.refused(placed.node, "a sum over heads of what is not kept"));
+        };
+        let Int::Param(place) = self.lowering.place_on(head) else { return Ok(Vec::new()) };
+        let first = |leaf: &Int| (*leaf == Int::Param(place)).then(|| Int::from(0i64));
+        let from = Memory { offset: from.offset.replaced(&first), ..from };
+        let inner = self.lowering.size_of(head);
+        let extents = self.extents(node, placed.row);
+        let operand = node.operands[0].clone();
+        let (nest, (dst, mut access)) = self.attempt(placed, (&extents, AXES), None, |this, nest| {
+            Ok((this.target(memory, nest), this.access(&from, &operand, nest)?))
+        })?;
+        access.strides.push(from.head.unwrap_or(Int::from(0i64)));
+        let reduce = Reduce { axes: nest.axes.clone(), inner, op: ReduceOp::Sum, dst, value: Value::Load(access) };
+        Ok(nest.around(vec![Stmt::Reduce(reduce)]))
+    }
+
     /// What a sum over all rows starts from.
     pub(super) fn start_sum(&mut self, placed: &Placed, memory: &Memory) -> Result<Vec<Stmt>> {
         let node = self.meaning(placed.node).clone();

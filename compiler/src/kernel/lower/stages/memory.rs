@@ -18,6 +18,8 @@ pub(super) struct Memory {
     pub strides: Vec<Int>,
     /// The axis that counts from the first row of the block.
     pub row: Option<usize>,
+    /// From one head to the next, where every head has elements of its own.
+    pub head: Option<Int>,
 }
 
 impl Memory {
@@ -56,6 +58,7 @@ impl Stages<'_> {
             _ if placed.shared => {
                 let axes = match space {
                     Space::Once(axes) => axes.clone(),
+                    Space::OverHeads(_) => self.axes_but_heads(),
                     _ => crate::bind::batch_axes(self.lowering.variant()),
                 };
                 self.shared_buffer(id, &node, &axes)
@@ -75,13 +78,22 @@ impl Stages<'_> {
         let (strides, mut size) = self.dense(node, &order, None);
         let mut offset = Int::from(0i64);
         let grid = self.lowering.grid.clone();
+        let mut head = None;
         for (axis, param) in grid.into_iter().rev().filter(|(axis, _)| batch.contains(axis)) {
+            if self.lowering.variant().head == Some(axis) {
+                head = Some(size.clone());
+            }
             offset = offset + Int::Param(param) * size.clone();
             size = size * self.lowering.size_of(axis);
         }
         let name = format!("shared.{}", id.0);
         let buffer = self.lowering.buffer(&name, BufferRole::Shared, Elem::F32, size);
-        Memory { buffer, offset, strides, row: None }
+        Memory { buffer, offset, strides, row: None, head }
+    }
+
+    pub(super) fn axes_but_heads(&self) -> Vec<AxisId> {
+        let variant = self.lowering.variant();
+        crate::bind::batch_axes(variant).into_iter().filter(|axis| variant.head != Some(*axis)).collect()
     }
 
     /// A new tile of these axes, with room for the rows of a block.
@@ -91,7 +103,7 @@ impl Stages<'_> {
         let row = row.filter(|row| *row < axes.len());
         let (strides, size) = self.dense(&node, &order, row);
         let buffer = self.lowering.scratch(name, size);
-        Memory { buffer, offset: Int::from(0i64), strides, row }
+        Memory { buffer, offset: Int::from(0i64), strides, row, head: None }
     }
 
     /// The axes from the slowest to the fastest: a factor of a product lies densely along the columns.
@@ -128,13 +140,13 @@ impl Stages<'_> {
     fn tensor(&mut self, id: TensorId) -> Memory {
         let tile = self.lowering.tensor_tile(id);
         let strides = tile.dims.into_iter().map(|dim| dim.stride).collect();
-        Memory { buffer: tile.buffer, offset: tile.offset, strides, row: None }
+        Memory { buffer: tile.buffer, offset: tile.offset, strides, row: None, head: None }
     }
 
     fn output(&mut self, place: usize) -> Memory {
         let variant = self.lowering.variant();
         let Some(output) = variant.outputs().nth(place) else {
-            return Memory { buffer: BufferId(0), offset: Int::from(0i64), strides: Vec::new(), row: None };
+            return Memory { buffer: BufferId(0), offset: Int::from(0i64), strides: Vec::new(), row: None, head: None };
         };
         let indices = output.indices.iter().map(|index| variant.indices[index.index()].size.clone());
         let own: Vec<_> = indices.chain(output.ty.dims()).collect();
@@ -154,7 +166,7 @@ impl Stages<'_> {
             stride = stride * extent;
         }
         let buffer = self.lowering.buffer(&output.name, BufferRole::Output, Elem::F32, stride);
-        Memory { buffer, offset, strides, row: None }
+        Memory { buffer, offset, strides, row: None, head: None }
     }
 }
 

@@ -53,7 +53,7 @@ pub fn lower(variant: &Variant, sizes: &Sizes) -> Result<Module> {
     for unit in &placement.units {
         let (grid, body) = stages.unit(unit)?;
         // Blocks side by side may read what any of the others wrote before.
-        let apart = std::mem::replace(&mut alone, matches!(unit.space, Space::Rows(_) | Space::Image { .. }));
+        let apart = std::mem::replace(&mut alone, !matches!(unit.space, Space::Once(_) | Space::Pass(_)));
         match kernels.last_mut() {
             Some(last) if last.grid == grid && !apart => last.body.extend(body),
             _ => kernels.push(Kernel { name: format!("stage{}", kernels.len()), grid, body }),
@@ -92,8 +92,9 @@ impl Stages<'_> {
         let all = crate::bind::batch_axes(variant);
         Ok(match &unit.space {
             Space::Once(axes) => (self.grid(axes), self.values(unit)?),
-            Space::Rows(size) => {
-                let mut grid = self.grid(&all);
+            Space::Rows(size) | Space::OverHeads(size) => {
+                let heads = matches!(unit.space, Space::Rows(_));
+                let mut grid = if heads { self.grid(&all) } else { self.grid(&self.axes_but_heads()) };
                 let length = self.lowering.size(size);
                 let block = self.lowering.param("block", ParamRole::Grid);
                 let extent = (length.clone() + (ROWS - 1)).floor_div(ROWS);
@@ -176,6 +177,7 @@ impl Stages<'_> {
         let node = self.meaning(placed.node).clone();
         match &node.op {
             Op::Fold(_) => body.extend(self.fold(placed, &node, &memory)?),
+            Op::OverHeads => body.extend(self.over_heads(placed, &node, &memory)?),
             Op::Iterate { .. } => self.iterate((placed, unit), &node, &memory, body)?,
             Op::Turns { .. } => body.extend(self.turns(&node, &memory)),
             Op::Join(parts) => {
