@@ -45,19 +45,24 @@ impl Derivation {
     pub fn of(variant: &Variant) -> Self {
         let stages = scans::stages(variant).map(|stages| {
             let derived = |stage: Stage| {
-                let derivation = Derivation::of(&stage.variant);
+                let derivation = Derivation::of_stage(&stage.variant);
                 (stage, derivation)
             };
             stages.into_iter().flatten().map(derived).collect()
         });
-        Self { variant: variant.clone(), states: plan::derive(variant, Proofs::Off), stages }
+        Self { stages, ..Self::of_stage(variant) }
     }
 
-    /// The scans that the variant is made of: itself, where it is one.
-    pub fn scans(&self) -> Vec<&Derivation> {
+    /// A variant that is one stage, whatever is left in it of others.
+    fn of_stage(variant: &Variant) -> Self {
+        Self { variant: variant.clone(), states: plan::derive(variant, Proofs::Off), stages: Ok(Vec::new()) }
+    }
+
+    /// The scans that the variant is made of, by name: itself without one, where it is one.
+    pub fn scans(&self) -> Vec<(Option<&str>, &Derivation)> {
         let stages = self.stages.iter().flatten().filter(|(stage, _)| stage.is_scan());
-        let scans: Vec<&Derivation> = stages.map(|(_, derivation)| derivation).collect();
-        if scans.is_empty() { vec![self] } else { scans }
+        let scans: Vec<_> = stages.map(|(stage, derivation)| (Some(stage.name.as_str()), derivation)).collect();
+        if scans.is_empty() { vec![(None, self)] } else { scans }
     }
 
     pub fn variant(&self) -> &Variant {
@@ -86,7 +91,7 @@ impl Derivation {
     }
 
     fn class(&self, dependence: &Dependence, state: StateId) -> String {
-        let known = |of: &Derivation| {
+        let known = |(_, of): (Option<&str>, &Derivation)| {
             let derived = of.states.iter().flatten().find(|derived| derived.system.state == state);
             derived.map(|derived| derived.normal.class())
         };

@@ -2,7 +2,14 @@
 
 use chunkwise_dsl::typed::Variant;
 
-use crate::{Derivation, Form, Schedule, Tiles, Unsupported, bind::Sizes, ir::form as form_text, plan};
+use crate::{
+    Derivation, Form, Schedule, Tiles, Unsupported,
+    bind::Sizes,
+    egraph::Derived,
+    ir::form as form_text,
+    plan,
+    program::{self, Graph},
+};
 
 /// A stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +73,7 @@ pub fn print(
         Stage::Typed => Ok(chunkwise_dsl::print_typed::typed(variant)),
         Stage::Ir => ir(variant),
         Stage::Form => chosen(variant, (form, schedule)),
-        Stage::Plan => Ok(plan::text(variant, &Derivation::of(variant).plan((form, schedule))?)),
+        Stage::Plan => planned(variant, (form, schedule)),
         Stage::Kernel => Ok(crate::compile(variant, sizes, (form, schedule), Tiles::Whole)?.to_string()),
         Stage::Ast | Stage::Code | Stage::Asm | Stage::Object => Err(Unsupported::new(
             format!("the stage {}", stage.name()),
@@ -79,10 +86,11 @@ pub fn print(
 /// Every state's raw recurrence and its normal form.
 fn ir(variant: &Variant) -> Result<String, Unsupported> {
     let mut text = String::new();
-    for derived in Derivation::of(variant).states()? {
+    let derivation = Derivation::of(variant);
+    for (scan, derived) in each_state(&derivation)? {
         let name = &variant.states[derived.system.state.index()].name;
         let side = if derived.system.transposed { ", held transposed" } else { "" };
-        text.push_str(&format!("state {name}: {}{side}\n", derived.normal.class()));
+        text.push_str(&format!("{scan}state {name}: {}{side}\n", derived.normal.class()));
         text.push_str(&format!("  update  {}\n", derived.system.update));
         for read in &derived.system.reads {
             text.push_str(&format!("  read    {}\n", read.term));
@@ -97,11 +105,36 @@ fn ir(variant: &Variant) -> Result<String, Unsupported> {
 /// The terms that extraction chose, shared sub-terms named.
 fn chosen(variant: &Variant, (form, schedule): (Form, Schedule)) -> Result<String, Unsupported> {
     let mut text = String::new();
-    for derived in Derivation::of(variant).states()? {
+    let derivation = Derivation::of(variant);
+    for (scan, derived) in each_state(&derivation)? {
         let name = &variant.states[derived.system.state.index()].name;
         if let Some(term) = derived.extract(form, schedule) {
-            text.push_str(&format!("state {name}\n{}", form_text::print(&term)));
+            text.push_str(&format!("{scan}state {name}\n{}", form_text::print(&term)));
         }
+    }
+    Ok(text)
+}
+
+/// Every derived state, with the scan that it belongs to where there are several.
+fn each_state(derivation: &Derivation) -> Result<Vec<(String, &Derived)>, Unsupported> {
+    let mut all = Vec::new();
+    for (scan, derivation) in derivation.scans() {
+        let scan = scan.map(|name| format!("scan {name} ")).unwrap_or_default();
+        all.extend(derivation.states()?.iter().map(|derived| (scan.clone(), derived)));
+    }
+    Ok(all)
+}
+
+/// The plan of every scan; of a variant without states, its values.
+fn planned(variant: &Variant, layout: (Form, Schedule)) -> Result<String, Unsupported> {
+    if variant.states.is_empty() {
+        return Ok(program::text(variant, &Graph::of(variant)?));
+    }
+    let derivation = Derivation::of(variant);
+    let mut text = String::new();
+    for (scan, derivation) in derivation.scans() {
+        text.extend(scan.map(|name| format!("scan {name}\n")));
+        text.push_str(&plan::text(derivation.variant(), &derivation.plan(layout)?));
     }
     Ok(text)
 }

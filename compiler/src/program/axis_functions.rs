@@ -7,8 +7,7 @@ use chunkwise_dsl::typed::{FoldOp, Function, Norm, NormKind};
 use super::build::Builder;
 use super::index::Index;
 use super::view::{Label, View, union};
-use super::{Node, Op, Part};
-use crate::kernel::ReduceOp;
+use super::{Fold, Node, Op, Part};
 
 impl Builder<'_> {
     pub(super) fn fold_last(&mut self, op: FoldOp, x: &View, span: Span) -> View {
@@ -16,8 +15,8 @@ impl Builder<'_> {
         match op {
             FoldOp::Sum => self.sum(x, last, span),
             FoldOp::Mean => self.mean_last(x, span),
-            FoldOp::Max => self.fold(ReduceOp::Max, x, last, span),
-            FoldOp::Min => self.fold(ReduceOp::Min, x, last, span),
+            FoldOp::Max => self.fold(Fold::Max, x, last, span),
+            FoldOp::Min => self.fold(Fold::Min, x, last, span),
             FoldOp::Norm2 => {
                 let squares = self.squares_last(x, span);
                 self.map(Function::Sqrt, &[squares], span)
@@ -39,7 +38,7 @@ impl Builder<'_> {
 
     fn squares_last(&mut self, x: &View, span: Span) -> View {
         let squares = self.map(Function::Mul, &[x.clone(), x.clone()], span);
-        self.fold(ReduceOp::Sum, &squares, Label::Dim(x.dims.len().saturating_sub(1)), span)
+        self.fold(Fold::Sum, &squares, Label::Dim(x.dims.len().saturating_sub(1)), span)
     }
 
     pub(super) fn softmax_last(&mut self, x: &View, span: Span) -> View {
@@ -66,7 +65,7 @@ impl Builder<'_> {
         let (eps, one) = (self.number(norm.eps), self.number(1.0));
         let length = self.map(Function::Max, &[length, one], span);
         let total = |this: &mut Self, x: &View| {
-            let sum = this.fold(ReduceOp::Sum, x, last, span);
+            let sum = this.fold(Fold::Sum, x, last, span);
             if heads { this.combine(Op::OverHeads, &[sum], span) } else { sum }
         };
         let centred = match norm.kind {
@@ -113,7 +112,7 @@ impl Builder<'_> {
         let before = self.map(Function::Lt, &[position(last + 1), position(last)], span);
         let first = self.map(Function::And, &[equal, before], span);
         let ahead = self.map(Function::Or, &[larger, first], span);
-        let ahead = self.fold(ReduceOp::Sum, &ahead, Label::Dim(last + 1), span);
+        let ahead = self.fold(Fold::Sum, &ahead, Label::Dim(last + 1), span);
         self.map(Function::Lt, &[ahead, count.clone()], span)
     }
 

@@ -190,8 +190,8 @@ impl<'a> Builder<'a> {
         };
         let at = token.minus(Index::size(&grid.offset));
         Ok(match axis {
-            GridAxis::Y => at.div(Index::size(&grid.cols)),
-            GridAxis::X => at.modulo(Index::size(&grid.cols)),
+            GridAxis::Y => at.quotient(Index::size(&grid.cols)),
+            GridAxis::X => at.remainder(Index::size(&grid.cols)),
         })
     }
 
@@ -372,8 +372,8 @@ impl<'a> Builder<'a> {
                     (Function::Add, [a, b]) => a.clone().plus(b.clone()),
                     (Function::Sub, [a, b]) => a.clone().minus(b.clone()),
                     (Function::Mul, [a, b]) => a.clone().times(b.clone()),
-                    (Function::FloorDiv, [a, b]) => a.clone().div(b.clone()),
-                    (Function::Mod, [a, b]) => a.clone().modulo(b.clone()),
+                    (Function::FloorDiv, [a, b]) => a.clone().quotient(b.clone()),
+                    (Function::Mod, [a, b]) => a.clone().remainder(b.clone()),
                     _ => return Err(gathers()),
                 }
             }
@@ -478,8 +478,8 @@ fn flat(view: &View) -> View {
         length = length.mul(size);
     }
     view.reshaped(vec![length], &|dim| {
-        let part = Index::Axis(0).div(inner[dim].clone());
-        if dim == 0 { part } else { part.modulo(Index::size(&view.dims[dim])) }
+        let part = Index::Axis(0).quotient(inner[dim].clone());
+        if dim == 0 { part } else { part.remainder(Index::size(&view.dims[dim])) }
     })
 }
 

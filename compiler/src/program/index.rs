@@ -46,11 +46,11 @@ impl Index {
         }
     }
 
-    pub fn div(self, other: Index) -> Index {
+    pub fn quotient(self, other: Index) -> Index {
         if other == Index::Number(1) { self } else { Index::Div(Box::new(self), Box::new(other)) }
     }
 
-    pub fn modulo(self, other: Index) -> Index {
+    pub fn remainder(self, other: Index) -> Index {
         Index::Mod(Box::new(self), Box::new(other))
     }
 
@@ -68,8 +68,8 @@ impl Index {
             Index::Add(a, b) => of(a).plus(of(b)),
             Index::Sub(a, b) => of(a).minus(of(b)),
             Index::Mul(a, b) => of(a).times(of(b)),
-            Index::Div(a, b) => of(a).div(of(b)),
-            Index::Mod(a, b) => of(a).modulo(of(b)),
+            Index::Div(a, b) => of(a).quotient(of(b)),
+            Index::Mod(a, b) => of(a).remainder(of(b)),
         }
     }
 
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_quotient_beside_its_remainder_is_one_position() {
         let (e, n) = (Index::Axis(1), Index::Number(5));
-        let (first, second) = (e.clone().div(n.clone()), e.clone().modulo(n.clone()));
+        let (first, second) = (e.clone().quotient(n.clone()), e.clone().remainder(n.clone()));
         assert_eq!(Index::split_in_two(&first, &second), Some((&e, &n)));
         assert_eq!(Index::split_in_two(&second, &first), None);
     }

@@ -29,7 +29,6 @@ pub use index::Index;
 pub use print::text;
 
 use crate::Unsupported;
-use crate::kernel::ReduceOp;
 
 chunkwise_dsl::ids! {
     /// A place in `Graph::nodes`.
@@ -90,7 +89,7 @@ pub enum Op {
     Select,
     /// The operand as it is, in memory of its own.
     Copy,
-    Fold(ReduceOp),
+    Fold(Fold),
     /// The sum over all heads of an operand that is kept for each.
     OverHeads,
     /// Operands written along the last axis, each at its places.
@@ -113,6 +112,15 @@ pub enum Op {
     /// Entry s-1 of the iteration of that let.
     Old(LetId),
     Output(usize),
+}
+
+/// How a fold puts elements together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fold {
+    Sum,
+    Max,
+    Min,
+    Product,
 }
 
 /// Where an operand of a `Join` goes: element n to place `first + step * n` of the last axis.
@@ -188,7 +196,7 @@ impl Node {
         let [body] = self.operands.as_slice() else { return None };
         let inner: &'g Node = graph.node(body.node);
         match (&self.op, &inner.op, inner.operands.as_slice()) {
-            (Op::Fold(ReduceOp::Sum), Op::Map(Function::Mul), [a, b]) if body.within.is_empty() => {
+            (Op::Fold(Fold::Sum), Op::Map(Function::Mul), [a, b]) if body.within.is_empty() => {
                 let read = |x: &Operand| x.through(&body.at);
                 let reduced = self.axes.len();
                 let both = [read(a), read(b)];

@@ -8,8 +8,7 @@ use chunkwise_dsl::typed::{Domain, ExprId, Function, IndexId, ReduceOp as Over};
 use super::build::{Builder, Result, places};
 use super::index::Index;
 use super::view::{Label, View, position, union};
-use super::{Axis, Node, Op, Operand};
-use crate::kernel::ReduceOp;
+use super::{Axis, Fold, Node, Op, Operand};
 
 /// Below every logit that is a number.
 const LEAST: f64 = -3.0e38;
@@ -48,16 +47,16 @@ impl Builder<'_> {
             }
             Over::Max | Over::Min | Over::Prod => {
                 let (op, none) = match op {
-                    Over::Max => (ReduceOp::Max, f64::NEG_INFINITY),
-                    Over::Min => (ReduceOp::Min, f64::INFINITY),
-                    _ => (ReduceOp::Product, 1.0),
+                    Over::Max => (Fold::Max, f64::NEG_INFINITY),
+                    Over::Min => (Fold::Min, f64::INFINITY),
+                    _ => (Fold::Product, 1.0),
                 };
                 let body = self.where_else(&cond, body, none, span);
                 self.fold(op, &body, over, span)
             }
             Over::Argmax => {
                 let body = self.where_else(&cond, body, f64::NEG_INFINITY, span);
-                let most = self.fold(ReduceOp::Max, &body, over, span);
+                let most = self.fold(Fold::Max, &body, over, span);
                 let is = self.map(Function::Eq, &[body, most], span);
                 let is = match cond {
                     Some(cond) => self.map(Function::And, &[is, cond], span),
@@ -65,7 +64,7 @@ impl Builder<'_> {
                 };
                 let at = self.position_of(index, span);
                 let at = self.where_else(&Some(is), at, f64::INFINITY, span);
-                let first = self.fold(ReduceOp::Min, &at, over, span);
+                let first = self.fold(Fold::Min, &at, over, span);
                 let (size, zero) = (self.scalar(Op::Size(size), span), self.number(0.0));
                 let found = self.map(Function::Lt, &[first.clone(), size], span);
                 self.combine(Op::Select, &[found, first, zero], span)
@@ -107,13 +106,13 @@ impl Builder<'_> {
     /// Weights over a label of `x`, hidden where `cond` does not hold.
     pub(super) fn weights(&mut self, x: View, cond: &Option<View>, over: Label, span: Span) -> View {
         let x = self.where_else(cond, x, f64::NEG_INFINITY, span);
-        let most = self.fold(ReduceOp::Max, &x, over, span);
+        let most = self.fold(Fold::Max, &x, over, span);
         let least = self.number(LEAST);
         let most = self.map(Function::Max, &[most, least], span);
         let most = self.beside(most, &x, over);
         let shifted = self.map(Function::Sub, &[x.clone(), most], span);
         let weight = self.map(Function::Exp, &[shifted], span);
-        let sum = self.fold(ReduceOp::Sum, &weight, over, span);
+        let sum = self.fold(Fold::Sum, &weight, over, span);
         let (zero, one) = (self.number(0.0), self.number(1.0));
         let empty = self.map(Function::Eq, &[sum.clone(), zero], span);
         let sum = self.combine(Op::Select, &[empty, one, sum], span);
@@ -168,7 +167,7 @@ impl Builder<'_> {
     }
 
     /// A fold over a free variable or a dim.
-    pub(super) fn fold(&mut self, op: ReduceOp, body: &View, over: Label, span: Span) -> View {
+    pub(super) fn fold(&mut self, op: Fold, body: &View, over: Label, span: Span) -> View {
         let (free, dims, reduced) = self.rest(body, over);
         let operand = body.at(&around(&free, dims.len(), over));
         self.fold_node(op, (free, dims), operand, (reduced, span))
@@ -176,7 +175,7 @@ impl Builder<'_> {
 
     fn fold_node(
         &mut self,
-        op: ReduceOp,
+        op: Fold,
         (free, dims): (Vec<IndexId>, Vec<Size>),
         operand: Operand,
         (reduced, span): (Axis, Span),
@@ -214,7 +213,7 @@ impl Builder<'_> {
             size.over(free.clone(), dims.clone(), &places(&free))
         } else {
             let body = self.two(summed, &axes, span);
-            self.fold_node(ReduceOp::Sum, (free.clone(), dims.clone()), body, (reduced, span))
+            self.fold_node(Fold::Sum, (free.clone(), dims.clone()), body, (reduced, span))
         };
         let outside = |read| View { free: free.clone(), dims: dims.clone(), read };
         let sum = factors.times.into_iter().fold(sum, |sum, by| self.map(Function::Mul, &[sum, outside(by)], span));

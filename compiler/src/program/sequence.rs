@@ -96,7 +96,7 @@ impl Builder<'_> {
         let mut dims = x.dims.clone();
         dims[last] = half.clone();
         let angle = self.angle(at, (base, &length), &dims, span);
-        let (cos, sin) = (self.map(Function::Cos, &[angle.clone()], span), self.map(Function::Sin, &[angle], span));
+        let [cos, sin] = [Function::Cos, Function::Sin].map(|of| self.map(of, std::slice::from_ref(&angle), span));
         let element = |odd: i64| {
             x.reshaped(dims.clone(), &|dim| {
                 let at = Index::Axis(dim);

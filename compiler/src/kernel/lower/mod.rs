@@ -22,7 +22,7 @@ mod reduce;
 mod sequence;
 pub mod stages;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tile;
 
 use std::collections::HashMap;

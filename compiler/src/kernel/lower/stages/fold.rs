@@ -6,7 +6,7 @@ use chunkwise_dsl::typed::Function;
 
 use crate::kernel::{Int, Map, Product, Reduce, ReduceOp, Stmt, Triangle, Value};
 use crate::plan::place::Placed;
-use crate::program::{Node, Op, Operand};
+use crate::program::{Fold, Node, Op, Operand};
 
 use super::super::emit::call;
 use super::super::tile::At;
@@ -86,7 +86,7 @@ impl Stages<'_> {
         })?;
         if nest.rank > nest.axes.len() {
             let axes = nest.axes.clone();
-            let reduce = Reduce { axes, inner: inner.clone(), op, dst, value };
+            let reduce = Reduce { axes, inner: inner.clone(), op: reduction_of(op), dst, value };
             return Ok(nest.around(vec![Stmt::Reduce(reduce)]));
         }
         // The reduced axis is a loop: it takes in one position at a time.
@@ -183,9 +183,9 @@ impl Stages<'_> {
 /// What a fold over nothing gives.
 fn identity(node: &Node) -> f64 {
     match node.op {
-        Op::Fold(ReduceOp::Max) => f64::NEG_INFINITY,
-        Op::Fold(ReduceOp::Min) => f64::INFINITY,
-        Op::Fold(ReduceOp::Product) => 1.0,
+        Op::Fold(Fold::Max) => f64::NEG_INFINITY,
+        Op::Fold(Fold::Min) => f64::INFINITY,
+        Op::Fold(Fold::Product) => 1.0,
         _ => 0.0,
     }
 }
@@ -193,9 +193,18 @@ fn identity(node: &Node) -> f64 {
 /// The function that puts two folds together.
 fn combining(node: &Node) -> Function {
     match node.op {
-        Op::Fold(ReduceOp::Max) => Function::Max,
-        Op::Fold(ReduceOp::Min) => Function::Min,
-        Op::Fold(ReduceOp::Product) => Function::Mul,
+        Op::Fold(Fold::Max) => Function::Max,
+        Op::Fold(Fold::Min) => Function::Min,
+        Op::Fold(Fold::Product) => Function::Mul,
         _ => Function::Add,
+    }
+}
+
+fn reduction_of(op: Fold) -> ReduceOp {
+    match op {
+        Fold::Sum => ReduceOp::Sum,
+        Fold::Max => ReduceOp::Max,
+        Fold::Min => ReduceOp::Min,
+        Fold::Product => ReduceOp::Product,
     }
 }
