@@ -68,7 +68,8 @@ pub(super) fn place(
     let mut wanted = Vec::new();
     for (&id, seen) in &census.seen {
         if let Int::Const(n) = module.buffers[id.index()].size {
-            wanted.push((id, n.max(0) as u64, census.life(seen), seen.traffic));
+            // The language has no empty array to name where nothing is kept.
+            wanted.push((id, n.max(1) as u64, census.life(seen), seen.traffic));
         }
     }
     memory.homes.extend(late(module).0.into_iter().map(|(id, at)| (id, Home::Late { at })));

@@ -77,8 +77,8 @@ fn examples() -> Vec<Variant> {
 }
 
 fn module(variant: &Variant, (form, schedule): (Form, Schedule), tiles: Tiles) -> Option<Module> {
-    let dims = ["B", "T", "H", "G", "R", "K", "V", "N", "M", "F", "D", "P"];
-    let sizes = [2, 5, 4, 2, 2, 64, 64, 3, 2, 32, 64, 2];
+    let dims = ["B", "T", "H", "G", "R", "K", "V", "N", "M", "F", "D", "P", "Y", "X", "A", "C"];
+    let sizes = [2, 5, 4, 2, 2, 64, 64, 3, 2, 32, 64, 2, 3, 4, 2, 8];
     let known = |name: &str| variant.axes.iter().any(|axis| axis.name == name && axis.value.is_none());
     let dims: Vec<(String, usize)> =
         dims.iter().zip(sizes).filter(|(name, _)| known(name)).map(|(name, n)| (name.to_string(), n)).collect();
@@ -100,6 +100,18 @@ fn every_form_of_every_example_is_valid() {
             valid(&module, &known, &machines()[machine]);
         }
     }
+}
+
+/// A coarse grid of a single token has none: what would be kept of them is declared all the same.
+#[test]
+fn scratch_without_elements_is_declared() {
+    let text = "variant f { axes B, T = Y*X, N = Y div 2, C; input x : [B,T,C], y : [B,N,C]; order full; \
+                output o[i] = sum[n](exp(x[i]' * y[n]) * y[n]); }";
+    let variant = chunkwise_dsl::compile(&Source::new("test.attn", text), &[]).unwrap().variants.remove(0);
+    let dims = [("B", 2), ("Y", 1), ("X", 1), ("C", 3)].map(|(name, n)| (name.to_string(), n));
+    let sizes = bind_dims(&variant, &dims).unwrap();
+    let module = compile(&variant, &sizes, (Form::Parallel, Schedule::Fused), Tiles::Whole).unwrap();
+    valid(&module, &known, &machines()[0]);
 }
 
 fn known(role: &ParamRole) -> Option<i64> {
