@@ -11,7 +11,7 @@ use crate::{
     ir::lower::{self, Dependence},
     kernel::{self, Module},
     plan::{self, Plan},
-    program::Graph,
+    program::{Graph, lacks},
     scans::{self, Stage},
 };
 
@@ -117,7 +117,7 @@ impl Derivation {
         }
         match form {
             Form::Parallel if self.variant.states.is_empty() => Graph::of(&self.variant).err(),
-            _ if self.variant.states.is_empty() => Some(stateless(&self.variant, form)),
+            _ if self.variant.states.is_empty() => Some(lacks(&self.variant, form)),
             Form::Recurrent => None,
             Form::Chunked | Form::Parallel => self.plan((form, Schedule::Fused)).err(),
         }
@@ -130,6 +130,24 @@ impl Derivation {
     pub fn plan(&self, (form, schedule): (Form, Schedule)) -> Result<Plan, Unsupported> {
         let states = self.states.as_ref().map_err(|refusal| refusal.clone().of_form(form))?;
         plan::plan(&self.variant, states, (form, schedule))
+    }
+
+    /// The plan as text: of every stage where there are several, of values without states where each is computed.
+    ///
+    /// # Errors
+    /// A form that the variant lacks.
+    pub fn planned(&self, (form, schedule): (Form, Schedule)) -> Result<String, Unsupported> {
+        let stages = self.stages.as_ref().map_err(|refusal| refusal.clone().in_form(form))?;
+        if !stages.is_empty() {
+            let text = |(stage, derivation): &(Stage, Derivation)| {
+                Ok(format!("stage {}\n{}", stage.name, derivation.planned((stage.form(form), schedule))?))
+            };
+            return stages.iter().map(text).collect();
+        }
+        if self.variant.states.is_empty() {
+            return plan::place::text(&self.variant, form);
+        }
+        Ok(plan::text(&self.variant, &self.plan((form, schedule))?))
     }
 
     /// Kernels for one form. Sizes of batch axes and of the token axis are run-time parameters of the module, and so is
@@ -157,7 +175,7 @@ impl Derivation {
         if variant.states.is_empty() {
             return match form {
                 Form::Parallel => kernel::lower::stages::lower(variant, sizes),
-                _ => Err(stateless(variant, form)),
+                _ => Err(lacks(variant, form)),
             };
         }
         if schedule == Schedule::Split {
@@ -218,9 +236,4 @@ pub fn compile(
 
 fn keeps_a_window(variant: &Variant) -> bool {
     variant.locals.iter().any(|local| matches!(local.kind, LocalKind::Window { .. }))
-}
-
-fn stateless(variant: &Variant, form: Form) -> Unsupported {
-    let (reason, way_out) = ("a variant without states has one form, the parallel one", "use --form parallel");
-    Unsupported::new(format!("the {} form of `{}`", form.name(), variant.name), reason, way_out).at(variant.span)
 }

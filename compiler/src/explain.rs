@@ -68,12 +68,7 @@ impl fmt::Display for Explanation {
 /// A form that the variant lacks, with the reason.
 pub fn explain(variant: &Variant, form: Form, check: bool) -> Result<Explanation, Unsupported> {
     if variant.states.is_empty() {
-        return Err(Unsupported::new(
-            format!("the derivation of `{}`", variant.name),
-            "it has no state, so nothing is derived: its outputs are computed as they are written",
-            "explain a variant with a state",
-        )
-        .at(variant.span));
+        return stages(variant, form);
     }
     let mut explanation = Explanation { text: String::new(), steps: 0, worst: 0.0 };
     let out = &mut explanation.text;
@@ -95,6 +90,17 @@ pub fn explain(variant: &Variant, form: Form, check: bool) -> Result<Explanation
         line(&mut explanation.text, format!("\n{verdict}: off by at most {:.1e}", explanation.worst));
     }
     Ok(explanation)
+}
+
+/// Of a variant without states there is no derivation: what is told is where its values are computed.
+fn stages(variant: &Variant, form: Form) -> Result<Explanation, Unsupported> {
+    let plan = plan::place::text(variant, form)?;
+    let mut text = String::new();
+    line(&mut text, format!("{}: the {} form, of a variant without states", variant.name, form.name()));
+    line(&mut text, "nothing is derived: sums are products of matrices where they can be, and every value is computed");
+    line(&mut text, "in one of these units, a kernel or a part of one each, in this order\n");
+    text.push_str(&plan);
+    Ok(Explanation { text, steps: 0, worst: 0.0 })
 }
 
 fn line(out: &mut String, text: impl AsRef<str>) {

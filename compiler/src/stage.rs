@@ -2,14 +2,7 @@
 
 use chunkwise_dsl::typed::Variant;
 
-use crate::{
-    Derivation, Form, Schedule, Tiles, Unsupported,
-    bind::Sizes,
-    egraph::Derived,
-    ir::form as form_text,
-    plan,
-    program::{self, Graph},
-};
+use crate::{Derivation, Form, Schedule, Tiles, Unsupported, bind::Sizes, egraph::Derived, ir::form as form_text};
 
 /// A stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +66,7 @@ pub fn print(
         Stage::Typed => Ok(chunkwise_dsl::print_typed::typed(variant)),
         Stage::Ir => ir(variant),
         Stage::Form => chosen(variant, (form, schedule)),
-        Stage::Plan => planned(variant, (form, schedule)),
+        Stage::Plan => Derivation::of(variant).planned((form, schedule)),
         Stage::Kernel => Ok(crate::compile(variant, sizes, (form, schedule), Tiles::Whole)?.to_string()),
         Stage::Ast | Stage::Code | Stage::Asm | Stage::Object => Err(Unsupported::new(
             format!("the stage {}", stage.name()),
@@ -123,18 +116,4 @@ fn each_state(derivation: &Derivation) -> Result<Vec<(String, &Derived)>, Unsupp
         all.extend(derivation.states()?.iter().map(|derived| (scan.clone(), derived)));
     }
     Ok(all)
-}
-
-/// The plan of every scan; of a variant without states, its values.
-fn planned(variant: &Variant, layout: (Form, Schedule)) -> Result<String, Unsupported> {
-    if variant.states.is_empty() {
-        return Ok(program::text(variant, &Graph::of(variant)?));
-    }
-    let derivation = Derivation::of(variant);
-    let mut text = String::new();
-    for (scan, derivation) in derivation.scans() {
-        text.extend(scan.map(|name| format!("scan {name}\n")));
-        text.push_str(&plan::text(derivation.variant(), &derivation.plan(layout)?));
-    }
-    Ok(text)
 }

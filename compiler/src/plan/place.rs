@@ -9,12 +9,16 @@
 //! o[i] = kv' * phi(q[i])            rows of T:    tile phi(q), output o
 //! ```
 
+mod print;
+
 use std::collections::{BTreeSet, HashMap};
 
 use chunkwise_dsl::shape::{AxisId, Size};
 use chunkwise_dsl::typed::{BatchDim, Function, LetId, Variant};
 
-use crate::program::{Graph, Index, Node, NodeId, Op, Operand};
+use crate::Unsupported;
+use crate::layout::Form;
+use crate::program::{self, Graph, Index, Node, NodeId, Op, Operand};
 
 /// Operations of one statement beyond which a value that several use is kept.
 const LONG: usize = 24;
@@ -85,6 +89,18 @@ pub fn place(variant: &Variant, graph: &Graph) -> Placement {
         }
     }
     placing.finish()
+}
+
+/// The units of a variant without states as text, in the order of computation.
+///
+/// # Errors
+/// What only the reference evaluates, and every form but the parallel one.
+pub fn text(variant: &Variant, form: Form) -> Result<String, Unsupported> {
+    if form != Form::Parallel {
+        return Err(program::lacks(variant, form));
+    }
+    let graph = Graph::of(variant)?;
+    Ok(print::text(variant, &graph, &place(variant, &graph)))
 }
 
 /// Where a node is computed: the place of a unit, and its row axis.
@@ -317,8 +333,8 @@ impl<'a> Stored<'a> {
     }
 
     fn keep(&mut self, id: NodeId) {
-        let needs = matches!(self.graph.node(id).op, Op::Map(_) | Op::Select | Op::Position(_));
-        self.stored[id.index()] |= needs;
+        let op = &self.graph.node(id).op;
+        self.stored[id.index()] |= !matches!(op, Op::Tensor(_) | Op::Old(_));
     }
 
     fn keep_factors(&mut self) {
@@ -391,3 +407,6 @@ fn is_dear(function: Function) -> bool {
             | Cos
     )
 }
+
+#[cfg(test)]
+mod tests;

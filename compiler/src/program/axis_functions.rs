@@ -117,7 +117,7 @@ impl Builder<'_> {
     }
 
     /// Positions along a dim.
-    fn along(&mut self, size: &Size, span: Span) -> View {
+    pub(super) fn along(&mut self, size: &Size, span: Span) -> View {
         let axes = vec![self.axis(size)];
         let node = self.graph.intern(Node::leaf(Op::Position(Index::Axis(0)), axes), span);
         View::of(node, Vec::new(), vec![size.clone()])

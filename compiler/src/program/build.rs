@@ -21,7 +21,7 @@ pub(super) struct Builder<'a> {
     views: HashMap<ExprId, View>,
     lets: HashMap<LetId, View>,
     /// Index variables that count the steps of an iterated let.
-    steps: HashMap<IndexId, LetId>,
+    pub(super) steps: HashMap<IndexId, LetId>,
 }
 
 impl<'a> Builder<'a> {
@@ -50,7 +50,7 @@ impl<'a> Builder<'a> {
             let id = self.output(place, output)?;
             self.graph.outputs.push(id);
         }
-        Ok(self.graph)
+        Ok(self.graph.needed())
     }
 
     fn output(&mut self, place: usize, output: &Output) -> Result<NodeId> {
@@ -270,115 +270,6 @@ impl<'a> Builder<'a> {
         let axes = dims.iter().map(|size| self.axis(size)).collect();
         let span = self.variant.lets[of.index()].span;
         Ok(View::of(self.graph.intern(Node::leaf(Op::Old(of), axes), span), Vec::new(), dims))
-    }
-
-    fn subscript(&mut self, base: ExprId, at: &[ExprId]) -> Result<View> {
-        if let ExprKind::Let(of) = self.variant.expr(base).kind
-            && let LetValue::Iterate { to, .. } = self.variant.lets[of.index()].value
-            && !matches!(at.first().map(|at| &self.variant.expr(*at).kind), Some(ExprKind::Number(n)) if *n == to as f64)
-        {
-            let span = self.variant.expr(base).span;
-            return Err(refusal("an entry of an iterated let before its last", "only the last one is kept", span));
-        }
-        let view = self.view(base)?;
-        let mut free = view.free.clone();
-        for at in at {
-            self.free_in(*at, &mut free);
-        }
-        let free = union([free.as_slice()]);
-        let mut places = Vec::new();
-        let mut within = Vec::new();
-        for (at, size) in at.iter().zip(&view.dims) {
-            let place = self.index(*at, &free)?;
-            let inside = self.is_inside(&place, size, &free);
-            let kept = matches!(self.variant.expr(base).kind, ExprKind::Let(of)
-                if matches!(self.variant.lets[of.index()].value, LetValue::Iterate { .. }));
-            if !inside && !kept {
-                within.push((place.clone(), size.clone()));
-            }
-            places.push(place);
-        }
-        let count = free.len();
-        let rest = view.dims[at.len().min(view.dims.len())..].to_vec();
-        let mut result = view.over(free.clone(), rest, &|label| match label {
-            Label::Free(index) => position(&free, index),
-            Label::Dim(dim) => match places.get(dim) {
-                Some(place) => place.clone(),
-                None => Index::Axis(count + dim - places.len()),
-            },
-        });
-        result.read.within.extend(within);
-        Ok(result)
-    }
-
-    /// Whether a position surely lies within `0..size`: an index of that axis, counted from the end, or with the rows and
-    /// columns of a grid exchanged.
-    fn is_inside(&self, place: &Index, size: &Size, free: &[IndexId]) -> bool {
-        let whole = |index: &Index| {
-            matches!(index, Index::Axis(axis) if self.axis(&self.index_size(free[*axis])) == self.axis(size)
-            || self.index_size(free[*axis]) == *size)
-        };
-        let token = self.axis(size).token;
-        match place {
-            Index::Axis(_) => whole(place),
-            Index::Number(n) => size.as_constant().is_some_and(|size| (0..size).contains(n)),
-            Index::Sub(last, at) => {
-                **last == Index::size(&size.sub(&Size::constant(1))) && self.is_inside(at, size, free)
-            }
-            // (e mod n) m + e div n, where n m is the size.
-            Index::Add(row, column) if token => match (&**row, &**column) {
-                (Index::Mul(remainder, m), Index::Div(e, n)) => {
-                    let (Index::Mod(f, by), Index::Size(m), Index::Size(n)) = (&**remainder, &**m, &**n) else {
-                        return false;
-                    };
-                    e == f
-                        && **by == Index::Size(n.clone())
-                        && self.axis(&n.mul(m)).token
-                        && self.is_inside(e, size, free)
-                }
-                _ => false,
-            },
-            _ => false,
-        }
-    }
-
-    /// The index variables that a position depends on.
-    fn free_in(&self, id: ExprId, free: &mut Vec<IndexId>) {
-        match &self.variant.expr(id).kind {
-            ExprKind::Index(index) | ExprKind::Coord { index, .. } if !self.steps.contains_key(index) => {
-                free.push(*index);
-            }
-            kind => kind.children().into_iter().for_each(|child| self.free_in(child, free)),
-        }
-    }
-
-    /// A scalar expression as a position.
-    fn index(&self, id: ExprId, free: &[IndexId]) -> Result<Index> {
-        let expr = self.variant.expr(id);
-        let gathers =
-            || refusal("a subscript that is computed", "positions are sums and quotients of indices", expr.span);
-        Ok(match &expr.kind {
-            ExprKind::Index(index) => match self.steps.get(index) {
-                Some(of) => Index::Step(*of),
-                None => position(free, *index),
-            },
-            ExprKind::Coord { index, axis } => self.coordinate(*axis, position(free, *index), expr.span)?,
-            ExprKind::Number(n) if n.fract() == 0.0 && n.abs() < 1e15 => Index::Number(*n as i64),
-            ExprKind::Size(size) => Index::size(size),
-            ExprKind::Map { function, args } => {
-                let args = args.iter().map(|arg| self.index(*arg, free)).collect::<Result<Vec<_>>>()?;
-                match (function, args.as_slice()) {
-                    (Function::Neg, [a]) => Index::Number(0).minus(a.clone()),
-                    (Function::Add, [a, b]) => a.clone().plus(b.clone()),
-                    (Function::Sub, [a, b]) => a.clone().minus(b.clone()),
-                    (Function::Mul, [a, b]) => a.clone().times(b.clone()),
-                    (Function::FloorDiv, [a, b]) => a.clone().quotient(b.clone()),
-                    (Function::Mod, [a, b]) => a.clone().remainder(b.clone()),
-                    _ => return Err(gathers()),
-                }
-            }
-            _ => return Err(gathers()),
-        })
     }
 
     pub fn map(&mut self, function: Function, args: &[View], span: Span) -> View {

@@ -16,6 +16,9 @@ mod index;
 mod print;
 mod reduce;
 mod sequence;
+mod subscript;
+#[cfg(test)]
+mod tests;
 mod view;
 mod visible;
 
@@ -26,9 +29,10 @@ use chunkwise_dsl::source::Span;
 use chunkwise_dsl::typed::{Function, LetId, TensorId, Variant};
 
 pub use index::Index;
-pub use print::text;
+pub use print::Printer;
 
 use crate::Unsupported;
+use crate::layout::Form;
 
 chunkwise_dsl::ids! {
     /// A place in `Graph::nodes`.
@@ -123,6 +127,12 @@ pub enum Fold {
     Product,
 }
 
+/// The refusal of a form that no variant without states has.
+pub fn lacks(variant: &Variant, form: Form) -> Unsupported {
+    let (reason, way_out) = ("a variant without states has one form, the parallel one", "use --form parallel");
+    Unsupported::new(format!("the {} form of `{}`", form.name(), variant.name), reason, way_out).at(variant.span)
+}
+
 /// Where an operand of a `Join` goes: element n to place `first + step * n` of the last axis.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Part {
@@ -162,6 +172,29 @@ impl Graph {
 
     pub fn ids(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
         (0..self.nodes.len() as u32).map(NodeId)
+    }
+
+    /// The graph of what the outputs need alone.
+    fn needed(self) -> Graph {
+        let mut needed = vec![false; self.nodes.len()];
+        self.outputs.iter().for_each(|output| needed[output.index()] = true);
+        for (place, node) in self.nodes.iter().enumerate().rev() {
+            if needed[place] {
+                node.operands.iter().for_each(|operand| needed[operand.node.index()] = true);
+            }
+        }
+        let mut graph = Graph::default();
+        let mut places: Vec<NodeId> = Vec::new();
+        for ((mut node, span), needed) in self.nodes.into_iter().zip(self.spans).zip(needed) {
+            if !needed {
+                places.push(NodeId(0));
+                continue;
+            }
+            node.operands.iter_mut().for_each(|operand| operand.node = places[operand.node.index()]);
+            places.push(graph.intern(node, span));
+        }
+        graph.outputs = self.outputs.into_iter().map(|output| places[output.index()]).collect();
+        graph
     }
 
     /// The node of this content, made if there is none.

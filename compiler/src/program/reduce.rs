@@ -11,7 +11,7 @@ use super::view::{Label, View, position, union};
 use super::{Axis, Fold, Node, Op, Operand};
 
 /// Below every logit that is a number.
-const LEAST: f64 = -3.0e38;
+pub(super) const LEAST: f64 = -3.0e38;
 
 impl Builder<'_> {
     pub(super) fn reduce(
@@ -170,16 +170,6 @@ impl Builder<'_> {
     pub(super) fn fold(&mut self, op: Fold, body: &View, over: Label, span: Span) -> View {
         let (free, dims, reduced) = self.rest(body, over);
         let operand = body.at(&around(&free, dims.len(), over));
-        self.fold_node(op, (free, dims), operand, (reduced, span))
-    }
-
-    fn fold_node(
-        &mut self,
-        op: Fold,
-        (free, dims): (Vec<IndexId>, Vec<Size>),
-        operand: Operand,
-        (reduced, span): (Axis, Span),
-    ) -> View {
         let axes = self.axes_of(&free, &dims);
         let node = Node { op: Op::Fold(op), operands: vec![operand], axes, reduced: Some(reduced) };
         View::of(self.graph.intern(node, span), free, dims)
@@ -205,19 +195,32 @@ impl Builder<'_> {
         let operand = body.at(&around(&free, dims.len(), over));
         let mut factors = Factors::default();
         self.factors(operand, inner, &mut factors);
-        let mut axes = self.axes_of(&free, &dims);
-        axes.push(reduced.clone());
         let summed = std::mem::take(&mut factors.dependent);
-        let sum = if summed.is_empty() {
-            let size = self.scalar(Op::Size(reduced.size.clone()), span);
-            size.over(free.clone(), dims.clone(), &places(&free))
-        } else {
-            let body = self.two(summed, &axes, span);
-            self.fold_node(Fold::Sum, (free.clone(), dims.clone()), body, (reduced, span))
-        };
+        let axes = self.axes_of(&free, &dims);
+        let read = self.summed(summed, &axes, (reduced, span));
+        let sum = View { free: free.clone(), dims: dims.clone(), read };
         let outside = |read| View { free: free.clone(), dims: dims.clone(), read };
         let sum = factors.times.into_iter().fold(sum, |sum, by| self.map(Function::Mul, &[sum, outside(by)], span));
         factors.over.into_iter().fold(sum, |sum, by| self.map(Function::Div, &[sum, outside(by)], span))
+    }
+
+    /// The sum of a product of these factors, over those of the axes that they depend on.
+    fn summed(&mut self, mut factors: Vec<Operand>, all: &[Axis], (reduced, span): (Axis, Span)) -> Operand {
+        if factors.is_empty() {
+            let node = self.node(Op::Size(reduced.size), Vec::new(), Vec::new(), span);
+            return Operand { node, at: Vec::new(), within: Vec::new() };
+        }
+        let depends = |axis: &usize| factors.iter().any(|x| x.mentions(*axis) || within(x, *axis));
+        let used: Vec<usize> = (0..all.len()).filter(depends).collect();
+        let place = |axis: usize| used.iter().position(|other| *other == axis).unwrap_or(used.len());
+        let places: Vec<Index> = (0..=all.len()).map(|axis| Index::Axis(place(axis))).collect();
+        factors.iter_mut().for_each(|factor| *factor = factor.through(&places));
+        let own: Vec<Axis> = used.iter().map(|axis| all[*axis].clone()).collect();
+        let axes: Vec<Axis> = own.iter().chain([&reduced]).cloned().collect();
+        let body = self.two(factors, &axes, span);
+        let node = Node { op: Op::Fold(Fold::Sum), operands: vec![body], axes: own, reduced: Some(reduced) };
+        let at = used.into_iter().map(Index::Axis).collect();
+        Operand { node: self.graph.intern(node, span), at, within: Vec::new() }
     }
 
     fn factors(&self, operand: Operand, inner: usize, found: &mut Factors) {
