@@ -13,6 +13,8 @@ mod convolution;
 mod fold;
 mod memory;
 mod nest;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::collections::HashMap;
