@@ -1,6 +1,7 @@
 //! Every example, in every form that it has, on every back end usable here, against the reference interpreter: over token
-//! counts round the chunk length, sizes that are no power of two, gates at the ends of their range, and initial states;
-//! in two calls with the state carried; and with one token spoilt, which nothing before it may notice.
+//! counts round the chunk length or the grids it is checked on, sizes that are no power of two, gates at the ends of their
+//! range, and initial states; in two calls with the state carried; and with one token spoilt, which nothing that does not
+//! see it may notice.
 //!
 //! Trials are named `example::backend::form::aspect`.
 
@@ -9,12 +10,12 @@ use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 use chunkwise_compiler::{
     Form, Schedule,
     bind::{Sizes, bind_dims, carries_state, output_dims},
-    reference::Results,
+    reference::{Array, Results},
     report,
 };
 use chunkwise_dsl::{
     shape::{AxisId, Size},
-    typed::{AxisKind, OrderKind, OutputDim, Variant},
+    typed::{AxisKind, Draw, OrderKind, Output, OutputDim, Variant},
 };
 use chunkwise_runtime::{
     Backend, Data, Engine, Outputs, Plan, Request, Tensor, Tensors,
@@ -99,32 +100,36 @@ impl<'a> Bench<'a> {
 }
 
 /// The final states, where the variant gives any.
-fn carried<'r>(
-    variant: &Variant,
-    results: &'r Results,
-) -> impl Iterator<Item = &'r (String, chunkwise_compiler::reference::Array)> {
+fn carried<'r>(variant: &Variant, results: &'r Results) -> impl Iterator<Item = &'r (String, Array)> {
     results.states.iter().filter(move |_| carries_state(variant)).collect::<Vec<_>>().into_iter()
 }
 
 fn agrees(bench: &mut Bench) -> Result<(), Failed> {
     let variant = bench.variant;
-    for tokens in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 3] {
-        for gates in [Gates::Plain, Gates::Extreme] {
-            let sizes = sizes(variant, tokens)?;
-            let inputs = draw::inputs(variant, &sizes, gates, SEED + tokens as u64);
+    for length in lengths(variant) {
+        for gates in draws(variant) {
+            let sizes = sizes_of(variant, length)?;
+            let inputs = draw::inputs(variant, &sizes, gates, SEED + length.tokens() as u64);
             let initial = initial(variant, &sizes)?;
             let got = bench.run(&sizes, &inputs, &initial)?;
             let want = reference(variant, &sizes, &inputs, &initial)?;
-            bench.compare(&format!("{tokens} tokens, {gates:?} gates"), &got, &want)?;
+            bench.compare(&format!("{length:?}, {gates:?} gates"), &got, &want)?;
         }
     }
     Ok(())
 }
 
+/// Gates at the ends of their range are other inputs only where gates are drawn.
+fn draws(variant: &Variant) -> Vec<Gates> {
+    let gated = variant.checks.draws.iter().any(|(_, how)| !matches!(how, Draw::Normal | Draw::Unit));
+    if gated { vec![Gates::Plain, Gates::Extreme] } else { vec![Gates::Plain] }
+}
+
 /// The second of two calls starts where the first ended.
 fn carries(bench: &mut Bench) -> Result<(), Failed> {
     let variant = bench.variant;
-    if !carries_state(variant) {
+    // A part of a grid's tokens is no grid.
+    if !carries_state(variant) || variant.grid.is_some() {
         return Ok(());
     }
     let tokens = 3 * CHUNK + 3;
@@ -147,16 +152,22 @@ fn carries(bench: &mut Bench) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Whatever token t holds, NaN too, the tokens before it come out bit for bit the same; and so do other batch elements.
+/// Under a causal order, whatever token t holds, NaN too, the tokens before it come out bit for bit the same; and so do
+/// other batch elements. Without states a token may read others by position: then nothing is asked.
 fn causal(bench: &mut Bench) -> Result<(), Failed> {
     let variant = bench.variant;
-    if !matches!(variant.orders.as_slice(), [] | [chunkwise_dsl::typed::Order { kind: OrderKind::Causal, .. }]) {
+    let causal =
+        matches!(variant.orders.as_slice(), [] | [chunkwise_dsl::typed::Order { kind: OrderKind::Causal, .. }]);
+    if !causal || variant.token.is_none() {
         return Ok(());
     }
-    let tokens = 3 * CHUNK + 3;
-    let sizes = sizes(variant, tokens)?;
+    let sizes = sizes(variant, 3 * CHUNK + 3)?;
+    let tokens = variant.token.map_or(0, |axis| sizes.extent(&Size::axis(axis)));
     let inputs = draw::inputs(variant, &sizes, Gates::Plain, SEED);
     let initial = initial(variant, &sizes)?;
+    if variant.states.is_empty() && reads_ahead(variant, &sizes, &inputs)? {
+        return Ok(());
+    }
     let sound = bench.run(&sizes, &inputs, &initial)?;
     for at in [1, CHUNK, CHUNK + 3, tokens - 1] {
         for value in [1.5, f32::NAN] {
@@ -172,6 +183,19 @@ fn causal(bench: &mut Bench) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Whether the last token reaches those before it in the reference.
+fn reads_ahead(variant: &Variant, sizes: &Sizes, inputs: &Tensors) -> Result<bool, Failed> {
+    let last = variant.token.map_or(0, |axis| sizes.extent(&Size::axis(axis))).saturating_sub(1);
+    let of = |inputs: &Tensors| reference(variant, sizes, inputs, &Tensors::new());
+    let (sound, got) = (of(inputs)?, of(&spoilt(variant, inputs, last, 1.5))?);
+    let before = |(output, (_, array)): (&Output, &(String, Array))| {
+        let tensor = narrowed(array.clone());
+        bits(&along_tokens(variant, output, &tensor, 0..last))
+    };
+    let [sound, got] = [sound, got].map(|all| variant.outputs().zip(&all.outputs).map(before).collect::<Vec<_>>());
+    Ok(sound != got)
 }
 
 /// Under a `local`, whatever token t holds, NaN and Inf too, what the reference keeps free of it comes out bit for bit
@@ -249,15 +273,54 @@ fn initial(variant: &Variant, sizes: &Sizes) -> Result<Tensors, Failed> {
     if carries_state(variant) { Ok(draw::states(variant, sizes, SEED)?) } else { Ok(BTreeMap::new()) }
 }
 
-/// Two of every batch axis, odd sizes of the others; the derived ones follow.
+/// How many tokens there are, and how they lie.
+#[derive(Debug, Clone, Copy)]
+enum Length {
+    Tokens(usize),
+    Grid(usize, usize),
+}
+
+impl Length {
+    fn tokens(self) -> usize {
+        match self {
+            Length::Tokens(n) => n,
+            Length::Grid(y, x) => y * x,
+        }
+    }
+}
+
+/// Token counts round the chunk length; of a grid those that the variant is checked on.
+fn lengths(variant: &Variant) -> Vec<Length> {
+    match (&variant.grid, variant.token) {
+        (Some(_), _) if variant.checks.grids.is_empty() => vec![Length::Grid(1, 1), Length::Grid(5, 7)],
+        (Some(_), _) => variant.checks.grids.iter().map(|(y, x)| Length::Grid(*y, *x)).collect(),
+        (None, Some(_)) => [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK + 3].map(Length::Tokens).into(),
+        (None, None) => vec![Length::Tokens(0)],
+    }
+}
+
+/// Sizes of so many tokens; of a grid's those of the smallest one that has them, or else the largest.
 fn sizes(variant: &Variant, tokens: usize) -> Result<Sizes, Failed> {
+    let mut all = lengths(variant);
+    all.sort_by_key(|length| length.tokens());
+    let grid = all.iter().find(|length| length.tokens() >= tokens).or(all.last()).copied();
+    let length = if variant.grid.is_some() { grid } else { None };
+    sizes_of(variant, length.unwrap_or(Length::Tokens(tokens)))
+}
+
+/// Two of every batch axis, odd sizes of the others; the derived ones follow.
+fn sizes_of(variant: &Variant, length: Length) -> Result<Sizes, Failed> {
     let mut odd = [5, 7, 3, 6].into_iter().cycle();
     let mut dims: Vec<(String, usize)> = Vec::new();
+    let grid = variant.grid.as_ref();
+    let is = |size: &Size, place: usize| *size == Size::axis(AxisId(place as u32));
     for (place, axis) in variant.axes.iter().enumerate().filter(|(_, axis)| axis.value.is_none()) {
-        let size = match axis.kind {
-            _ if variant.token == Some(AxisId(place as u32)) => tokens,
-            AxisKind::Batch | AxisKind::Group => 2,
-            AxisKind::Own => odd.next().unwrap_or(1),
+        let size = match (length, axis.kind) {
+            (Length::Tokens(n), _) if variant.token == Some(AxisId(place as u32)) => n,
+            (Length::Grid(y, _), _) if grid.is_some_and(|grid| is(&grid.rows, place)) => y,
+            (Length::Grid(_, x), _) if grid.is_some_and(|grid| is(&grid.cols, place)) => x,
+            (_, AxisKind::Batch | AxisKind::Group) => 2,
+            (_, AxisKind::Own) => odd.next().unwrap_or(1),
         };
         dims.push((axis.name.clone(), size));
     }
@@ -283,13 +346,11 @@ fn tokens_of(variant: &Variant, inputs: &Tensors, range: std::ops::Range<usize>)
 }
 
 /// Some tokens of an output.
-fn along_tokens(
-    variant: &Variant,
-    output: &chunkwise_dsl::typed::Output,
-    tensor: &Tensor,
-    range: std::ops::Range<usize>,
-) -> Tensor {
-    let token = |dim: &OutputDim| matches!(dim, OutputDim::Own(0));
+fn along_tokens(variant: &Variant, output: &Output, tensor: &Tensor, range: std::ops::Range<usize>) -> Tensor {
+    let own = output.indices.iter().map(|index| variant.indices[index.index()].size.clone()).chain(output.ty.dims());
+    let of_tokens =
+        own.into_iter().next().is_some_and(|size| variant.token.is_some_and(|axis| size == Size::axis(axis)));
+    let token = |dim: &OutputDim| of_tokens && matches!(dim, OutputDim::Own(0));
     match output_dims(variant, output).iter().position(token) {
         Some(dim) => tensor.slice(dim, range),
         None => tensor.clone(),
@@ -314,7 +375,7 @@ fn bits(tensor: &Tensor) -> Vec<u64> {
     tensor.to_f64().into_iter().map(f64::to_bits).collect()
 }
 
-fn narrowed(array: chunkwise_compiler::reference::Array) -> Tensor {
+fn narrowed(array: Array) -> Tensor {
     Tensor::f32(array.shape, array.data.into_iter().map(|x| x as f32).collect())
 }
 
