@@ -168,9 +168,9 @@ impl Derivation {
             let mut modules = Vec::new();
             for (stage, derivation) in stages {
                 let layout = if stage.is_scan() { (form, schedule) } else { (Form::Parallel, Schedule::Fused) };
-                modules.push((stage.name.clone(), derivation.compile(sizes, layout, tiles)?));
+                modules.push((stage, derivation.compile(sizes, layout, tiles)?));
             }
-            return Ok(scans::link(&variant.name, &modules));
+            return Ok(scans::link(variant, sizes, &modules));
         }
         if variant.states.is_empty() {
             return match form {

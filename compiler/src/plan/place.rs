@@ -150,7 +150,8 @@ impl Placing<'_> {
             for operand in &self.meaning(id).operands {
                 expand(self.graph, &self.stored, operand, &mut reads);
             }
-            self.heavy[id.index()] = self.meaning(id).factors(self.graph).is_some()
+            self.heavy[id.index()] = matches!(self.meaning(id).op, Op::Iterate { .. })
+                || self.meaning(id).factors(self.graph).is_some()
                 || reads.iter().any(|read| self.heavy[read.node.index()] && has_token(self.graph.node(read.node)));
             for read in reads {
                 self.uses.entry(read.node).or_default().push((id, read));
@@ -175,7 +176,9 @@ impl Placing<'_> {
                 .ids()
                 .find(|other| matches!(self.graph.node(*other).op, Op::Iterate { of: other, .. } if other == of));
             let homes = whole.and_then(|whole| self.homes.get(&whole).cloned()).unwrap_or_default();
-            let homes = homes.into_iter().map(|home| Home { row: None, shared: false, ..home }).collect();
+            let token = self.graph.node(id).axes.iter().position(|axis| axis.token);
+            let own = |home: Home| Home { row: home.row.and(token), shared: false, ..home };
+            let homes = homes.into_iter().map(own).collect();
             self.homes.insert(id, homes);
             return;
         }

@@ -22,6 +22,8 @@ pub(super) struct Builder<'a> {
     lets: HashMap<LetId, View>,
     /// Index variables that count the steps of an iterated let.
     pub(super) steps: HashMap<IndexId, LetId>,
+    /// Iterations beside those of lets.
+    iterations: u32,
 }
 
 impl<'a> Builder<'a> {
@@ -31,19 +33,19 @@ impl<'a> Builder<'a> {
             _ => None,
         });
         let (graph, views, lets) = Default::default();
-        Self { variant, graph, views, lets, steps: steps.collect() }
+        Self { variant, graph, views, lets, steps: steps.collect(), iterations: 0 }
     }
 
     pub fn finish(mut self) -> Result<Graph> {
-        if let [_, order, ..] = self.variant.orders.as_slice() {
+        if self.variant.orders.len() > 1 {
             let what = format!("several orders of `{}`, which has no states", self.variant.name);
-            let _ = order;
             return Err(refusal(&what, "pairs of tokens are seen under one order", self.variant.span));
         }
-        if let Some(order) = self.variant.orders.first()
-            && order.by.is_some()
+        if let Some(by) = self.variant.orders.first().and_then(|order| order.by)
+            && !matches!(self.variant.expr(by).kind, ExprKind::Tensor(_))
         {
-            return Err(refusal("`by` of a variant without states", "tokens are not gathered", self.variant.span));
+            let span = self.variant.expr(by).span;
+            return Err(refusal("a `by` that is computed", "it is checked as a tensor before a run", span));
         }
         let variant = self.variant;
         for (place, output) in variant.outputs().enumerate() {
@@ -155,8 +157,13 @@ impl<'a> Builder<'a> {
                 let (x, count) = (self.view(*arg)?, self.view(*count)?);
                 self.topk_mask(&x, &count, span)
             }
-            ExprKind::SolveCg { .. } | ExprKind::Solve { .. } => {
-                return Err(refusal("`solve` without states", "no kernel solves a system of its own", span));
+            ExprKind::SolveCg { matrix, vector, iters } => {
+                let (a, b) = (self.view(*matrix)?, self.view(*vector)?);
+                self.solve_cg(&a, &b, *iters, span)
+            }
+            ExprKind::Solve { matrix, vector } => {
+                let (a, b) = (self.view(*matrix)?, self.view(*vector)?);
+                self.solve(&a, &b, span)
             }
         })
     }
@@ -254,7 +261,7 @@ impl<'a> Builder<'a> {
         let dims = binding.ty.dims();
         let axes: Vec<Axis> = dims.iter().map(|size| self.axis(size)).collect();
         let operands = both.iter().map(|view| view.at(&dims_after(0))).collect();
-        let node = self.node(Op::Iterate { of, from, to }, operands, axes, binding.span);
+        let node = self.node(Op::Iterate { of, from, to: Size::constant(to) }, operands, axes, binding.span);
         let last = View::of(node, Vec::new(), dims.clone());
         let all: Vec<Size> = [self.index_size(binding.indices[0])].into_iter().chain(dims).collect();
         let view = last.over(Vec::new(), all, &|label| match label {
@@ -263,6 +270,12 @@ impl<'a> Builder<'a> {
         });
         self.lets.insert(of, view.clone());
         Ok(view)
+    }
+
+    /// A name for an iteration that no let is.
+    pub fn next_iteration(&mut self) -> LetId {
+        self.iterations += 1;
+        LetId(self.variant.lets.len() as u32 + self.iterations - 1)
     }
 
     fn old(&mut self, of: LetId) -> Result<View> {

@@ -17,6 +17,8 @@ pub enum Index {
     Mul(Box<Index>, Box<Index>),
     Div(Box<Index>, Box<Index>),
     Mod(Box<Index>, Box<Index>),
+    Min(Box<Index>, Box<Index>),
+    Max(Box<Index>, Box<Index>),
 }
 
 impl Index {
@@ -70,6 +72,8 @@ impl Index {
             Index::Mul(a, b) => of(a).times(of(b)),
             Index::Div(a, b) => of(a).quotient(of(b)),
             Index::Mod(a, b) => of(a).remainder(of(b)),
+            Index::Min(a, b) => Index::Min(Box::new(of(a)), Box::new(of(b))),
+            Index::Max(a, b) => Index::Max(Box::new(of(a)), Box::new(of(b))),
         }
     }
 
@@ -81,19 +85,28 @@ impl Index {
     pub fn step(&self) -> Option<LetId> {
         match self {
             Index::Step(of) => Some(*of),
-            Index::Add(a, b) | Index::Sub(a, b) | Index::Mul(a, b) | Index::Div(a, b) | Index::Mod(a, b) => {
-                a.step().or_else(|| b.step())
-            }
-            _ => None,
+            _ => self.parts().and_then(|[a, b]| a.step().or_else(|| b.step())),
+        }
+    }
+
+    /// The two that an operation is of.
+    fn parts(&self) -> Option<[&Index; 2]> {
+        match self {
+            Index::Add(a, b)
+            | Index::Sub(a, b)
+            | Index::Mul(a, b)
+            | Index::Div(a, b)
+            | Index::Mod(a, b)
+            | Index::Min(a, b)
+            | Index::Max(a, b) => Some([a, b]),
+            Index::Axis(_) | Index::Number(_) | Index::Size(_) | Index::Step(_) => None,
         }
     }
 
     fn any(&self, is: &dyn Fn(&Index) -> bool) -> bool {
-        match self {
-            Index::Add(a, b) | Index::Sub(a, b) | Index::Mul(a, b) | Index::Div(a, b) | Index::Mod(a, b) => {
-                a.any(is) || b.any(is)
-            }
-            leaf => is(leaf),
+        match self.parts() {
+            Some([a, b]) => a.any(is) || b.any(is),
+            None => is(self),
         }
     }
 

@@ -16,6 +16,7 @@ mod index;
 mod print;
 mod reduce;
 mod sequence;
+mod solve;
 mod subscript;
 #[cfg(test)]
 mod tests;
@@ -111,7 +112,7 @@ pub enum Op {
     Iterate {
         of: LetId,
         from: i64,
-        to: i64,
+        to: Size,
     },
     /// Entry s-1 of the iteration of that let.
     Old(LetId),

@@ -36,7 +36,10 @@ impl Printer<'_> {
         match self.graph.node(id).op {
             Op::Output(place) => self.variant.outputs().nth(place).map(|output| output.name.clone()),
             Op::Tensor(tensor) => Some(self.variant.tensors[tensor.index()].name.clone()),
-            Op::Old(of) => Some(format!("{}[s - 1]", self.variant.lets[of.index()].name)),
+            Op::Old(of) => {
+                let name = self.variant.lets.get(of.index()).map_or("x", |binding| binding.name.as_str());
+                Some(format!("{name}[s - 1]"))
+            }
             _ => None,
         }
         .unwrap_or_else(|| format!("n{}", id.0))
@@ -110,7 +113,7 @@ impl Printer<'_> {
             }
             Op::Turns { rest, .. } => if *rest { "rest of turns" } else { "turns" }.to_string(),
             Op::Iterate { from, to, .. } => match of.as_slice() {
-                [first, step] => format!("{step} for s in {from}..{to} from {first}"),
+                [first, step] => format!("{step} for s in {from}..{} from {first}", size(to)),
                 _ => all,
             },
         }
@@ -128,6 +131,8 @@ impl Printer<'_> {
             Index::Mul(a, b) => format!("{} * {}", of(a), of(b)),
             Index::Div(a, b) => format!("({} div {})", of(a), of(b)),
             Index::Mod(a, b) => format!("({} mod {})", of(a), of(b)),
+            Index::Min(a, b) => format!("min({}, {})", of(a), of(b)),
+            Index::Max(a, b) => format!("max({}, {})", of(a), of(b)),
         }
     }
 }

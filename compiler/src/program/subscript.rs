@@ -62,6 +62,7 @@ impl Builder<'_> {
     fn looked_up(&mut self, all: &View, at: ExprId, (last, span): (Label, Span)) -> Result<View> {
         let Label::Dim(dim) = last else { return Ok(all.clone()) };
         let at = self.view(at)?;
+        let at = self.map(Function::Floor, &[at], span);
         let places = self.along(&all.dims[dim], span).reshaped(all.dims.clone(), &|_| Index::Axis(dim));
         let here = self.map(Function::Eq, &[at, places], span);
         let none = self.number(0.0);
@@ -71,11 +72,11 @@ impl Builder<'_> {
 
     /// Whether a subscript is a sum, a quotient and the like of indices and sizes.
     fn is_positional(&self, id: ExprId) -> bool {
-        use Function::{Add, FloorDiv, Mod, Mul, Neg, Sub};
+        use Function::{Add, FloorDiv, Max, Min, Mod, Mul, Neg, Sub};
         match &self.variant.expr(id).kind {
             ExprKind::Index(_) | ExprKind::Coord { .. } | ExprKind::Size(_) => true,
             ExprKind::Number(n) => n.fract() == 0.0 && n.abs() < 1e15,
-            ExprKind::Map { function: Neg | Add | Sub | Mul | FloorDiv | Mod, args } => {
+            ExprKind::Map { function: Neg | Add | Sub | Mul | FloorDiv | Mod | Min | Max, args } => {
                 args.iter().all(|arg| self.is_positional(*arg))
             }
             _ => false,
@@ -145,6 +146,8 @@ impl Builder<'_> {
                     (Function::Mul, [a, b]) => a.clone().times(b.clone()),
                     (Function::FloorDiv, [a, b]) => a.clone().quotient(b.clone()),
                     (Function::Mod, [a, b]) => a.clone().remainder(b.clone()),
+                    (Function::Min, [a, b]) => Index::Min(Box::new(a.clone()), Box::new(b.clone())),
+                    (Function::Max, [a, b]) => Index::Max(Box::new(a.clone()), Box::new(b.clone())),
                     _ => return Err(gathers()),
                 }
             }

@@ -6,8 +6,8 @@ use chunkwise_dsl::typed::{Function, GridAxis, IndexId, Local, LocalKind, OrderK
 
 use super::build::{Builder, Result};
 use super::index::Index;
-use super::view::View;
-use super::{Node, Op};
+use super::view::{Label, View};
+use super::{Fold, Node, Op};
 
 /// A token by its index variable, and by its number.
 type Token = (IndexId, View);
@@ -15,7 +15,7 @@ type Token = (IndexId, View);
 impl Builder<'_> {
     /// Whether `j` is visible from `i`; None where everything is.
     pub(super) fn visible(&mut self, i: IndexId, j: IndexId, span: Span) -> Result<Option<View>> {
-        let (row, column) = ((i, self.position_of(i, span)), (j, self.position_of(j, span)));
+        let (row, column) = ((i, self.place_of(i, span)?), (j, self.place_of(j, span)?));
         let mut all = Vec::new();
         all.extend(self.in_order(&row, &column, span)?);
         for local in &self.variant.locals {
@@ -24,6 +24,23 @@ impl Builder<'_> {
         let mut all = all.into_iter();
         let Some(first) = all.next() else { return Ok(None) };
         Ok(Some(all.fold(first, |a, b| self.map(Function::And, &[a, b], span))))
+    }
+
+    /// The place of a token: its position, unless the order has `by`.
+    fn place_of(&mut self, token: IndexId, span: Span) -> Result<View> {
+        let Some(by) = self.variant.orders.first().and_then(|order| order.by) else {
+            return Ok(self.position_of(token, span));
+        };
+        let by = self.view(by)?;
+        let length = by.dims[0].clone();
+        let dims = vec![length.clone(), length.clone()];
+        let along = self.along(&length, span);
+        let [tokens, places] = [0, 1].map(|dim| along.reshaped(dims.clone(), &|_| Index::Axis(dim)));
+        let here = self.map(Function::Eq, &[by.reshaped(dims, &|_| Index::Axis(1)), tokens], span);
+        let zero = self.number(0.0);
+        let place = self.combine(Op::Select, &[here, places, zero], span);
+        let place = self.fold(Fold::Sum, &place, Label::Dim(1), span);
+        Ok(place.over(vec![token], Vec::new(), &|_| Index::Axis(0)))
     }
 
     fn in_order(&mut self, i: &Token, j: &Token, span: Span) -> Result<Option<View>> {
@@ -147,6 +164,13 @@ impl Builder<'_> {
     fn point(&mut self, token: &Token, span: Span) -> Result<[View; 2]> {
         if self.variant.grid.is_none() {
             return Ok([token.1.clone(), self.number(0.0)]);
+        }
+        if self.variant.orders.first().is_some_and(|order| order.by.is_some()) {
+            let Some(grid) = self.variant.grid.clone() else { return Ok([token.1.clone(), self.number(0.0)]) };
+            let (offset, columns) = (self.size(&grid.offset, span), self.at_least_one(&grid.cols, span));
+            let at = self.map(Function::Sub, &[token.1.clone(), offset], span);
+            let both = [Function::FloorDiv, Function::Mod];
+            return Ok(both.map(|of| self.map(of, &[at.clone(), columns.clone()], span)));
         }
         let axes = vec![self.axis(&self.index_size(token.0))];
         let mut at = |axis| {

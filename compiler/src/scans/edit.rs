@@ -1,10 +1,10 @@
 //! A variant with new tensors and expressions in it. Those of the original keep their places, so that what is said of one
 //! copy holds for another.
 
-use chunkwise_dsl::shape::Size;
+use chunkwise_dsl::shape::{AxisId, Size};
 use chunkwise_dsl::typed::{
-    BatchDim, Expr, ExprId, ExprKind, Function, Index, IndexId, Stmt, Tensor, TensorDim, TensorId, TensorRole, Ty,
-    Variant,
+    Axis, AxisKind, BatchDim, Expr, ExprId, ExprKind, Function, Index, IndexId, Stmt, Tensor, TensorDim, TensorId,
+    TensorRole, Ty, Variant,
 };
 
 use crate::bind::batch_axes;
@@ -52,26 +52,21 @@ impl Edit {
         self.expr(ExprKind::Map { function, args }, ty)
     }
 
-    /// A scalar function of scalars.
-    pub fn scalar(&mut self, function: Function, args: [ExprId; 2]) -> ExprId {
-        self.map(function, args.into(), Ty::scalar())
-    }
-
     /// The whole array of a tensor.
     pub fn whole(&mut self, tensor: TensorId) -> ExprId {
         let dims = self.variant.tensors[tensor.index()].own_dims();
         self.expr(ExprKind::Tensor(tensor), Ty::Array(dims))
     }
 
-    /// The tensor of this name with a value of this type for every token of every batch element, made if there is none.
-    pub fn tensor(&mut self, name: &str, ty: &Ty) -> TensorId {
+    /// The tensor of this name with a value of this type for so many places of every batch element, made if there is none.
+    pub fn tensor(&mut self, name: &str, places: &Size, ty: &Ty) -> TensorId {
         if let Some(place) = self.variant.tensors.iter().position(|tensor| tensor.name == name) {
             return TensorId(place as u32);
         }
         let batch = batch_axes(&self.variant).into_iter();
         let mut dims: Vec<TensorDim> =
             batch.map(|axis| TensorDim { size: Size::axis(axis), batch: Some(BatchDim::Index(axis)) }).collect();
-        let own = self.variant.token.map(Size::axis).into_iter().chain(ty.dims());
+        let own = [places.clone()].into_iter().chain(ty.dims());
         dims.extend(own.map(|size| TensorDim { size, batch: None }));
         let span = self.variant.span;
         self.variant.tensors.push(Tensor {
@@ -84,13 +79,24 @@ impl Edit {
         TensorId(self.variant.tensors.len() as u32 - 1)
     }
 
-    /// An index variable over the tokens.
-    pub fn token_index(&mut self) -> IndexId {
-        if let Some(place) = self.variant.indices.iter().position(|index| index.token) {
-            return IndexId(place as u32);
-        }
-        let size = self.variant.token.map_or(Size::constant(1), Size::axis);
-        self.variant.indices.push(Index { name: "t".into(), size, token: true });
-        IndexId(self.variant.indices.len() as u32 - 1)
+    /// An index variable over so many places.
+    pub fn place_index(&mut self, places: &Size) -> IndexId {
+        let found = self.variant.indices.iter().position(|index| index.size == *places);
+        let place = found.unwrap_or_else(|| {
+            self.variant.indices.push(Index { name: "p".into(), size: places.clone(), token: false });
+            self.variant.indices.len() - 1
+        });
+        IndexId(place as u32)
+    }
+
+    /// Another token axis, of so many places.
+    pub fn count_places(&mut self, name: &str, places: &Size) -> AxisId {
+        let axis = AxisId(self.variant.axes.len() as u32);
+        let span = self.variant.span;
+        let value = Some(places.clone());
+        self.variant.axes.push(Axis { name: name.to_string(), span, kind: AxisKind::Own, value });
+        self.variant.indices.iter_mut().filter(|index| index.token).for_each(|index| index.size = Size::axis(axis));
+        (self.variant.token, self.variant.grid) = (Some(axis), None);
+        axis
     }
 }

@@ -2,35 +2,69 @@
 
 use std::collections::HashMap;
 
+use chunkwise_dsl::shape::Size;
+use chunkwise_dsl::typed::Variant;
+
+use crate::Tiles;
+use crate::bind::Sizes;
+use crate::kernel::lower::Lowering;
 use crate::kernel::visit::{Moved, Rebuild};
 use crate::kernel::{Buffer, BufferId, BufferRole, GridAxis, Int, Kernel, Module, Param, ParamId, ParamRole};
 
-/// One module of several, in order. Tensors whose names hold a `.` stay within it.
-pub fn link(name: &str, stages: &[(String, Module)]) -> Module {
+use super::Stage;
+
+/// One module of those of a variant's stages, in order. Tensors whose names hold a `.` stay within it.
+pub fn link(variant: &Variant, sizes: &Sizes, stages: &[(&Stage, Module)]) -> Module {
+    let name = variant.name.as_str();
     let mut linked = Module { name: name.to_string(), params: Vec::new(), buffers: Vec::new(), kernels: Vec::new() };
     let mut next = 0;
     for (stage, module) in stages {
-        let params: Vec<ParamId> = module.params.iter().map(|param| param_of(&mut linked, param)).collect();
-        let mut rebuild = Rebuild {
-            vars: HashMap::new(),
-            params: params.iter().enumerate().map(|(from, to)| (ParamId(from as u32), Int::Param(*to))).collect(),
-            buffers: HashMap::new(),
-            next: &mut next,
+        let places = stage.places.as_ref().map(|(axis, size)| (axis, size_in(&mut linked, (variant, sizes), size)));
+        let stage = stage.name.as_str();
+        let mut params = HashMap::new();
+        for (from, param) in module.params.iter().enumerate() {
+            let counted = places.as_ref().filter(|(axis, _)| param.role == ParamRole::Size((*axis).clone()));
+            let to = counted.map(|(_, count)| count.clone());
+            params.insert(ParamId(from as u32), to.unwrap_or_else(|| Int::Param(param_of(&mut linked, param))));
+        }
+        let grid_param = |param: ParamId| match params.get(&param) {
+            Some(Int::Param(to)) => *to,
+            _ => param,
         };
+        let grids: Vec<Vec<ParamId>> = module
+            .kernels
+            .iter()
+            .map(|kernel| kernel.grid.iter().map(|axis| grid_param(axis.param)).collect())
+            .collect();
+        let mut rebuild = Rebuild { vars: HashMap::new(), params, buffers: HashMap::new(), next: &mut next };
         for (from, buffer) in module.buffers.iter().enumerate() {
             let size = rebuild.int(&buffer.size);
             let to = buffer_of(&mut linked, stage, &Buffer { size, ..buffer.clone() });
             rebuild.buffers.insert(BufferId(from as u32), Moved { buffer: to, offset: Int::from(0i64) });
         }
-        for kernel in &module.kernels {
-            let axis =
-                |axis: &GridAxis| GridAxis { param: params[axis.param.index()], extent: rebuild.int(&axis.extent) };
-            let grid = kernel.grid.iter().map(axis).collect();
+        for (kernel, params) in module.kernels.iter().zip(grids) {
+            let axes = kernel.grid.iter().zip(params);
+            let grid = axes.map(|(axis, param)| GridAxis { param, extent: rebuild.int(&axis.extent) }).collect();
             let name = format!("{stage}_{}", kernel.name).replace('.', "_");
             linked.kernels.push(Kernel { name, grid, body: rebuild.block(&kernel.body) });
         }
     }
     linked
+}
+
+/// A size of the variant in terms of the linked module's params.
+fn size_in(linked: &mut Module, (variant, sizes): (&Variant, &Sizes), size: &Size) -> Int {
+    let mut lowering = Lowering::new(variant, sizes, Tiles::Whole);
+    let size = lowering.size(size);
+    let module = lowering.finish(Vec::new());
+    let mut params = HashMap::new();
+    for (from, param) in module.params.iter().enumerate().filter(|(_, param)| param.role != ParamRole::Grid) {
+        params.insert(ParamId(from as u32), Int::Param(param_of(linked, param)));
+    }
+    size.replaced(&|leaf| match leaf {
+        Int::Param(id) => params.get(id).cloned(),
+        _ => None,
+    })
 }
 
 fn param_of(linked: &mut Module, param: &Param) -> ParamId {

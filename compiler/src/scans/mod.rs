@@ -19,8 +19,9 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
+use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::typed::{
-    Dtype, ExprId, ExprKind, LetId, LetKind, LetValue, Merge, Order, OrderKind, Output, Stmt, Ty, Variant,
+    Dtype, ExprId, ExprKind, LetId, LetKind, LetValue, LocalKind, Merge, Order, OrderKind, Output, Stmt, Ty, Variant,
 };
 
 use crate::{Form, Unsupported};
@@ -35,6 +36,8 @@ type Result<T> = std::result::Result<T, Unsupported>;
 pub struct Stage {
     pub name: String,
     pub variant: Variant,
+    /// The axis that counts the stage's places where they are not its tokens, and how long it is.
+    pub places: Option<(String, Size)>,
 }
 
 impl Stage {
@@ -64,11 +67,12 @@ pub fn stages(variant: &Variant) -> Result<Option<Vec<Stage>>> {
         let places = Places::of(variant, order)?;
         let name = format!("{}{place}", order_name(order.kind));
         let (before, scan) = scan::split(variant, (order, &places), &name)?;
-        stages.extend(before.map(|variant| Stage { name: format!("{name}.in"), variant }));
-        stages.push(Stage { name: name.clone(), variant: scan });
+        stages.extend(before.map(|variant| Stage { name: format!("{name}.in"), variant, places: None }));
+        let filled = places.filled().map(|(count, _)| (scan::places_axis(&name), count.clone()));
+        stages.push(Stage { name: name.clone(), variant: scan, places: filled });
         results.push((name, places));
     }
-    stages.push(Stage { name: "merged".into(), variant: merged(variant, &results) });
+    stages.push(Stage { name: "merged".into(), variant: merged(variant, &results), places: None });
     Ok(Some(stages))
 }
 
@@ -77,8 +81,10 @@ fn needs_stages(variant: &Variant) -> bool {
     let plain = |kind| matches!(kind, OrderKind::Causal | OrderKind::Raster);
     let gathers = variant.orders.iter().any(|order| order.by.is_some());
     let several = variant.orders.len() > 1 || variant.orders.iter().any(|order| !plain(order.kind));
+    let parts =
+        variant.locals.iter().any(|local| !matches!(local.kind, LocalKind::Window { .. } | LocalKind::Block(_)));
     let heads = variant.lets.iter().any(|binding| matches!(binding.value, LetValue::Norm { heads: true, .. }));
-    !gathers && (several || heads || scan::has_values_apart(variant))
+    !gathers && (several || parts || heads || scan::has_values_apart(variant))
 }
 
 fn order_name(kind: OrderKind) -> &'static str {
@@ -152,7 +158,7 @@ fn merged_value(
 ) -> ExprId {
     let mut terms = Vec::new();
     for (stage, places) in results {
-        let tensor = edit.tensor(&result_name(stage, n), ty);
+        let tensor = edit.tensor(&result_name(stage, n), places.count(), ty);
         let whole = edit.whole(tensor);
         terms.push(match token {
             Some(token) => {

@@ -3,8 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::typed::{
-    ExprId, ExprKind, IndexId, Let, LetId, LetKind, LetValue, Order, OrderKind, Stmt, TensorId, Ty, Variant,
+    ExprId, ExprKind, IndexId, Let, LetId, LetKind, LetValue, Local, LocalKind, Order, OrderKind, Stmt, TensorId, Ty,
+    Variant,
 };
 
 use crate::Unsupported;
@@ -28,10 +30,21 @@ pub(super) fn split(
     before.variant.body.retain(|stmt| matches!(stmt, Stmt::Let(of) if !bound.lets[of.index()].scan));
     let mut scan = Edit::of(&bound);
     scan.variant.orders = vec![Order { kind: OrderKind::Causal, bindings: Vec::new(), by: None }];
-    let mut split = Split { original: &bound, before, scan, places, name, taken: HashMap::new(), done: HashMap::new() };
+    let mut length = places.count().clone();
+    if let Some((count, part)) = places.filled() {
+        length = Size::axis(scan.count_places(&places_axis(name), count));
+        scan.variant.locals = vec![Local { span: variant.span, kind: LocalKind::Block(part.clone()) }];
+    }
+    let (taken, done) = Default::default();
+    let mut split = Split { original: &bound, before, scan, places, length, name, taken, done };
     split.body()?;
     let needed = split.before.variant.outputs().next().is_some();
     Ok((needed.then_some(split.before.variant), split.scan.variant))
+}
+
+/// The name of the axis that counts a scan's places.
+pub(super) fn places_axis(stage: &str) -> String {
+    format!("{stage}.places")
 }
 
 /// Whether something that a program computes is of no use to a scan's own kernels: convolutions on a grid, pairs of
@@ -67,6 +80,8 @@ struct Split<'a> {
     before: Edit,
     scan: Edit,
     places: &'a Places,
+    /// How many places the scan counts, as it counts them.
+    length: Size,
     name: &'a str,
     /// Tensors of the scan by place.
     taken: HashMap<Taken, TensorId>,
@@ -278,7 +293,7 @@ impl Split<'_> {
             return Ok(known);
         }
         let ty = Ty::Array(self.original.tensors[tensor.index()].own_dims()[1..].to_vec());
-        let token = self.before.token_index();
+        let token = self.before.place_index(self.places.count());
         let base = self.before.whole(tensor);
         let at = self.before.index(token);
         let place = self.places.token_at(&mut self.before, at);
@@ -289,7 +304,7 @@ impl Split<'_> {
     /// A let by place.
     fn let_by_place(&mut self, of: LetId, binding: &Let) -> Result<ExprId> {
         let ty = Ty::Array(self.whole_dims(binding)[1..].to_vec());
-        let token = self.before.token_index();
+        let token = self.before.place_index(self.places.count());
         let base = self.before.expr(ExprKind::Let(of), Ty::Array(self.whole_dims(binding)));
         let at = self.before.index(token);
         let place = self.places.token_at(&mut self.before, at);
@@ -327,6 +342,7 @@ impl Split<'_> {
         let taken = match self.taken.get(&Taken::Expr(id)) {
             Some(&known) => known,
             None => {
+                let mut index = token;
                 let value = if self.places.are_tokens() {
                     id
                 } else {
@@ -344,11 +360,12 @@ impl Split<'_> {
                     let size = self.original.indices[token.index()].size.clone();
                     let whole = Ty::Array([size].into_iter().chain(ty.dims()).collect());
                     let base = self.before.expr(ExprKind::Let(of), whole);
-                    let at = self.before.index(token);
+                    index = self.before.place_index(self.places.count());
+                    let at = self.before.index(index);
                     let place = self.places.token_at(&mut self.before, at);
                     self.before.expr(ExprKind::Subscript { base, at: vec![place] }, ty.clone())
                 };
-                self.take(Taken::Expr(id), (token, ty.clone()), value)
+                self.take(Taken::Expr(id), (index, ty.clone()), value)
             }
         };
         let base = self.scan.whole(taken);
@@ -360,7 +377,7 @@ impl Split<'_> {
         let name = format!("{}.in{}", self.name, self.taken.len());
         let output = handed_on(name.clone(), (vec![token], ty.clone()), value, &self.before);
         self.before.variant.body.push(Stmt::Output(output));
-        let tensor = self.scan.tensor(&name, &ty);
+        let tensor = self.scan.tensor(&name, &self.length, &ty);
         self.taken.insert(what, tensor);
         tensor
     }

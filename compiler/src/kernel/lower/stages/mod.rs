@@ -213,7 +213,8 @@ impl Stages<'_> {
         memory: &Memory,
         body: &mut Vec<Stmt>,
     ) -> Result<()> {
-        let Op::Iterate { of, from, to } = node.op else { return Ok(()) };
+        let Op::Iterate { of, from, ref to } = node.op else { return Ok(()) };
+        let to = self.lowering.size(to) + 1i64;
         let extents = self.extents(node, placed.row);
         body.extend(self.fill(placed, (&extents, memory), &node.operands[0])?);
         let step = self.lowering.var();
@@ -222,12 +223,12 @@ impl Stages<'_> {
         for inner in unit.nodes.iter().filter(|inner| inner.inside == Some(of)) {
             self.node(inner, unit, &mut statements)?;
         }
-        let next = self.scratch("next", &node.axes, None);
+        let next = self.scratch("next", &node.axes, placed.row);
         statements.extend(self.fill(placed, (&extents, &next), &node.operands[1])?);
         let copy = self.fill_with(placed, (&extents, memory), |this, nest| this.load(&next, nest))?;
         statements.extend(copy);
         self.iterations.remove(&of);
-        body.push(Stmt::For { var: step, from: from.into(), to: (to + 1).into(), step: 1i64.into(), body: statements });
+        body.push(Stmt::For { var: step, from: from.into(), to, step: 1i64.into(), body: statements });
         Ok(())
     }
 

@@ -159,10 +159,15 @@ impl Stages<'_> {
                     _ => return Err(bent(index)),
                 }
             }
-            Index::Div(a, b) | Index::Mod(a, b) => {
+            Index::Div(a, b) | Index::Mod(a, b) | Index::Min(a, b) | Index::Max(a, b) => {
                 let both = (self.at(a, nest)?.as_int(), self.at(b, nest)?.as_int());
                 let (Some(a), Some(b)) = both else { return Err(bent(index)) };
-                At::constant(if matches!(index, Index::Div(..)) { a.floor_div(b) } else { a.modulo(b) })
+                At::constant(match index {
+                    Index::Div(..) => a.floor_div(b),
+                    Index::Mod(..) => a.modulo(b),
+                    Index::Min(..) => a.min(b),
+                    _ => a.max(b),
+                })
             }
         })
     }

@@ -57,6 +57,8 @@ impl Stages<'_> {
             Index::Add(a, b) => Ok(call(Function::Add, [self.number(a, nest)?, self.number(b, nest)?])),
             Index::Sub(a, b) => Ok(call(Function::Sub, [self.number(a, nest)?, self.number(b, nest)?])),
             Index::Mul(a, b) => Ok(call(Function::Mul, [self.number(a, nest)?, self.number(b, nest)?])),
+            Index::Min(a, b) => Ok(call(Function::Min, [self.number(a, nest)?, self.number(b, nest)?])),
+            Index::Max(a, b) => Ok(call(Function::Max, [self.number(a, nest)?, self.number(b, nest)?])),
             leaf => Ok(self.at(leaf, nest)?.number()),
         }
     }
