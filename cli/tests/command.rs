@@ -269,11 +269,12 @@ fn check_says_what_compiles() {
     assert!(text.contains("compiles  cranelift yes, llvm "), "{text}");
     #[cfg(not(feature = "wgpu"))]
     assert!(text.contains("wgpu not built in"), "{text}");
-    let solved = "variant solved { axes B, T, K; input a : [B,T,K,K], b : [B,T,K]; output o[t] = solve(a[t], b[t]); }";
-    let reverse = PROGRAM.replace("  state ", "  order   reverse;\n  state ");
+    let turned =
+        "variant turned { axes B, T, K; input q : [B,T,K]; param b : []; output o[t] = rope(q[t], t, base = b); }";
+    let gathered = PROGRAM.replace("  state ", "  input   perm : i32 [B,T];\n  order   causal(by = perm);\n  state ");
     for (name, source, reason) in [
-        ("reverse", reverse.as_str(), "this `order` in the recurrent form is unsupported"),
-        ("solved", solved, "no kernel solves a system of its own"),
+        ("gathered", gathered.as_str(), "this `order` in the recurrent form is unsupported"),
+        ("turned", turned, "its turns are constants"),
     ] {
         let file = format!("{name}.attn");
         fs::write(place.path(&file), source).unwrap();
@@ -305,8 +306,8 @@ fn refusals_say_where() {
     let curved = PROGRAM.replace("update  S additive(k, v);", curved);
     assert_ne!(curved, PROGRAM);
     let line_of = |text: &str, part: &str| text.lines().position(|line| line.contains(part)).map(|n| n + 1);
-    let reverse = PROGRAM.replace("  state ", "  order   reverse;\n  state ");
-    for (source, form, part) in [(&curved, "chunked", "tanh"), (&reverse, "recurrent", "variant ")] {
+    let gathered = PROGRAM.replace("  state ", "  input   perm : i32 [B,T];\n  order   causal(by = perm);\n  state ");
+    for (source, form, part) in [(&curved, "chunked", "tanh"), (&gathered, "recurrent", "variant ")] {
         fs::write(place.path("refused.attn"), source).unwrap();
         for command in [&["emit", "--stage", "kernel"][..], &["verify", "--backend", "cranelift"], &["bench"]] {
             let call = [command, &["refused.attn", "--form", form, "--json", "--quiet"]].concat();

@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_form_asked_for_and_is_one_reason() {
-        let found = found("order reverse;");
+        let found = found("input perm : i32 [B,T]; order causal(by = perm);");
         let reasons: Vec<Reason> = found.iter().filter_map(|of| of.missing.clone()).collect();
         assert_eq!(reasons.len(), 3);
         for (of, reason) in found.iter().zip(&reasons) {
