@@ -14,6 +14,7 @@ use crate::{
     device::Precision,
     initial::initial_states,
     launch::{Input, Launch, RunError, Steps},
+    permutation,
     request::{Failure, Outputs, Request},
     split,
     tensor::{Data, Tensor, Tensors},
@@ -251,6 +252,8 @@ impl Work {
     /// Initial states, and zeros for what comes out.
     fn with_tensors(self, request: &Request) -> Result<Self, Failure> {
         let Request { variant, sizes, inputs, initial, .. } = *request;
+        let tokens = variant.token.map_or(1, |axis| sizes.get(axis).unwrap_or(0));
+        permutation::check(variant, tokens, inputs).map_err(Failure::Failed)?;
         let start = initial_states(variant, sizes, inputs, initial)
             .map_err(|state| Failure::Failed(format!("only the reference evaluates the initial value of `{state}`")))?;
         let outputs =

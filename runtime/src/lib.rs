@@ -19,6 +19,7 @@ pub mod initial;
 pub mod inputs;
 mod launch;
 mod named;
+mod permutation;
 pub mod rates;
 pub mod reference;
 pub mod request;

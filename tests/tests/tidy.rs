@@ -65,6 +65,7 @@ const ROOMS: [(&str, &[&str]); 4] = [
             "device",
             "rates",
             "inputs",
+            "permutation",
             "initial",
             "request",
             "launch",

@@ -158,6 +158,8 @@ fn value(index: &Index, size: i64) -> i64 {
         Index::Mul(a, b) => of(a) * of(b),
         Index::Div(a, b) => of(a).div_euclid(of(b)),
         Index::Mod(a, b) => of(a).rem_euclid(of(b)),
+        Index::Min(a, b) => of(a).min(of(b)),
+        Index::Max(a, b) => of(a).max(of(b)),
     }
 }
 
