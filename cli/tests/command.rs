@@ -291,9 +291,9 @@ fn check_says_what_compiles() {
     let forms = serde_json::json!(["recurrent", "chunked", "parallel"]);
     assert_eq!(line["compiles"]["cranelift"], serde_json::json!({"ok": true, "forms": forms, "reason": null}));
     // And `run` says the same of the form that is asked for.
-    let inputs = place.tensors("in.safetensors", inputs());
+    let inputs = place.tensors("in.safetensors", changed("perm", Tensor::i32(vec![2, 5], vec![0; 10])));
     for form in ["recurrent", "chunked", "parallel"] {
-        let run = ["run", "reverse.attn", "--inputs", &inputs, "--output", "out.safetensors", "--form", form];
+        let run = ["run", "gathered.attn", "--inputs", &inputs, "--output", "out.safetensors", "--form", form];
         place.run(&run).fails(2, &[&format!("in the {form} form")]);
     }
 }

@@ -473,15 +473,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    let Ok(listing) = fs::read_dir(folder) else { return Vec::new() };
-    let mut found: Vec<PathBuf> = listing.flatten().map(|entry| entry.path()).collect();
-    found.sort();
-    found
+    let listing = fs::read_dir(folder).into_iter().flatten().flatten();
+    listing.map(|entry| entry.path()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn root() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().expect("the crate stands in the workspace").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate stands in the workspace").to_path_buf()
 }
 
 fn relative(path: &Path) -> String {
@@ -498,6 +495,6 @@ fn read(path: &Path) -> String {
 
 /// Fails with all that was found.
 fn report(found: impl IntoIterator<Item = String>) {
-    let found: Vec<String> = found.into_iter().collect();
-    assert!(found.is_empty(), "\n{}", found.join("\n"));
+    let found = found.into_iter().collect::<Vec<_>>().join("\n");
+    assert!(found.is_empty(), "\n{found}");
 }
