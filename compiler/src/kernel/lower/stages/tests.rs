@@ -185,6 +185,17 @@ fn iterations_keep_their_last_entry() {
 }
 
 #[test]
+fn systems_of_equations() {
+    agree("let a = m' * m + eye(K); output o[t] = solve(a, q[t]); output p[t] = solve_cg(a, q[t], iters = 2);");
+    agree(
+        "output o[t] = solve(m' * m + (1 + g[t]^2) * eye(K), q[t]); output p[t] = solve_cg(m' * m + (2 + b[t]) * eye(K), k[t], iters = 2);",
+    );
+    agree(
+        "order full; let s = sum[j](k[j] * k[j]') + eye(K); output o = solve(s, sum(q')); output p[t] = solve(s, k[t]);",
+    );
+}
+
+#[test]
 fn memories_of_another_length() {
     agree("order full; output o[i] = sum[u in N](softmax[u in N](q[i]' * mem[u]) * mem[u]);");
     agree("let a[i,u] = softmax[u in N](q[i]' * mem[u] / sqrt(K)); output o[i] = sum[u in N](a[i,u] * mem[u]);");
