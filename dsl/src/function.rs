@@ -38,8 +38,18 @@ const fn internal(function: Function, name: &'static str, arity: usize, eval: fn
     Row { function, name, arity, eval, spelling: Spelling::Internal }
 }
 
-/// Below this size an exponent's power is 1 and a rest (`Function::ExpRest`): less than ln(2) / 2, and exact in f32.
+/// Below this size exp(x) - 1 has a polynomial of its own: less than ln(2) / 2, and exact in f32.
 pub const NEAR_ZERO: f64 = 0.34375;
+/// From 0 down to here, itself not included, an exponent's power is 1 and a rest (`Function::ExpRest`). Farther down the
+/// rest would lose what little is left beside 1.
+pub const REST_ENDS: f64 = -4.0;
+/// The rest nearest 0: in f32 the least normal number, which 1 does not feel.
+const LEAST_REST: f64 = f32::MIN_POSITIVE as f64;
+
+/// exp(x) - 1 and below 0 where x <= 0 is above `REST_ENDS`, exp(x) and not below 0 elsewhere.
+pub fn exp_rest(x: f64) -> f64 {
+    if x > REST_ENDS && x <= 0.0 { x.exp_m1().min(-LEAST_REST) } else { x.exp() }
+}
 
 /// Every function of scalars.
 #[rustfmt::skip]
@@ -56,7 +66,7 @@ pub const ROWS: &[Row] = &[
     named(Function::Max, "max", 2, |x| larger(x[0], x[1])),
     named(Function::Clamp, "clamp", 3, |x| smaller(larger(x[0], x[1]), x[2])),
     named(Function::Exp, "exp", 1, |x| x[0].exp()),
-    internal(Function::ExpRest, "exp_rest", 1, |x| if x[0].abs() < NEAR_ZERO { x[0].exp_m1() } else { x[0].exp() }),
+    internal(Function::ExpRest, "exp_rest", 1, |x| exp_rest(x[0])),
     named(Function::Ln, "ln", 1, |x| x[0].ln()),
     named(Function::Sqrt, "sqrt", 1, |x| x[0].sqrt()),
     named(Function::Rsqrt, "rsqrt", 1, |x| 1.0 / x[0].sqrt()),

@@ -202,7 +202,7 @@ impl Checker<'_> {
                     self.access(factor, 1);
                     self.floats(&[factor]);
                 }
-                if keep.whole.as_ref().is_some_and(|whole| whole.strides != keep.rest.strides) {
+                if keep.factors().any(|factor| factor.strides != keep.rest.strides) {
                     self.error("the two factors of a sweep have strides of their own");
                 }
             }

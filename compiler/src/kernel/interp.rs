@@ -8,8 +8,8 @@
 use std::fmt;
 
 use super::{
-    Access, BufferId, BufferRole, Int, Kernel, Map, Module, Position, Product, Reduce, ReduceOp, Scan, ScanFrom, Solve,
-    Stmt, Sweep, Triangle, Value, VarId,
+    Access, BufferId, BufferRole, Int, Keep, Kernel, Map, Module, Position, Product, Reduce, ReduceOp, Scan, ScanFrom,
+    Solve, Stmt, Sweep, Triangle, Value, VarId, Whole,
 };
 
 /// Why a module cannot run to its end: a statement that reaches outside a buffer.
@@ -244,8 +244,12 @@ impl Machine<'_, '_> {
         let (rows, columns, state) = (self.int(&sweep.rows), self.int(&sweep.columns), self.place(&sweep.state));
         if let Some(update) = &sweep.update {
             let from = self.place(&update.from);
-            let keep =
-                update.keep.as_ref().map(|keep| (keep.whole.as_ref().map(|x| self.place(x)), self.place(&keep.rest)));
+            let given = |keep: &Keep| match &keep.whole {
+                Whole::Given(whole) => Some(self.place(whole)),
+                Whole::Zero | Whole::BySign => None,
+            };
+            let signed = update.keep.as_ref().is_some_and(|keep| keep.whole == Whole::BySign);
+            let keep = update.keep.as_ref().map(|keep| (given(keep), self.place(&keep.rest)));
             let pair = |outer: &super::Outer| (self.place(&outer.row), self.place(&outer.column));
             let ranks: Vec<(Place, Place)> = update.ranks.iter().map(pair).collect();
             each(&[rows, columns], &mut |point| {
@@ -258,8 +262,10 @@ impl Machine<'_, '_> {
                 for (w, u) in &ranks {
                     x += self.load(w, i)? * self.load(u, j)?;
                 }
-                if let Some((Some(whole), _)) = &keep {
-                    x += self.load(whole, i)? * before;
+                match &keep {
+                    Some((Some(whole), _)) => x += self.load(whole, i)? * before,
+                    Some((None, rest)) if signed && self.load(rest, i)? < 0.0 => x += before,
+                    _ => {}
                 }
                 self.store(&state, point, x)
             })?;

@@ -299,20 +299,32 @@ pub struct Rankwise {
 }
 
 /// What a tile's rows are multiplied by before something is added to them, in two parts:
-/// `whole[i] * x[i,j] + (rest[i] * x[i,j] + what is added)`. A factor near 1 that is 1 and a small rest keeps the digits of
-/// the rest: its product is rounded beside what is added, not beside x.
+/// `whole[i] * x[i,j] + (rest[i] * x[i,j] + what is added)`, the whole being 0 or 1. A factor near 1 that is 1 and a small
+/// rest keeps the digits of the rest: its product is rounded beside what is added, not beside x.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keep {
     /// One stride, that of i.
     pub rest: Access,
-    /// The same stride; none where it is 0.
-    pub whole: Option<Access>,
+    pub whole: Whole,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whole {
+    Zero,
+    /// 1 where the rest is below 0, else 0.
+    BySign,
+    /// At the stride of the rest.
+    Given(Access),
 }
 
 impl Keep {
     /// Its factors.
     pub fn factors(&self) -> impl Iterator<Item = &Access> {
-        self.whole.iter().chain([&self.rest])
+        let given = match &self.whole {
+            Whole::Given(whole) => Some(whole),
+            Whole::Zero | Whole::BySign => None,
+        };
+        given.into_iter().chain([&self.rest])
     }
 }
 

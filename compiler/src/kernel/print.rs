@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter, Write};
 
 use super::{
     Access, BufferRole, Elem, Int, Keep, Kernel, Map, Module, ParamRole, Position, Product, Reduce, ReduceOp, Scan,
-    ScanFrom, Solve, Stmt, Sweep, Triangle, Value, scalar,
+    ScanFrom, Solve, Stmt, Sweep, Triangle, Value, Whole, scalar,
 };
 
 impl Display for Module {
@@ -145,8 +145,12 @@ impl Module {
             let from = self.access(&update.from);
             text += &match &update.keep {
                 None => format!(" {state} = {from}"),
-                Some(Keep { rest, whole: None }) => format!(" {state} = {} * {from}", self.access(rest)),
-                Some(Keep { rest, whole: Some(whole) }) => {
+                Some(Keep { rest, whole: Whole::Zero }) => format!(" {state} = {} * {from}", self.access(rest)),
+                Some(Keep { rest, whole: Whole::BySign }) => {
+                    let rest = self.access(rest);
+                    format!(" {state} = ((< {rest} 0) + {rest}) * {from}")
+                }
+                Some(Keep { rest, whole: Whole::Given(whole) }) => {
                     format!(" {state} = ({} + {}) * {from}", self.access(whole), self.access(rest))
                 }
             };

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{
     Access, BufferId, Int, Keep, Map, Module, Outer, ParamId, Position, Product, Rankwise, Reduce, Scan, Solve, Stmt,
-    Sweep, Value, VarId,
+    Sweep, Value, VarId, Whole,
 };
 
 /// The buffers that a statement touches, whole, whatever the extents of its loops.
@@ -242,7 +242,10 @@ impl Rebuild<'_> {
                     from: self.access(&update.from),
                     keep: update.keep.as_ref().map(|keep| Keep {
                         rest: self.access(&keep.rest),
-                        whole: keep.whole.as_ref().map(|whole| self.access(whole)),
+                        whole: match &keep.whole {
+                            Whole::Given(whole) => Whole::Given(self.access(whole)),
+                            other => other.clone(),
+                        },
                     }),
                     ranks: self.outers(&update.ranks),
                 }),

@@ -17,8 +17,7 @@ pub(super) fn unary(function: Function, x: f64) -> f64 {
     match function {
         Neg => -x,
         Exp => x.exp(),
-        ExpRest if x.abs() < chunkwise_dsl::function::NEAR_ZERO => x.exp_m1(),
-        ExpRest => x.exp(),
+        ExpRest => chunkwise_dsl::function::exp_rest(x),
         Ln => x.ln(),
         Sqrt => x.sqrt(),
         Rsqrt => 1.0 / x.sqrt(),

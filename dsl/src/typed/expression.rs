@@ -278,7 +278,7 @@ pub enum Function {
     Mod,
     FloorDiv,
     Neg,
-    /// exp(x) - 1 where |x| is below `function::NEAR_ZERO`, exp(x) elsewhere. No program writes it.
+    /// An exponential that says by its sign whether it is one: `function::exp_rest`. No program writes it.
     ExpRest,
     Min,
     Max,

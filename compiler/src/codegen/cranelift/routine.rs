@@ -24,7 +24,7 @@ use crate::kernel::{ReduceOp, Triangle};
 /// The table of a solve holds, for each of r systems, the address and the row stride of x; then for each of the r by r
 /// tiles, row-major, its address, row stride and column stride. That of a sweep holds address and row stride of the state,
 /// of the tile before (the state itself where there is no update) and of the rest kept, then the address of the whole kept
-/// (0 where there is none); then address and stride of w and the address of u for every rank; then those of x and y for
+/// (0 where there is none, that of the rest where its sign says it: 1 below 0); then address and stride of w and the address of u for every rank; then those of x and y for
 /// every read.
 ///
 /// Operands of a map have the last stride 0 or 1, those of `turn` any. A map goes row by row: an operand may be a row of

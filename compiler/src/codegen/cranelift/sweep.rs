@@ -3,7 +3,7 @@
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::types::I64;
 
-use crate::kernel::{Keep, Outer, Sweep};
+use crate::kernel::{Keep, Outer, Sweep, Whole};
 
 use super::Routine;
 use super::kernel::{Emitter, TRUSTED};
@@ -19,8 +19,9 @@ impl Emitter<'_> {
             Some(Keep { rest, whole }) => {
                 words.extend([self.first(rest), self.int(&rest.strides[0])]);
                 words.push(match whole {
-                    Some(whole) => self.first(whole),
-                    None => self.constant(0),
+                    Whole::Given(whole) => self.first(whole),
+                    Whole::BySign => self.first(rest),
+                    Whole::Zero => self.constant(0),
                 });
             }
             None => words.extend([0; 3].map(|none| self.constant(none))),

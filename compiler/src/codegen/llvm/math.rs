@@ -4,7 +4,7 @@
 //! Polynomials are those of Cephes (single precision) unless said otherwise. Rounding to an integer adds and takes away
 //! 1.5 * 2^23, whose low bits then hold the integer: no conversion, so no NaN traps, and no libm call on old targets.
 
-use chunkwise_dsl::function::NEAR_ZERO;
+use chunkwise_dsl::function::{NEAR_ZERO, REST_ENDS};
 use chunkwise_dsl::typed::Function;
 
 use super::text::{Text, constant as k, whole};
@@ -202,12 +202,20 @@ fn exp(t: &mut Text, x: &str, target: &Target) -> String {
     power_of_e(t, x, &k(1.0), target)
 }
 
-/// 2^n (exp(r) - 1) + 2^n, without the 2^n near 0, where n is 0.
+/// As `function::exp_rest` says. Near 0, where n is 0, the 1 is left out; below it is taken away again.
 fn exp_rest(t: &mut Text, x: &str, target: &Target) -> String {
-    let size = t.intrinsic("fabs", &[x]);
-    let near = t.compare("olt", &size, &k(NEAR_ZERO));
-    let one = t.select(&near, &k(0.0), &k(1.0));
-    power_of_e(t, x, &one, target)
+    let [down, near, rest] =
+        [("ole", 0.0), ("ogt", -NEAR_ZERO), ("ogt", REST_ENDS)].map(|(is, limit)| t.compare(is, x, &k(limit)));
+    let bools = t.vector("i1");
+    let [near, rest] = [near, rest].map(|above| t.set(format_args!("and {bools} {down}, {above}")));
+    let added = t.select(&near, &k(0.0), &k(1.0));
+    let y = power_of_e(t, x, &added, target);
+    let taken = t.select(&rest, &added, &k(0.0));
+    let y = t.exact("fsub", &y, &taken);
+    let least = k(-f64::from(f32::MIN_POSITIVE));
+    let is_less = t.compare("olt", &y, &least);
+    let below = t.select(&is_less, &y, &least);
+    t.select(&rest, &below, &y)
 }
 
 /// 2^n (exp(r) - 1 + one) for x = n ln 2 + r.

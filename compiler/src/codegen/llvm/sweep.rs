@@ -6,133 +6,19 @@
 //!         for every group of rows: s = whole * from + (rest * from + w * u), stored; sums += x * s
 //!     y = sums
 //! ```
-//! The rows of a group have sums of their own: one sum alone would wait for the multiply-add before it.
+//! The rows of a group have sums of their own: one sum alone would wait for the multiply-add before it. Where the whole is 1
+//! for all rows, s = rest * from + (from + w * u): no more than with one factor.
 
-use crate::kernel::{Access, Int, Keep, Outer, Sweep};
+mod spec;
+
+use crate::kernel::{Access, Sweep, Whole};
 
 use super::kernel::Emitter;
 use super::text::{Text, constant};
 use super::{Routine, Target};
 
-/// What a sweep does to its tile, and how often it reads. Strides that are known are written into the code: without, the
-/// addresses of all operands would not fit the registers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Spec {
-    /// Of the tile's rows.
-    state: Stride,
-    update: Option<Update>,
-    /// Of the factors of every read.
-    reads: [Option<Stride>; Sweep::READS],
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Update {
-    /// Of the rows of the tile before; none where it is the tile itself.
-    from: Option<Stride>,
-    keep: Kept,
-    /// Whether what is kept has a whole beside its rest.
-    whole: bool,
-    /// Of the factors of every rank.
-    ranks: [Option<Stride>; Sweep::RANKS],
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kept {
-    All,
-    /// One factor for all rows.
-    Scaled,
-    /// A factor a row.
-    Rows(Stride),
-}
-
-/// How far rows lie apart, in elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stride {
-    Known(i64),
-    Given,
-}
-
-impl Stride {
-    fn of(access: &Access) -> Self {
-        match access.strides.first() {
-            Some(Int::Const(n)) => Stride::Known(*n),
-            _ => Stride::Given,
-        }
-    }
-
-    fn each<const N: usize>(outers: &[Outer]) -> [Option<Self>; N] {
-        std::array::from_fn(|n| outers.get(n).map(|outer| Stride::of(&outer.row)))
-    }
-
-    fn name(self) -> String {
-        match self {
-            Stride::Known(n) => n.to_string(),
-            Stride::Given => "s".to_owned(),
-        }
-    }
-
-    /// The operand: a number, or the argument of this name.
-    fn operand(self, name: &str) -> String {
-        match self {
-            Stride::Known(n) => n.to_string(),
-            Stride::Given => name.to_owned(),
-        }
-    }
-}
-
-impl Spec {
-    fn of(sweep: &Sweep) -> Self {
-        let keep = |keep: &Option<Keep>| match keep {
-            None => Kept::All,
-            Some(keep) if Stride::of(&keep.rest) == Stride::Known(0) => Kept::Scaled,
-            Some(keep) => Kept::Rows(Stride::of(&keep.rest)),
-        };
-        let update = sweep.update.as_ref().map(|x| Update {
-            from: (x.from != sweep.state).then(|| Stride::of(&x.from)),
-            keep: keep(&x.keep),
-            whole: x.keep.as_ref().is_some_and(|keep| keep.whole.is_some()),
-            ranks: Stride::each(&x.ranks),
-        });
-        Self { state: Stride::of(&sweep.state), update, reads: Stride::each(&sweep.reads) }
-    }
-
-    pub(super) fn name(self) -> String {
-        let mut name = format!("sweep.{}", self.state.name());
-        if let Some(Update { from, keep, whole, ranks }) = self.update {
-            name += &from.map_or_else(String::new, |from| format!(".from.{}", from.name()));
-            name += &match keep {
-                Kept::All => ".all".to_owned(),
-                Kept::Scaled => ".scaled".to_owned(),
-                Kept::Rows(stride) => format!(".rows.{}", stride.name()),
-            };
-            name += if whole { ".whole" } else { "" };
-            ranks.iter().flatten().for_each(|stride| name += &format!(".w{}", stride.name()));
-        }
-        self.reads.iter().flatten().for_each(|stride| name += &format!(".x{}", stride.name()));
-        name
-    }
-
-    fn ranks(self) -> impl Iterator<Item = Stride> {
-        self.update.into_iter().flat_map(|update| update.ranks.into_iter().flatten())
-    }
-
-    fn reads(self) -> impl Iterator<Item = Stride> {
-        self.reads.into_iter().flatten()
-    }
-
-    /// Of the rows of the tile before, where it is another one.
-    fn from(self) -> Option<Stride> {
-        self.update.and_then(|update| update.from)
-    }
-
-    fn keeps(self) -> Kept {
-        self.update.map_or(Kept::All, |update| update.keep)
-    }
-
-    fn has_whole(self) -> bool {
-        self.update.is_some_and(|update| update.whole)
-    }
-}
+pub(super) use spec::Spec;
+use spec::{Beside, Kept, Stride};
 
 /// A strip: vectors of lanes beside each other, and rows that are treated together.
 #[derive(Debug, Clone, Copy)]
@@ -173,7 +59,7 @@ fn arguments(spec: Spec) -> Vec<String> {
     if spec.keeps() != Kept::All {
         all.extend(["ptr %a", "i64 %as"].map(str::to_owned));
     }
-    if spec.has_whole() {
+    if spec.beside() == Beside::Given {
         all.extend(["ptr %e", "i64 %es"].map(str::to_owned));
     }
     for r in 0..spec.ranks().count() {
@@ -204,7 +90,9 @@ pub(super) fn sweep(emitter: &mut Emitter<'_>, sweep: &Sweep) {
         }
         if let Some(keep) = &update.keep {
             place(&keep.rest, true);
-            keep.whole.iter().for_each(|whole| place(whole, true));
+            if let Whole::Given(whole) = &keep.whole {
+                place(whole, true);
+            }
         }
     }
     let ranks = sweep.update.iter().flat_map(|update| &update.ranks);
@@ -226,6 +114,54 @@ pub(super) fn sweep(emitter: &mut Emitter<'_>, sweep: &Sweep) {
 /// A sweep as an internal function.
 pub(super) fn define(spec: Spec, target: &Target) -> (String, Text) {
     let mut t = Text::new(target.width);
+    if spec.beside() == Beside::BySign {
+        let near = all_near(&mut t, spec, target);
+        t.branch(&near, "near", "apart");
+        t.block("near");
+        columns(&mut t, (spec, Rows::Near), target);
+        t.lanes = target.width;
+        t.block("apart");
+    }
+    columns(&mut t, (spec, Rows::Apart), target);
+    (format!("define internal void @{}({}) noinline #0", spec.name(), arguments(spec).join(", ")), t)
+}
+
+/// Whether the rests of all rows are below 0, where a few instructions tell.
+fn all_near(t: &mut Text, spec: Spec, target: &Target) -> String {
+    match spec.keeps() {
+        Kept::Scaled => {
+            let rest = t.set("load float, ptr %a, align 4");
+            t.set(format_args!("fcmp olt float {rest}, 0.0"))
+        }
+        Kept::Rows(Stride::Known(1)) if target.width > 1 => {
+            let (floats, bools, n) = (t.floats(), t.vector("i1"), target.width);
+            let over = t.set(format_args!("and i64 %rows, {}", n - 1));
+            let even = t.set(format_args!("icmp eq i64 {over}, 0"));
+            let end = t.set(format_args!("select i1 {even}, i64 %rows, i64 0"));
+            let rows = t.open("0", &end, n, &[(bools.clone(), "splat (i1 true)".to_owned())]);
+            let at = t.element("%a", &rows.index);
+            let rests = t.set(format_args!("load {floats}, ptr {at}, align 4"));
+            let below = t.compare("olt", &rests, &constant(0.0));
+            let so_far = t.set(format_args!("and {bools} {}, {below}", rows.carried[0]));
+            t.close(&rows, &[so_far]);
+            let all = t.set(format_args!("call i1 @llvm.vector.reduce.and.v{n}i1({bools} {})", rows.carried[0]));
+            t.set(format_args!("and i1 {all}, {even}"))
+        }
+        Kept::All | Kept::Rows(_) => "false".to_owned(),
+    }
+}
+
+/// What is known of the rests of all rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// All are below 0: what is added is summed with the row first, which costs no more than one factor.
+    Near,
+    /// Nothing; or, where one rest is that of all rows, that it is not below 0.
+    Apart,
+}
+
+/// All columns, strip by strip, and the return.
+fn columns(t: &mut Text, (spec, rows): (Spec, Rows), target: &Target) {
     let mut column = "0".to_owned();
     for strip in strips(spec, target) {
         let width = strip.vectors as i64 * i64::from(strip.lanes);
@@ -233,12 +169,11 @@ pub(super) fn define(spec: Spec, target: &Target) -> (String, Text) {
         // The loop's index goes on where the strips before stopped.
         let strips = t.open(&column, &end, width, &[]);
         t.lanes = strip.lanes;
-        Writer::new(&mut t, spec, strip, &strips.index).write();
+        Writer::new(&mut *t, (spec, rows), strip, &strips.index).write();
         t.close(&strips, &[]);
         column = strips.index;
     }
     t.run("ret void");
-    (format!("define internal void @{}({}) noinline #0", spec.name(), arguments(spec).join(", ")), t)
 }
 
 /// Terms of a sum of its own.
@@ -255,6 +190,7 @@ struct Factors {
 struct Writer<'t> {
     t: &'t mut Text,
     spec: Spec,
+    rows: Rows,
     strip: Strip,
     mask: Option<String>,
     state: String,
@@ -268,7 +204,7 @@ struct Writer<'t> {
 }
 
 impl<'t> Writer<'t> {
-    fn new(t: &'t mut Text, spec: Spec, strip: Strip, column: &str) -> Self {
+    fn new(t: &'t mut Text, (spec, rows): (Spec, Rows), strip: Strip, column: &str) -> Self {
         let mask = strip.masked.then(|| {
             let left = t.sub("%columns", column);
             let left = t.smaller(&left, &strip.lanes.to_string());
@@ -280,7 +216,7 @@ impl<'t> Writer<'t> {
         let state = t.element("%s", column);
         let from = if spec.from().is_some() { t.element("%f", column) } else { state.clone() };
         let (added, column) = (Vec::new(), column.to_owned());
-        let mut writer = Self { t, spec, strip, mask, state, from, keep: Factors::default(), added, column };
+        let mut writer = Self { t, spec, rows, strip, mask, state, from, keep: Factors::default(), added, column };
         if spec.keeps() == Kept::Scaled {
             writer.keep = writer.kept("0", Stride::Known(0));
         }
@@ -373,6 +309,10 @@ impl<'t> Writer<'t> {
         let mut pairs = factors.iter().zip(&self.added).map(|(factor, row)| (factor.clone(), row[v].clone()));
         let mut sum = match &keep.rest {
             None => x.to_owned(),
+            Some(rest) if self.rows == Rows::Near => {
+                let added = pairs.fold(x.to_owned(), |sum, (factor, row)| self.t.fma(&factor, &row, &sum));
+                return self.t.fma(rest, x, &added);
+            }
             Some(rest) => match pairs.next() {
                 None => self.t.float("fmul", rest, x),
                 Some((factor, row)) => {
@@ -393,17 +333,33 @@ impl<'t> Writer<'t> {
     /// What is kept of a row.
     fn kept(&mut self, at: &str, stride: Stride) -> Factors {
         let rest = Some(self.factor("%a", at, stride));
-        let whole = self.spec.has_whole().then(|| self.factor("%e", at, stride));
+        let whole = match (self.spec.beside(), self.rows, self.spec.keeps()) {
+            (Beside::Given, ..) => Some(self.factor("%e", at, stride)),
+            (Beside::BySign, Rows::Apart, Kept::Rows(_)) => Some(self.sign("%a", at, stride)),
+            _ => None,
+        };
         Factors { rest, whole }
     }
 
     /// Element `at` of the factors at `base`, in all lanes.
     fn factor(&mut self, base: &str, at: &str, stride: Stride) -> String {
+        let x = self.scalar(base, at, stride);
+        self.t.splat("float", &x)
+    }
+
+    /// 1 where element `at` of the factors at `base` is below 0, else 0, in all lanes.
+    fn sign(&mut self, base: &str, at: &str, stride: Stride) -> String {
+        let x = self.scalar(base, at, stride);
+        let below = self.t.set(format_args!("fcmp olt float {x}, 0.0"));
+        let whole = self.t.set(format_args!("select i1 {below}, float 1.0, float 0.0"));
+        self.t.splat("float", &whole)
+    }
+
+    fn scalar(&mut self, base: &str, at: &str, stride: Stride) -> String {
         let named = format!("%{}s{}", &base[1..2], &base[2..]);
         let at = self.t.mul(at, &stride.operand(&named));
         let from = self.t.element(base, &at);
-        let x = self.t.set(format_args!("load float, ptr {from}, align 4"));
-        self.t.splat("float", &x)
+        self.t.set(format_args!("load float, ptr {from}, align 4"))
     }
 
     fn load(&mut self, from: &str, v: usize) -> String {

@@ -195,10 +195,11 @@ const EXP: &str = "fn f_exp(v: f32) -> f32 {
 }
 ";
 
-/// Below `NEAR_ZERO` what the exponential is more than 1.
+/// As `function::exp_rest` says.
 const EXP_REST: &str = "fn f_exp_rest(x: f32) -> f32 {
-  let near = abs(x) < 0.34375f;
-  return select(f_exp(x), exp_less_one(select(0.0f, x, near)), near);
+  let near = x > -0.34375f && x <= 0.0f;
+  let rest = select(f_exp(x) - 1.0f, exp_less_one(select(0.0f, x, near)), near);
+  return select(f_exp(x), min(rest, -1.1754944e-38f), x > -4.0f && x <= 0.0f);
 }
 ";
 

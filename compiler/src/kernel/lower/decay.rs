@@ -11,7 +11,6 @@
 //! 1 - exp(x)                  ->   (1 - whole(x)) - exp_rest(x)
 //! ```
 
-use chunkwise_dsl::function::NEAR_ZERO;
 use chunkwise_dsl::typed::{Expr, ExprId, ExprKind, Function, Ty, Update};
 
 use super::arena::Arena;
@@ -121,9 +120,9 @@ impl Arena<'_> {
         let x = self.exponent(id)?;
         let Expr { ty, span, .. } = self.expr(id).clone();
         let mut map = |function, args: Vec<ExprId>| self.intern(ExprKind::Map { function, args }, ty.clone(), span);
-        let (size, rest) = (map(Function::Abs, vec![x]), map(Function::ExpRest, vec![x]));
-        let limit = self.intern(ExprKind::Number(NEAR_ZERO), Ty::scalar(), span);
-        let lt = ExprKind::Map { function: Function::Lt, args: vec![size, limit] };
+        let rest = map(Function::ExpRest, vec![x]);
+        let zero = self.intern(ExprKind::Number(0.0), Ty::scalar(), span);
+        let lt = ExprKind::Map { function: Function::Lt, args: vec![rest, zero] };
         Some([self.intern(lt, ty, span), rest])
     }
 

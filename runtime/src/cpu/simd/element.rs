@@ -117,7 +117,8 @@ impl<E: Element<N>, const N: usize> WithSimd for Elements<E, N> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        self.extent = self.joined(S::F32_LANES as isize);
         let mut numbers = 0;
         for (k, operand) in self.operands.iter().enumerate() {
             numbers |= usize::from(operand.lane == 0) << k;
@@ -136,6 +137,19 @@ impl<E: Element<N>, const N: usize> WithSimd for Elements<E, N> {
 const ANY: usize = usize::MAX;
 
 impl<E: Element<N>, const N: usize> Elements<E, N> {
+    /// Rows that lie one after the other everywhere as one row. Rows shorter than a vector stay: an operand may be the row
+    /// that was written before.
+    #[inline(always)]
+    fn joined(&self, lanes: isize) -> Extent {
+        let Extent { rows, columns, diagonal } = self.extent;
+        let whole = rows > 1 && columns >= lanes && diagonal >= columns && self.ldd == columns;
+        let joins = |operand: &Operand| operand.row == operand.lane * columns;
+        if !(whole && self.operands.iter().all(joins)) {
+            return self.extent;
+        }
+        Extent { rows: 1, columns: rows * columns, diagonal: rows * columns }
+    }
+
     /// Whether operand k is a number.
     #[inline(always)]
     fn is_number<const NUMBERS: usize>(&self, k: usize) -> bool {

@@ -12,7 +12,7 @@ use super::math;
 use super::pair::{self, Binary, Pairs};
 use super::product::{Full, Lower, LowerOut, Operands, Product, Scale, Shape, StrictlyLower};
 use super::solve::{Matrix, Solve};
-use super::sweep::{ALL, Outer, PARTS, Rows, SCALED, Sweep};
+use super::sweep::{ALL, NEAR, Outer, PARTS, Rows, SCALED, SIGNED, Sweep};
 use super::turn::{self, Tile};
 use super::{Routine, Table};
 
@@ -301,14 +301,28 @@ unsafe extern "C" fn sweep<S: Set>(rows: i64, columns: i64, ranks: i64, reads: i
     // SAFETY: the table holds `KEPT` numbers, and three for every rank and every read.
     let table = unsafe { slice::from_raw_parts(table, KEPT + 3 * (ranks + reads)) };
     let size = [rows as isize, columns as isize];
-    match (ranks, table[4] != 0, table[6] != 0) {
-        (0, ..) => passes::<S, ALL, 0>(simd, table, (size, reads)),
-        (1, false, _) => passes::<S, ALL, 1>(simd, table, (size, reads)),
-        (1, true, false) => passes::<S, SCALED, 1>(simd, table, (size, reads)),
-        (1, true, true) => passes::<S, PARTS, 1>(simd, table, (size, reads)),
-        (_, false, _) => passes::<S, ALL, 2>(simd, table, (size, reads)),
-        (_, true, false) => passes::<S, SCALED, 2>(simd, table, (size, reads)),
-        (_, true, true) => passes::<S, PARTS, 2>(simd, table, (size, reads)),
+    match ranks {
+        0 => passes::<S, ALL, 0>(simd, table, (size, reads)),
+        1 => keeping::<S, 1>(simd, table, (size, reads)),
+        _ => keeping::<S, 2>(simd, table, (size, reads)),
+    }
+}
+
+fn keeping<S: Set, const RANKS: usize>(simd: S, table: &[i64], (size, reads): ([isize; 2], usize)) {
+    let [rest, stride, whole] = [table[4], table[5], table[6]];
+    if rest == 0 {
+        passes::<S, ALL, RANKS>(simd, table, (size, reads))
+    } else if whole == 0 || size[0] == 0 {
+        passes::<S, SCALED, RANKS>(simd, table, (size, reads))
+    } else if whole != rest {
+        passes::<S, PARTS, RANKS>(simd, table, (size, reads))
+    } else if stride != 0 {
+        passes::<S, SIGNED, RANKS>(simd, table, (size, reads))
+    // SAFETY: there is a rest for all rows.
+    } else if unsafe { *(rest as *const f32) } < 0.0 {
+        passes::<S, NEAR, RANKS>(simd, table, (size, reads))
+    } else {
+        passes::<S, SCALED, RANKS>(simd, table, (size, reads))
     }
 }
 

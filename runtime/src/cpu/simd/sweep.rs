@@ -37,8 +37,12 @@ pub(super) struct Outer {
 /// What is kept of the tile before: all of it, or each row times a factor.
 pub(super) const ALL: u8 = 0;
 pub(super) const SCALED: u8 = 1;
-/// A factor in two parts, of which the rest is summed with what is added first.
+/// A factor in two parts: a whole and a rest.
 pub(super) const PARTS: u8 = 2;
+/// The same, the whole 1 where the rest is below 0, else 0.
+pub(super) const SIGNED: u8 = 3;
+/// The same, every rest below 0: what is added is summed with the row first, which costs no more than one factor.
+pub(super) const NEAR: u8 = 4;
 
 /// What a sweep works on: `state = whole * from + (rest * from + sum of ranks)`, then its reads.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +63,18 @@ impl<const KEEP: u8, const RANKS: usize, const READS: usize> WithSimd for Sweep<
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        if KEEP == SIGNED && self.is_near(simd) {
+            let Self { state, from, keep, whole, ranks, reads, rows, columns } = self;
+            Sweep::<NEAR, RANKS, READS> { state, from, keep, whole, ranks, reads, rows, columns }.strips(simd);
+        } else {
+            self.strips(simd);
+        }
+    }
+}
+
+impl<const KEEP: u8, const RANKS: usize, const READS: usize> Sweep<KEEP, RANKS, READS> {
+    #[inline(always)]
+    fn strips<S: Simd>(self, simd: S) {
         let lanes = S::F32_LANES as isize;
         let mut column = 0;
         if S::REGISTER_COUNT >= 32 {
@@ -71,9 +87,22 @@ impl<const KEEP: u8, const RANKS: usize, const READS: usize> WithSimd for Sweep<
             column += lanes;
         }
     }
-}
 
-impl<const KEEP: u8, const RANKS: usize, const READS: usize> Sweep<KEEP, RANKS, READS> {
+    /// Whether all rests are below 0, where a few instructions tell.
+    #[inline(always)]
+    fn is_near<S: Simd>(&self, simd: S) -> bool {
+        if self.keep.stride != 1 || self.rows % S::F32_LANES as isize != 0 {
+            return false;
+        }
+        let mut most = simd.splat_f32s(-1.0);
+        for i in (0..self.rows).step_by(S::F32_LANES) {
+            // SAFETY: there is a rest for each of the rows.
+            let rests = unsafe { self.keep.row(i).cast::<S::f32s>().read_unaligned() };
+            most = simd.max_f32s(rests, most);
+        }
+        simd.reduce_max_f32s(most) < 0.0
+    }
+
     /// Strips of V vectors from `column` on, as many as fit.
     #[inline(always)]
     fn panel<S: Simd, const V: usize, const G: usize>(self, simd: S, mut column: isize) -> isize {
@@ -152,20 +181,29 @@ impl<S: Simd, const KEEP: u8, const RANKS: usize, const READS: usize, const V: u
         unsafe {
             let before: [S::f32s; V] = self.load(of.from.row(i));
             let mut x = before;
-            if KEEP != ALL {
-                let keep = simd.splat_f32s(*of.keep.row(i));
-                for x in &mut x {
-                    *x = simd.mul_f32s(keep, *x);
-                }
-            }
             for (r, added) in added.iter().enumerate() {
                 let factor = simd.splat_f32s(*of.ranks[r].factors.row(i));
                 for v in 0..V {
-                    x[v] = multiply_add(simd, factor, added[v], x[v]);
+                    x[v] = match r {
+                        // What does not wait for the row comes first.
+                        0 if KEEP != ALL && KEEP != NEAR => simd.mul_f32s(factor, added[v]),
+                        _ => multiply_add(simd, factor, added[v], x[v]),
+                    };
                 }
             }
-            if KEEP == PARTS {
-                let whole = simd.splat_f32s(*of.whole.wrapping_offset(i * of.keep.stride));
+            if KEEP != ALL {
+                let rest = simd.splat_f32s(*of.keep.row(i));
+                for v in 0..V {
+                    x[v] = multiply_add(simd, rest, before[v], x[v]);
+                }
+            }
+            if KEEP == PARTS || KEEP == SIGNED {
+                let whole = if KEEP == PARTS {
+                    *of.whole.wrapping_offset(i * of.keep.stride)
+                } else {
+                    f32::from(u8::from(*of.keep.row(i) < 0.0))
+                };
+                let whole = simd.splat_f32s(whole);
                 for v in 0..V {
                     x[v] = multiply_add(simd, whole, before[v], x[v]);
                 }

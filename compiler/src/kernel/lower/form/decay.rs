@@ -2,9 +2,10 @@
 //! in the same way at every token.
 //!
 //! ```text
-//! a = exp(x)      whole = 1 where |x| < 11/32, else 0;   rest = exp(x) - whole
+//! a = exp(x)      whole = 1 where -4 < x <= 0, else 0;   rest = exp(x) - whole, below 0 just where whole is 1
 //! another a       whole = 1 where |a - 1| < 1/4, else 0; rest = a - whole
 //! S = a S + W     S = whole S + (rest S + W)
+//! of its tokens   f = fl(whole + rest); the last one's rest is rest + lost (whole + rest), lost = sum of rest - (f - whole)
 //! of a block      exp of the sum of its x; or the product P of its a, P - 1 = sum over t of (a[0] .. a[t-1]) (a[t] - 1)
 //! ```
 //!
@@ -12,14 +13,18 @@
 //! x = -1e-5 and n = 60,000. A rest is off by 2^-23 of itself, which is no more than that of what the state keeps, however
 //! many tokens it keeps. `rest S` is summed with the write first: alone it would be rounded to the digits of S, thousands
 //! of times the same way. What is left is the rounding of the last sum, 2^-24 of S at most, which the write makes another
-//! one at every token: about the square root of n times as much in the end (4e-6 for 65,536 tokens of x = -1e-6).
-//! Strong decays lose nothing: their whole is 0 and their rest is what it was, 0 where it is exactly 0.
+//! one at every token: about the square root of n times as much in the end (4e-6 for 65,536 tokens of x = -1e-6). A sweep
+//! whose rows are all near sums the write with S first: one such rounding more.
+//! Strong decays lose nothing: their whole is 0 and their rest is what it was, 0 where it is exactly 0. Between, where x is
+//! below -1 say, what is left of the state is off by 2^-25 of what was there before the token.
 //!
 //! Products of decays within a block stay products: they are off by 2^-25 a token, and no block hands that on. So a block
 //! of C tokens loses up to C 2^-25 (C = 64: 2e-6), and a parallel form, whose block is the whole sequence, T 2^-25.
-//! A decay that is no exponential loses what f32 lost of `a` itself, which is its input.
+//! So does a state with one decay for all its elements that goes token by token: it is multiplied by one factor, and the
+//! block's last token, in two parts, gives back what the factors before it lost. A decay by rows is in two parts at every
+//! token: to sum up what its factors lose would take a tenth of the time of the update where a state has 64 columns.
+//! A decay that is no exponential loses what f32 lost of `a` itself, which is its input: token by token it is one factor.
 
-use chunkwise_dsl::function::NEAR_ZERO;
 use chunkwise_dsl::typed::Function;
 use petgraph::graph::NodeIndex;
 
@@ -43,6 +48,33 @@ const NEAR_ONE: f64 = 0.25;
 
 /// The whole and the rest of a decay: tiles of rows, or accesses of one factor for each element.
 pub(super) type Parts<T> = [T; 2];
+
+/// A decay at every token.
+pub(super) enum Stepped {
+    /// As it is.
+    Factor(Tile),
+    /// The rest of an exponential, whose sign says what its whole is.
+    Rest(Tile),
+    Parts(Parts<Tile>),
+}
+
+impl Stepped {
+    /// It in summands, its tiles looked at as `load` does.
+    pub(super) fn summands(&self, load: &dyn Fn(&Tile) -> Value) -> Vec<Value> {
+        match self {
+            Stepped::Factor(factor) => vec![load(factor)],
+            Stepped::Rest(rest) => vec![whole_of(load(rest)), load(rest)],
+            Stepped::Parts(parts) => parts.each_ref().map(load).into(),
+        }
+    }
+}
+
+/// How a state decays at the tokens of a block.
+pub(super) struct Spans {
+    pub(super) each: Stepped,
+    /// At the last token, where that is another: with what the factors before it lost.
+    pub(super) last: Option<Stepped>,
+}
 
 /// The logarithm of a decay, as a sum.
 struct Exponent {
@@ -101,20 +133,58 @@ impl Emission<'_, '_> {
         Ok(())
     }
 
-    /// A decay at every token of the block.
-    pub(super) fn parts(&mut self, decay: NodeIndex) -> Result<Parts<Tile>> {
-        let width = self.width(decay);
-        let tiles = ["whole", "rest"].map(|name| self.rows_of(name, width.clone(), 0));
-        let view = |tile: &Tile| at(&shaped(tile, width.is_some()));
-        let values = match self.exponent(decay)? {
-            Some(x) => of_exponent(x.value(&view)),
-            None => of_decay(Value::Load(view(&self.stream(decay, 0)?))),
+    /// A decay at every token of the block, where nothing else decays the state: one that is no exponential loses nothing.
+    pub(super) fn alone(&mut self, decay: NodeIndex) -> Result<Spans> {
+        let each = match self.exponent(decay)? {
+            Some(x) if self.width(decay).is_none() => return self.given_back(&x),
+            Some(_) => self.stepped(decay)?,
+            None => Stepped::Factor(self.stream(decay, 0)?),
         };
-        for (tile, value) in tiles.iter().zip(values) {
-            let axes = self.axes(tile);
-            self.map(axes, at(tile), value);
+        Ok(Spans { each, last: None })
+    }
+
+    /// One factor a token, and two parts at the last one.
+    fn given_back(&mut self, x: &Exponent) -> Result<Spans> {
+        let [rests, factors] = ["rest", "decay"].map(|name| self.rows_of(name, None, 0));
+        let [whole, lost] = ["whole", "lost"].map(|name| {
+            let buffer = self.lowering.scratch(name, Int::from(1i64));
+            Tile { row: Int::from(0i64), ..Tile::dense(buffer, 0i64, &[]) }
+        });
+        let last = self.count() - 1i64;
+        let [rest, factor] = [&rests, &factors].map(|tile| Value::Load(at(tile)));
+        let exponent = x.value(&|tile| at(&shaped(tile, false)));
+        self.map(vec![self.count()], at(&rests), call(Function::ExpRest, [exponent]));
+        let sum = call(Function::Add, [whole_of(rest.clone()), rest.clone()]);
+        self.map(vec![last.clone()], at(&factors), sum);
+
+        let rounded = call(Function::Sub, [factor, whole_of(rest.clone())]);
+        let value = call(Function::Sub, [rest, rounded]);
+        let (inner, dst) = (last.clone(), row_of(&lost, last.clone()));
+        self.push(Stmt::Reduce(Reduce { axes: Vec::new(), inner, op: ReduceOp::Sum, dst, value }));
+
+        let [own, lost_so_far] = [&rests, &lost].map(|tile| Value::Load(row_of(tile, last.clone())));
+        self.map(Vec::new(), row_of(&whole, last.clone()), whole_of(own.clone()));
+        let decay = call(Function::Add, [Value::Load(row_of(&whole, last.clone())), own.clone()]);
+        let back = call(Function::Add, [own, call(Function::Mul, [lost_so_far, decay])]);
+        self.map(Vec::new(), row_of(&lost, last), back);
+        Ok(Spans { each: Stepped::Factor(factors), last: Some(Stepped::Parts([whole, lost])) })
+    }
+
+    /// A decay at every token of the block.
+    pub(super) fn stepped(&mut self, decay: NodeIndex) -> Result<Stepped> {
+        let width = self.width(decay);
+        let view = |tile: &Tile| at(&shaped(tile, width.is_some()));
+        if let Some(x) = self.exponent(decay)? {
+            let rest = self.rows_of("rest", width.clone(), 0);
+            self.map(self.axes(&rest), at(&rest), call(Function::ExpRest, [x.value(&view)]));
+            return Ok(Stepped::Rest(rest));
         }
-        Ok(tiles)
+        let values = of_decay(Value::Load(view(&self.stream(decay, 0)?)));
+        let tiles = ["whole", "rest"].map(|name| self.rows_of(name, width.clone(), 0));
+        for (tile, value) in tiles.iter().zip(values) {
+            self.map(self.axes(tile), at(tile), value);
+        }
+        Ok(Stepped::Parts(tiles))
     }
 
     /// A decay over the whole block; none where it is the constant 1.
@@ -134,7 +204,9 @@ impl Emission<'_, '_> {
                 let (inner, value) = (self.count(), x.value(&|tile| down(&shaped(tile, width.is_some()))));
                 let reduce = Reduce { axes: axes.clone(), inner, op: ReduceOp::Sum, dst: sum.clone(), value };
                 self.push(Stmt::Reduce(reduce));
-                of_exponent(Value::Load(sum))
+                self.map(axes.clone(), parts[1].clone(), call(Function::ExpRest, [Value::Load(sum)]));
+                self.map(axes, parts[0].clone(), whole_of(Value::Load(parts[1].clone())));
+                return Ok(Some(parts));
             }
             None => self.multiplied_up(decay, &axes, &sum)?,
         };
@@ -200,17 +272,18 @@ impl Emission<'_, '_> {
     }
 }
 
-/// What decays of both sides leave of `state`, as two summands: what is summed with a write goes with the second.
-pub(super) fn kept(state: &Value, sides: [Option<Parts<Value>>; 2]) -> Option<Parts<Value>> {
+/// What decays leave of `state`, as summands: those of one side are a factor or two parts, those of both sides two parts
+/// each. What is summed with a write goes with the last summand.
+pub(super) fn kept(state: &Value, [rows, columns]: [Vec<Value>; 2]) -> Vec<Value> {
     let times = |a: &Value, b: &Value| call(Function::Mul, [a.clone(), b.clone()]);
     let plus = |a: Value, b: Value| call(Function::Add, [a, b]);
-    let parts = match sides {
-        [None, None] => return None,
-        [Some(parts), None] | [None, Some(parts)] => parts,
+    let factors = match (&rows[..], &columns[..]) {
+        ([], []) => return vec![state.clone()],
         // (w + r) (v + q) = w v + (r v + q (w + r))
-        [Some([w, r]), Some([v, q])] => [times(&w, &v), plus(times(&r, &v), times(&q, &plus(w.clone(), r.clone())))],
+        ([w, r], [v, q]) => vec![times(w, v), plus(times(r, v), times(q, &plus(w.clone(), r.clone())))],
+        _ => [rows, columns].concat(),
     };
-    Some(parts.map(|part| times(&part, state)))
+    factors.iter().map(|factor| times(factor, state)).collect()
 }
 
 /// A tile of scalars, or of vectors: of a scalar for every element.
@@ -218,8 +291,9 @@ fn shaped(tile: &Tile, vector: bool) -> Tile {
     if vector { with_broadcast(tile) } else { with_rank(tile.clone(), 0) }
 }
 
-fn of_exponent(x: Value) -> Parts<Value> {
-    [near(x.clone(), NEAR_ZERO), call(Function::ExpRest, [x])]
+/// The whole of an exponential by its rest.
+fn whole_of(rest: Value) -> Value {
+    call(Function::Lt, [rest, Value::Const(0.0)])
 }
 
 fn of_decay(a: Value) -> Parts<Value> {

@@ -11,7 +11,7 @@ use crate::{
 use super::{
     super::{Lowering, Result, Tile, emit::call},
     Emission,
-    decay::kept,
+    decay::{Parts, kept},
     strides, with_rank,
 };
 
@@ -81,14 +81,19 @@ impl Emission<'_, '_> {
         let (k, v) = (memory.dims[0].extent.clone(), memory.dims[1].extent.clone());
         let zero = Int::from(0i64);
         let first = |factor: &Access| factor.strides.first().cloned().unwrap_or(Int::from(0i64));
-        let rows = rows.map(|parts| {
-            parts.map(|part| Value::Load(Access::new(part.buffer, part.offset.clone(), [first(&part), zero.clone()])))
-        });
-        let columns = columns.map(|parts| {
-            parts.map(|part| Value::Load(Access::new(part.buffer, part.offset.clone(), [zero.clone(), first(&part)])))
-        });
-        if let Some(kept) = kept(&Value::Load(whole.clone()), [rows, columns]) {
-            self.map(vec![k.clone(), v.clone()], whole.clone(), call(Function::Add, kept));
+        let loaded = |parts: Option<Parts<Access>>, side: usize| {
+            let load = |part: Access| {
+                let mut strides = [zero.clone(), zero.clone()];
+                strides[side] = first(&part);
+                Value::Load(Access::new(part.buffer, part.offset, strides))
+            };
+            parts.into_iter().flatten().map(load).collect::<Vec<_>>()
+        };
+        let decayed = rows.is_some() || columns.is_some();
+        let kept = kept(&Value::Load(whole.clone()), [loaded(rows, 0), loaded(columns, 1)]);
+        let sum = kept.into_iter().rev().reduce(|sum, x| call(Function::Add, [x, sum]));
+        if let Some(sum) = sum.filter(|_| decayed) {
+            self.map(vec![k.clone(), v.clone()], whole.clone(), sum);
         }
         for (keys, values) in products {
             if v == Int::from(1i64) && keys.last_is_dense() {

@@ -7,7 +7,7 @@
 //!        map     S[k,v] = d[t,k] * S[k,v] * b[t,v] + u[t,k] * x[v],  x = c z + v where u and k are one key
 //!        product r[t,v] = sum over k of q[t,k] * S[k,v]
 //! ```
-//! Decays are in two parts, of which the rest is summed with what is written first (`decay`).
+//! A decay is one factor or two parts (`decay`).
 
 use chunkwise_dsl::typed::Function;
 use petgraph::graph::NodeIndex;
@@ -21,7 +21,7 @@ use crate::{
 use super::{
     super::{Result, Tile, emit::call},
     Emission,
-    decay::{Parts, kept},
+    decay::{Spans, Stepped, kept},
     row_of,
     stream::with_broadcast,
     strides, with_rank,
@@ -49,9 +49,17 @@ struct Written {
 }
 
 /// The decays of a state's rows and columns, where they are not 1.
+#[derive(Default)]
 struct Scales {
-    rows: Option<Parts<Tile>>,
-    columns: Option<Parts<Tile>>,
+    rows: Option<Stepped>,
+    columns: Option<Stepped>,
+}
+
+/// Tokens of the block whose decays are given in one way.
+struct Span {
+    from: Int,
+    to: Int,
+    scales: Scales,
 }
 
 impl Emission<'_, '_> {
@@ -59,21 +67,23 @@ impl Emission<'_, '_> {
     pub(super) fn steps(&mut self, state: &StatePlan) -> Result<()> {
         let memory = self.memory[&state.state].clone();
         let wanted = self.wanted(state)?;
-        let scales = self.scales(state)?;
+        let spans = self.spans(state)?;
         let written = self.written(state, &state.normal)?;
-        self.each(0i64, self.count(), |this, t| {
-            for read in wanted.iter().filter(|read| read.before) {
-                this.read_row(&memory, read, &t);
-            }
-            for one in &written {
-                this.collect_row(&memory, one, &t);
-            }
-            this.update(&memory, &scales, &written, &t);
-            for read in wanted.iter().filter(|read| !read.before) {
-                this.read_row(&memory, read, &t);
-            }
-            Ok(())
-        })?;
+        for Span { from, to, scales } in spans {
+            self.each(from, to, |this, t| {
+                for read in wanted.iter().filter(|read| read.before) {
+                    this.read_row(&memory, read, &t);
+                }
+                for one in &written {
+                    this.collect_row(&memory, one, &t);
+                }
+                this.update(&memory, &scales, &written, &t);
+                for read in wanted.iter().filter(|read| !read.before) {
+                    this.read_row(&memory, read, &t);
+                }
+                Ok(())
+            })?;
+        }
         for read in wanted {
             self.streams.insert((read.node, 0), read.rows);
         }
@@ -103,17 +113,19 @@ impl Emission<'_, '_> {
         };
         let whole = |tile: &Tile| Access::new(tile.buffer, tile.offset.clone(), strides(tile));
         self.map(extents.clone(), whole(&before), Value::Load(whole(&start)));
-        let scales = self.scales(state)?;
+        let spans = self.spans(state)?;
         let written = self.written(state, &state.normal)?;
-        self.each(0i64, self.count(), |this, t| {
-            let (from, to) = (one(&before, t.clone()), one(&after, t.clone()));
-            for key in &written {
-                this.collect_row(&from, key, &t);
-            }
-            this.map(extents, whole(&to), Value::Load(whole(&from)));
-            this.update(&to, &scales, &written, &t);
-            Ok(())
-        })?;
+        for span in spans {
+            self.each(span.from, span.to, |this, t| {
+                let (from, to) = (one(&before, t.clone()), one(&after, t.clone()));
+                for key in &written {
+                    this.collect_row(&from, key, &t);
+                }
+                this.map(extents.clone(), whole(&to), Value::Load(whole(&from)));
+                this.update(&to, &span.scales, &written, &t);
+                Ok(())
+            })?;
+        }
         for (expr, node) in reads {
             let held = match self.term(self.operand(node, 0)) {
                 Some(Term::AllBefore(_)) => &before,
@@ -222,14 +234,26 @@ impl Emission<'_, '_> {
         }
     }
 
-    /// What scales the state's rows and its columns.
-    fn scales(&mut self, state: &StatePlan) -> Result<Scales> {
+    /// What scales the state's rows and its columns, token by token.
+    fn spans(&mut self, state: &StatePlan) -> Result<Vec<Span>> {
         let normal = &state.normal;
-        let mut of = |leaf: &Leaf| match leaf.is_one() {
-            true => Ok(None),
-            false => self.parts(normal_node(state, leaf)).map(Some),
+        let (from, end) = (Int::from(0i64), self.count());
+        let [rows, columns] =
+            [&normal.decay, &normal.columns].map(|leaf| (!leaf.is_one()).then(|| normal_node(state, leaf)));
+        let (decay, of): (_, fn(Stepped) -> Scales) = match (rows, columns) {
+            (None, None) => return Ok(vec![Span { from, to: end, scales: Scales::default() }]),
+            (Some(rows), None) => (rows, |rows| Scales { rows: Some(rows), columns: None }),
+            (None, Some(columns)) => (columns, |columns| Scales { rows: None, columns: Some(columns) }),
+            (Some(rows), Some(columns)) => {
+                let scales = Scales { rows: Some(self.stepped(rows)?), columns: Some(self.stepped(columns)?) };
+                return Ok(vec![Span { from, to: end, scales }]);
+            }
         };
-        Ok(Scales { rows: of(&normal.decay)?, columns: of(&normal.columns)? })
+        let Spans { each, last } = self.alone(decay)?;
+        let Some(last) = last else { return Ok(vec![Span { from, to: end, scales: of(each) }]) };
+        let before = end.clone() - 1i64;
+        let most = Span { from, to: before.clone(), scales: of(each) };
+        Ok(vec![most, Span { from: before, to: end, scales: of(last) }])
     }
 
     /// One pass: S = d S b + sum of key x'.
@@ -237,19 +261,19 @@ impl Emission<'_, '_> {
         let (zero, one) = (Int::from(0i64), Int::from(1i64));
         let whole = Access::new(memory.buffer, memory.offset.clone(), strides(memory));
         let before = Value::Load(whole.clone());
-        let factor = |part: &Tile| row_of(&with_broadcast(part), t.clone());
-        let rows = scales.rows.as_ref().map(|parts| {
-            parts.each_ref().map(|part| {
-                let d = factor(part);
-                Value::Load(Access::new(d.buffer, d.offset, [d.strides[0].clone(), zero.clone()]))
-            })
-        });
-        let columns = scales.columns.as_ref().map(|parts| {
-            parts.each_ref().map(|part| {
-                let b = factor(part);
-                Value::Load(Access::new(b.buffer, b.offset, [zero.clone(), b.strides[0].clone()]))
-            })
-        });
+        let factor = |part: &Tile, side: usize| {
+            let d = row_of(&with_broadcast(part), t.clone());
+            let mut strides = [zero.clone(), zero.clone()];
+            strides[side] = d.strides[0].clone();
+            Value::Load(Access::new(d.buffer, d.offset, strides))
+        };
+        let sides = [&scales.rows, &scales.columns];
+        let of_side = |side: usize| match sides[side] {
+            Some(decay) => decay.summands(&|part| factor(part, side)),
+            None => Vec::new(),
+        };
+        let decays = sides.iter().any(|side| side.is_some());
+        let mut summands = kept(&before, [of_side(0), of_side(1)]);
         let mut added = None;
         for one_key in written {
             let key = row_of(&one_key.key, t.clone());
@@ -265,14 +289,14 @@ impl Emission<'_, '_> {
                 None => product,
             });
         }
-        let value = match (kept(&before, [rows, columns]), added) {
-            (None, None) => return,
-            (None, Some(added)) => call(Function::Add, [before, added]),
-            (Some(parts), None) => call(Function::Add, parts),
-            (Some([whole, rest]), Some(added)) => call(Function::Add, [whole, call(Function::Add, [rest, added])]),
-        };
+        if !decays && added.is_none() {
+            return;
+        }
+        // From the right: what is kept of the state by its rest is summed with what is written first.
+        summands.extend(added);
+        let value = summands.into_iter().rev().reduce(|sum, x| call(Function::Add, [x, sum]));
         let axes = memory.dims.iter().map(|dim| dim.extent.clone()).collect();
-        self.map(axes, whole, value);
+        self.map(axes, whole, value.unwrap_or(before));
     }
 
     fn read_row(&mut self, memory: &Tile, read: &Wanted, t: &Int) {

@@ -13,6 +13,10 @@ enum Keep {
     Scaled(usize),
     /// The same in two parts.
     Parts(usize),
+    /// The same as a rest beside 1 where it is below 0.
+    Signed(usize),
+    /// The same, all of them below 0.
+    Near(usize),
 }
 
 fn check(sweep: SweepFn, [rows, columns, ranks, reads]: Shape, keep: Keep, in_place: bool) {
@@ -20,6 +24,7 @@ fn check(sweep: SweepFn, [rows, columns, ranks, reads]: Shape, keep: Keep, in_pl
     let mut state = numbers(1, rows * row);
     let from = numbers(2, rows * row);
     let (factors, wholes) = (numbers(3, rows * 5 + 1), numbers(5, rows * 2 + 1));
+    let below: Vec<f32> = wholes.iter().map(|x| -x.abs() - 1e-6).collect();
     let beside = numbers(4, columns * 2);
     let mut out = vec![7.0f32; columns * 2];
     let (mut want_state, mut want) = (state.clone(), vec![7.0f64; columns * 2]);
@@ -31,6 +36,9 @@ fn check(sweep: SweepFn, [rows, columns, ranks, reads]: Shape, keep: Keep, in_pl
                 Keep::All => 1.0,
                 Keep::Scaled(stride) => f64::from(factors[i * stride]),
                 Keep::Parts(stride) => f64::from(factors[i * stride]) + f64::from(wholes[i * stride]),
+                Keep::Signed(stride) if factors[i * stride] < 0.0 => f64::from(factors[i * stride]) + 1.0,
+                Keep::Signed(stride) => f64::from(factors[i * stride]),
+                Keep::Near(stride) => f64::from(below[i * stride]) + 1.0,
             };
             x += (0..ranks).map(|r| f64::from(factors[i * 5 + r]) * f64::from(beside[r * columns + j])).sum::<f64>();
             want_state[i * row + j] = x as f32;
@@ -48,6 +56,8 @@ fn check(sweep: SweepFn, [rows, columns, ranks, reads]: Shape, keep: Keep, in_pl
     table.extend(match keep {
         Keep::Scaled(stride) if ranks > 0 => [first, stride as i64, 0],
         Keep::Parts(stride) if ranks > 0 => [first, stride as i64, second],
+        Keep::Signed(stride) if ranks > 0 => [first, stride as i64, first],
+        Keep::Near(stride) if ranks > 0 => [below.as_ptr() as i64, stride as i64, below.as_ptr() as i64],
         _ => [0; 3],
     });
     for r in 0..ranks {
@@ -67,6 +77,18 @@ fn check(sweep: SweepFn, [rows, columns, ranks, reads]: Shape, keep: Keep, in_pl
     }
 }
 
+const KEPT: [Keep; 9] = [
+    Keep::All,
+    Keep::Scaled(0),
+    Keep::Scaled(2),
+    Keep::Parts(0),
+    Keep::Parts(2),
+    Keep::Signed(0),
+    Keep::Signed(1),
+    Keep::Near(0),
+    Keep::Near(1),
+];
+
 #[test]
 fn sweeps_agree_with_plain_loops() {
     for table in tables() {
@@ -75,7 +97,7 @@ fn sweeps_agree_with_plain_loops() {
         for rows in [0, 1, 2, 5, 64, 131, 300] {
             for columns in [1, 3, 16, 33, 64, 101] {
                 for (ranks, reads) in (0..3).flat_map(|ranks| [(ranks, 1), (ranks, 2)]) {
-                    for keep in [Keep::All, Keep::Scaled(0), Keep::Scaled(2), Keep::Parts(0), Keep::Parts(2)] {
+                    for keep in KEPT {
                         check(sweep, [rows, columns, ranks, reads], keep, true);
                         check(sweep, [rows, columns, ranks, reads], keep, false);
                     }
