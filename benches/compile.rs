@@ -13,7 +13,7 @@ const RUNS: usize = 15;
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 /// A code generator: from a module to code that can be called, which is dropped at once.
-type Generator = (&'static str, fn(&kernel::Module) -> Fallible<()>);
+type Generator = (&'static str, fn(&kernel::Checked) -> Fallible<()>);
 
 const GENERATORS: &[Generator] = &[
     #[cfg(feature = "cranelift")]
@@ -23,8 +23,7 @@ const GENERATORS: &[Generator] = &[
     }),
     #[cfg(feature = "llvm")]
     ("LLVM", |module| {
-        let code = chunkwise_compiler::codegen::llvm::emit(module, &chunkwise_runtime::cpu::host())?;
-        chunkwise_runtime::cpu::llvm::load(module, &code)?;
+        chunkwise_runtime::cpu::llvm::load(module)?;
         Ok(())
     }),
 ];
@@ -44,6 +43,7 @@ fn main() -> Fallible<()> {
         let dims = [("B", 1), ("T", 64), ("H", 1), ("K", 128), ("V", 128)].map(|(name, n)| (name.to_string(), n));
         let sizes = bind_dims(variant, &dims).map_err(|errors| format!("{errors:?}"))?;
         let module = kernel::lower::form::lower(variant, &sizes, &plan, Tiles::Whole)?;
+        let module = kernel::check(module).map_err(|errors| errors.join("; "))?;
         marks.push(Instant::now());
         front.push([0, 1].map(|part| milliseconds(marks[part + 1] - marks[part])));
         for ((_, load), times) in GENERATORS.iter().zip(&mut back) {

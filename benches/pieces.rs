@@ -52,7 +52,7 @@ mod pieces {
     }
 
     /// The code of a back end, if it is built in.
-    fn code(backend: &str, module: &Module) -> Option<Loaded> {
+    fn code(backend: &str, module: &Checked) -> Option<Loaded> {
         match backend {
             #[cfg(feature = "cranelift")]
             "cranelift" => {
@@ -60,18 +60,15 @@ mod pieces {
                 Some(loaded.expect("a checked module loads"))
             }
             #[cfg(feature = "llvm")]
-            "llvm" => {
-                let code = chunkwise_compiler::codegen::llvm::emit(module, &chunkwise_runtime::cpu::host());
-                let code = code.expect("a checked module compiles");
-                Some(chunkwise_runtime::cpu::llvm::load(module, &code).expect("its code loads"))
-            }
+            "llvm" => Some(chunkwise_runtime::cpu::llvm::load(module).expect("a checked module loads")),
             _ => None,
         }
     }
 
     /// Times statements that do so many items a round.
     fn time(bencher: Bencher<'_, '_>, (backend, width): (&str, i64), items: i64, body: Vec<Stmt>) {
-        let Some(loaded) = code(backend, &module(body, width)) else { return };
+        let module = check(module(body, width)).expect("the pieces hold together");
+        let Some(loaded) = code(backend, &module) else { return };
         let size = (width * width) as usize;
         // Small, so that sums and substitutions stay finite over all rounds.
         let data: Vec<f32> = (0..size).map(|i| ((i * 7 % 13) as f32 - 6.0) / 8000.0).collect();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chunkwise_compiler::{
     Derivation, Form, Schedule,
     bind::Sizes,
-    kernel::{Module, pass},
+    kernel::{Checked, check, pass},
     stage::{self, Stage},
 };
 use chunkwise_dsl::{parse::parse, print::file, typed::Variant};
@@ -118,6 +118,7 @@ fn of_variant(
     }
     backend.devices().map_err(|why| request::Failure::Unusable(backend, why))?;
     let module = chunkwise_compiler::compile(variant, &sizes, (form, schedule), chunkwise_compiler::Tiles::Whole)?;
+    let module = check(module).map_err(|errors| Failure::Failed(errors.join("; ")))?;
     code(stage, &module, (backend, shared.precision()))
 }
 
@@ -218,7 +219,7 @@ fn shaders(_: Stage, variant: &Variant, _: &Sizes, _: ((Form, Schedule), &Shared
 
 /// A code generator's text, a row each.
 #[cfg_attr(not(feature = "cranelift"), allow(unused_variables, reason = "only Cranelift has several precisions"))]
-fn code(stage: Stage, module: &Module, (backend, precision): (Backend, Precision)) -> Result<String, Failure> {
+fn code(stage: Stage, module: &Checked, (backend, precision): (Backend, Precision)) -> Result<String, Failure> {
     match backend {
         #[cfg(feature = "cranelift")]
         Backend::Cranelift => {

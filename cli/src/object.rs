@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use chunkwise_compiler::{
     Form, Schedule, Tiles,
     interface::{self, Interface, header, names},
-    kernel::Module,
+    kernel::{Checked, Module, check},
 };
 use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
@@ -110,6 +110,7 @@ fn of_variant(
     let module = engine.module(variant, &sizes, (form, schedule), Tiles::Whole)?;
     let longest = longest_chunk(form, chunk);
     let interface = interface::interface((variant, &sizes), &module, flags.name.as_deref(), longest)?;
+    let module = check(Module::clone(&module)).map_err(|errors| Failure::Failed(errors.join("; ")))?;
     let (object, machine) = object(&module, &interface, flags.target_cpu.as_deref())?;
     let header = flags.header.as_ref().map(|path| {
         let about = header::About {
@@ -154,7 +155,7 @@ fn say(interface: &Interface, shared: &Shared) {
 
 /// The object, and the machine it is for in words.
 #[cfg(feature = "llvm")]
-fn object(module: &Module, interface: &Interface, cpu: Option<&str>) -> Result<(Vec<u8>, String), Failure> {
+fn object(module: &Checked, interface: &Interface, cpu: Option<&str>) -> Result<(Vec<u8>, String), Failure> {
     use chunkwise_compiler::codegen::llvm::{self, Target};
     let target = match cpu {
         None | Some("host") => chunkwise_runtime::cpu::host(),
@@ -170,7 +171,7 @@ fn object(module: &Module, interface: &Interface, cpu: Option<&str>) -> Result<(
 
 /// A back end that is not built in is refused before this.
 #[cfg(not(feature = "llvm"))]
-fn object(module: &Module, _: &Interface, _: Option<&str>) -> Result<(Vec<u8>, String), Failure> {
+fn object(module: &Checked, _: &Interface, _: Option<&str>) -> Result<(Vec<u8>, String), Failure> {
     Err(Failure::Failed(format!("kernel `{}`: this chunkwise was built without LLVM", module.name)))
 }
 

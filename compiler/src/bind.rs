@@ -66,6 +66,11 @@ pub fn batch_axes(variant: &Variant) -> Vec<AxisId> {
     variant.axes.iter().enumerate().filter_map(of).collect()
 }
 
+/// How many batch elements there are; as many as there are numbers where the product passes them.
+pub fn batch_elements(variant: &Variant, sizes: &Sizes) -> usize {
+    batch_axes(variant).into_iter().fold(1, |all: usize, axis| all.saturating_mul(sizes.get(axis).unwrap_or(1)))
+}
+
 /// Whether an initial state is taken and a final one given: only under one forward order and without `local`.
 pub fn carries_state(variant: &Variant) -> bool {
     let forward = |kind| matches!(kind, OrderKind::Causal | OrderKind::Raster | OrderKind::Column);

@@ -3,7 +3,7 @@
 
 use chunkwise_compiler::{
     Derivation, Form, Schedule, Tiles,
-    bind::{Sizes, batch_axes},
+    bind::{Sizes, batch_elements},
     kernel::{self, Rates, pass::Target},
 };
 use chunkwise_dsl::typed::Variant;
@@ -276,10 +276,6 @@ pub fn schedule(
         (_, Err(refusal)) => fused(refusal.to_string()),
         (Err(_), Ok(_)) => fused("one kernel has no price".into()),
     }
-}
-
-fn batch_elements(variant: &Variant, sizes: &Sizes) -> usize {
-    batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product()
 }
 
 fn tokens(variant: &Variant, sizes: &Sizes) -> usize {

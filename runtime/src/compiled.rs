@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chunkwise_compiler::{
-    bind::{Sizes, batch_axes, carries_state, output_shape, state_shape},
-    kernel::Module,
+    bind::{Sizes, batch_elements, carries_state, output_shape, state_shape},
+    kernel::{Module, check},
 };
 use chunkwise_dsl::{shape::AxisId, typed::Variant};
 
@@ -83,7 +83,7 @@ impl Code for crate::cpu::Loaded {
         threads: usize,
         names: Names<'_>,
     ) -> Result<Option<Box<dyn Steps>>, RunError> {
-        let fit = crate::launch::measure(self.module(), launch)?;
+        let fit = self.admission().measure(launch)?;
         Ok(Some(Box::new(crate::cpu::Repeated::new(self, fit, threads, names)?)))
     }
 
@@ -123,17 +123,14 @@ impl Compiled {
     /// A failure of the code generator.
     #[cfg_attr(not(feature = "cranelift"), allow(unused_variables, reason = "only Cranelift has several"))]
     pub fn new(backend: Backend, module: &Module, precision: Precision) -> Result<Self, Failure> {
+        let module = &check(module.clone()).map_err(|errors| Failure::Failed(errors.join("; ")))?;
         match backend {
             #[cfg(feature = "cranelift")]
             Backend::Cranelift => {
                 crate::cpu::cranelift::load(module, precision).map(|loaded| Self(Arc::new(loaded))).map_err(failed)
             }
             #[cfg(feature = "llvm")]
-            Backend::Llvm => {
-                let code = chunkwise_compiler::codegen::llvm::emit(module, &crate::cpu::host());
-                let code = code.map_err(|error| Failure::Failed(error.to_string()))?;
-                crate::cpu::llvm::load(module, &code).map(|loaded| Self(Arc::new(loaded))).map_err(failed)
-            }
+            Backend::Llvm => crate::cpu::llvm::load(module).map(|loaded| Self(Arc::new(loaded))).map_err(failed),
             _ => Err(Failure::Failed(format!("{} has no code generator for kernel `{}`", backend.name(), module.name))),
         }
     }
@@ -243,7 +240,7 @@ impl Work {
     /// The sizes of a request, without tensors.
     fn sized(code: &dyn Code, request: &Request, chunk: usize) -> Self {
         let Request { variant, sizes, threads, .. } = *request;
-        let items: usize = batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
+        let items = batch_elements(variant, sizes);
         let (chunk, tiles) = code.shape((chunk as i64, threads.div_ceil(items.max(1)) as i64));
         let (start, outputs, states) = Default::default();
         Self { sizes: by_name(variant, sizes), chunk, tiles, start, outputs, states }

@@ -114,7 +114,7 @@ fn kernels(derivation: &Derivation, sizes: &Sizes, layout: (Form, Schedule)) -> 
         let text = format!("only the reference evaluates the declared value of `{state}`; give `{state}` as a tensor");
         return Err(Reason { why: text.clone(), text, own: false });
     }
-    kernel::check(&module).map_err(|errors| {
+    kernel::check(module).map(|_| ()).map_err(|errors| {
         let text = format!("the kernel of the {} form does not hold together: {}", layout.0.name(), errors.join("; "));
         Reason { why: text.clone(), text, own: false }
     })

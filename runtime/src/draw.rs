@@ -13,7 +13,7 @@ use chunkwise_dsl::{
 use crate::{
     reference,
     request::{Failure, Request},
-    tensor::{Tensor, Tensors},
+    tensor::{Tensor, Tensors, elements},
 };
 
 /// xorshift* over a splitmix64 seed: small, fast, and good enough to draw test data.
@@ -101,7 +101,7 @@ fn independent(variant: &Variant, token: AxisId) -> bool {
 
 fn tensor_of(variant: &Variant, sizes: &Sizes, (tensor, gates): (&Declared, Gates), random: &mut Random) -> Tensor {
     let shape = tensor_shape(tensor, sizes);
-    let len = shape.iter().product();
+    let len = elements(&shape);
     if tensor.dtype == Dtype::I32 {
         let data = if permutes(variant, tensor) {
             permutations(len, shape.last().copied().unwrap_or(1), random)

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chunkwise_compiler::{
     Derivation, Form, Schedule, Tiles, Unsupported,
-    bind::{Sizes, carries_state},
+    bind::{Sizes, batch_elements, carries_state},
     kernel::{
         self, Module, Rates,
         pass::{self, Target},
@@ -20,6 +20,7 @@ use crate::{
     rates::Table,
     reference,
     request::{Failure, Outputs, Plan, Request},
+    room,
     session::{Results, Runner, Session},
 };
 
@@ -76,8 +77,7 @@ impl Key {
     fn new(variant: &Variant, sizes: &Sizes, plan: Plan, settings: &Settings) -> Result<Self, Failure> {
         let Plan { backend, form, schedule, .. } = plan;
         let constants = constant_axes(variant).map(|axis| sizes.get(axis).unwrap_or(0)).collect();
-        let batch = chunkwise_compiler::bind::batch_axes(variant);
-        let items: usize = batch.iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
+        let items = batch_elements(variant, sizes);
         let (chunk, tiles) = match backend {
             Backend::Wgpu => (compiled_chunk(plan, tokens(variant, sizes)), tiles_on_gpu(settings, items)?),
             _ => (None, if items < settings.threads.unwrap_or_else(cores) { 2 } else { 1 }),
@@ -181,6 +181,7 @@ impl Engine {
     /// # Errors
     /// A back end that is not usable here, a form that the variant lacks, an operation that the back end cannot compile.
     pub fn prepare(&mut self, variant: &Variant, sizes: &Sizes, plan: Plan) -> Result<(), Failure> {
+        room::for_tensors(variant, sizes, room::OF_CODE)?;
         if plan.backend == Backend::Reference {
             return Ok(());
         }
@@ -189,7 +190,11 @@ impl Engine {
     }
 
     /// Runs once.
+    ///
+    /// # Errors
+    /// As `prepare`; memory that cannot be had; inputs that are not what the variant declares.
     pub fn run(&mut self, request: Request, plan: Plan) -> Result<Outputs, Failure> {
+        room::for_tensors(request.variant, request.sizes, room::OF_A_RUN)?;
         self.prepare(request.variant, request.sizes, plan)?;
         match plan.backend {
             Backend::Reference => reference::run(request),
@@ -207,6 +212,7 @@ impl Engine {
         plan: Plan,
         enough: &dyn Fn(&[Duration]) -> bool,
     ) -> Result<Vec<Duration>, Failure> {
+        room::for_tensors(request.variant, request.sizes, room::OF_A_RUN)?;
         if plan.backend == Backend::Reference {
             let mut times = Vec::new();
             while !enough(&times) {
@@ -232,6 +238,7 @@ impl Engine {
         if plan.backend == Backend::Reference {
             return Ok(None);
         }
+        room::for_tensors(variant, sizes, room::OF_CODE)?;
         let chunk = chunk_length(plan.form, plan.chunk, tokens(variant, sizes));
         Ok(self.compiled(variant, sizes, plan)?.workspace((variant, sizes), (chunk, threads)))
     }
@@ -247,6 +254,7 @@ impl Engine {
         plan: Plan,
         threads: usize,
     ) -> Result<Session, Failure> {
+        room::for_tensors(variant, sizes, room::OF_A_RUN)?;
         let results = Results::of(variant, sizes);
         let runner = match plan.backend {
             Backend::Reference => Runner::Reference,
@@ -273,8 +281,7 @@ impl Engine {
     ) -> Result<(Compiled, bool), Failure> {
         let mut key = Key::new(variant, sizes, plan, &self.settings)?;
         if plan.backend != Backend::Wgpu && carries_state(variant) {
-            let batch = chunkwise_compiler::bind::batch_axes(variant);
-            let items: usize = batch.iter().map(|axis| sizes.get(*axis).unwrap_or(1)).product();
+            let items = batch_elements(variant, sizes);
             (key.in_place, key.tiles) = (true, if items < threads { 2 } else { 1 });
             if !self.compiled.contains_key(&key) {
                 let module = self.module(variant, sizes, (plan.form, plan.schedule), tiles_of(&key))?;

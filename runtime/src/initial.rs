@@ -6,7 +6,7 @@ use chunkwise_dsl::{
     typed::{BatchDim, ExprKind, State, TensorId, Variant},
 };
 
-use crate::tensor::{Data, Tensor, Tensors};
+use crate::tensor::{Data, Tensor, Tensors, elements};
 
 /// Every state's initial value, `[batch axes.., own dims..]`. None names a state whose declared value is neither a
 /// constant nor a param: only the reference evaluates that.
@@ -31,7 +31,7 @@ pub fn only_interpreted(variant: &Variant, sizes: &Sizes, given: &Tensors) -> Op
 
 fn declared(variant: &Variant, sizes: &Sizes, inputs: &Tensors, state: &State) -> Option<Tensor> {
     let shape = state_shape(variant, state, sizes);
-    let len = shape.iter().product();
+    let len = elements(&shape);
     if let Some(number) = constant(variant, sizes, state.init) {
         return Some(Tensor::f32(shape, vec![number as f32; len]));
     }

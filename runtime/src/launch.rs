@@ -1,10 +1,14 @@
-//! What one run of a module is given: sizes, tensors, states. Everything is checked against the module here, before any
-//! compiled code sees a pointer. Not here: running (`cpu`), or making modules.
+//! What one run of a module is given: sizes, tensors, states. Everything is checked against the module here, and its
+//! accesses are proved to stay inside at these sizes, before any compiled code sees a pointer. Not here: running (`cpu`),
+//! or making modules.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
-use chunkwise_compiler::kernel::{self, Buffer, BufferRole, Elem, Kernel, Module, ParamRole, interp};
+use chunkwise_compiler::kernel::{
+    self, Buffer, BufferRole, Checked, Elem, Integers, Kernel, Param, ParamRole, interp, within,
+};
 
 use crate::{named::Named, tensor::Tensors};
 
@@ -78,7 +82,7 @@ pub enum RunError {
     WrongElement(String),
     /// A buffer of fewer than 0 elements, or more than memory can hold.
     WrongSize(String, i64),
-    /// The interpreter found an access outside its buffer.
+    /// An access that is not known to stay inside its buffer.
     Fault(interp::Fault),
     /// The code does not load.
     Load(String),
@@ -117,7 +121,7 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// A launch that fits its module.
+/// A launch that fits its module: at these sizes no access leaves its buffer.
 #[derive(Debug)]
 pub(crate) struct Fit {
     /// A value a param; 0 for those of the grid.
@@ -126,48 +130,113 @@ pub(crate) struct Fit {
     pub(crate) sizes: Vec<usize>,
 }
 
-/// What sizes give: the params and the buffers' elements, whatever tensors come with them.
-pub(crate) fn measure(module: &Module, launch: &Launch<'_>) -> Result<Fit, RunError> {
-    let value = |role: &ParamRole| match role {
-        ParamRole::Size(axis) => launch.sizes.get(axis).copied().ok_or_else(|| RunError::MissingSize(axis.clone())),
-        ParamRole::Chunk => Ok(launch.chunk),
-        ParamRole::Tile(axis) => {
-            let size = launch.sizes.get(axis).copied().ok_or_else(|| RunError::MissingSize(axis.clone()))?;
-            Ok((size / kernel::tiles(size, launch.tiles)).max(1))
-        }
-        ParamRole::Grid => Ok(0),
-    };
-    let params = module.params.iter().map(|param| value(&param.role)).collect::<Result<Vec<_>, _>>()?;
-    let size = |buffer: &Buffer| {
-        let n = buffer.size.eval(&|p| params.get(p.index()).copied().unwrap_or(0), &|_| 0);
-        let wrong = || RunError::WrongSize(buffer.name.clone(), n);
-        usize::try_from(n).ok().filter(|n| *n < usize::MAX / 64).ok_or_else(wrong)
-    };
-    let sizes = module.buffers.iter().map(size).collect::<Result<Vec<_>, _>>()?;
-    Ok(Fit { params, sizes })
+/// The most elements of a buffer: what is larger is a slip, and its bytes would come near the ends of integers.
+const LARGEST: i64 = 1 << 40;
+
+/// Launches whose proofs are kept, the oldest are forgotten first.
+const PROVED: usize = 64;
+
+/// Which launches a module admits.
+pub(crate) struct Admission {
+    module: Checked,
+    /// The value of every param that its code was made for; what a launch says of it is ignored.
+    fixed: Vec<Option<i64>>,
+    /// The params of launches that were proved.
+    proved: Mutex<Vec<(Vec<i64>, Integers)>>,
 }
 
-/// Checks that a launch gives everything a module needs, in the right sizes.
-pub(crate) fn fit(module: &Module, launch: &Launch<'_>) -> Result<Fit, RunError> {
-    let fit = measure(module, launch)?;
-    for (buffer, &wanted) in module.buffers.iter().zip(&fit.sizes) {
-        let name = buffer.name.as_str();
-        let given = match buffer.role {
-            BufferRole::Shared | BufferRole::Scratch => continue,
-            BufferRole::Input => launch.inputs.get(name).map(|x| (x.len(), x.elem())),
-            BufferRole::StateIn => launch.states_in.get(name).map(|x| (x.len(), Elem::F32)),
-            BufferRole::Output => launch.outputs.get(name).map(|x| (x.len(), Elem::F32)),
-            BufferRole::StateOut => launch.states_out.get(name).map(|x| (x.len(), Elem::F32)),
+impl Admission {
+    /// Of code that reads every param when it runs.
+    pub(crate) fn new(module: Checked) -> Self {
+        Self { module, fixed: Vec::new(), proved: Mutex::default() }
+    }
+
+    /// Of code that has some params put in.
+    #[cfg_attr(not(feature = "wgpu"), allow(dead_code, reason = "shaders have params put in"))]
+    pub(crate) fn with(self, fixed: Vec<Option<i64>>) -> Self {
+        Self { fixed, ..self }
+    }
+
+    pub(crate) fn module(&self) -> &Checked {
+        &self.module
+    }
+
+    /// What sizes give: the params and the buffers' elements, whatever tensors come with them.
+    ///
+    /// # Errors
+    /// A size that is missing, a buffer that is too large, an access that is not proved to stay inside.
+    pub(crate) fn measure(&self, launch: &Launch<'_>) -> Result<Fit, RunError> {
+        let params = self.module.params.iter().enumerate().map(|(place, param)| self.value(place, param, launch));
+        let params = params.collect::<Result<Vec<_>, _>>()?;
+        self.prove(&params, Integers::I64)?;
+        let size = |buffer: &Buffer| {
+            // No integer of a proof saturates.
+            let n = buffer.size.eval(&|p| params.get(p.index()).copied().unwrap_or(0), &|_| 0);
+            let fits = usize::try_from(n).ok().filter(|_| n <= LARGEST);
+            fits.ok_or_else(|| RunError::WrongSize(buffer.name.clone(), n))
         };
-        let (given, elem) = given.ok_or_else(|| RunError::MissingTensor(name.to_owned()))?;
-        if elem != buffer.elem {
-            return Err(RunError::WrongElement(name.to_owned()));
+        let sizes = self.module.buffers.iter().map(size).collect::<Result<Vec<_>, _>>()?;
+        Ok(Fit { params, sizes })
+    }
+
+    fn value(&self, place: usize, param: &Param, launch: &Launch<'_>) -> Result<i64, RunError> {
+        if let Some(value) = self.fixed.get(place).copied().flatten() {
+            return Ok(value);
         }
-        if given != wanted {
-            return Err(RunError::WrongLength { name: name.to_owned(), wanted, given });
+        let of = |axis: &String| launch.sizes.get(axis).copied().ok_or_else(|| RunError::MissingSize(axis.clone()));
+        match &param.role {
+            ParamRole::Size(axis) => of(axis),
+            ParamRole::Chunk => Ok(launch.chunk),
+            ParamRole::Tile(axis) => {
+                let size = of(axis)?;
+                Ok((size / kernel::tiles(size, launch.tiles)).max(1))
+            }
+            ParamRole::Grid => Ok(0),
         }
     }
-    Ok(fit)
+
+    /// Proves that at these params all accesses stay inside, in code that computes with such integers.
+    ///
+    /// # Errors
+    /// An access of which it is not proved.
+    pub(crate) fn prove(&self, params: &[i64], integers: Integers) -> Result<(), RunError> {
+        let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        if proved.iter().any(|(known, of)| known == params && *of == integers) {
+            return Ok(());
+        }
+        within(&self.module, params, integers).map_err(RunError::Fault)?;
+        if proved.len() == PROVED {
+            proved.remove(0);
+        }
+        proved.push((params.to_vec(), integers));
+        Ok(())
+    }
+
+    /// Checks that a launch gives everything a module needs, in the right sizes.
+    ///
+    /// # Errors
+    /// As `measure`, and a tensor that is missing or of another length or type.
+    pub(crate) fn fit(&self, launch: &Launch<'_>) -> Result<Fit, RunError> {
+        let fit = self.measure(launch)?;
+        for (buffer, &wanted) in self.module.buffers.iter().zip(&fit.sizes) {
+            let name = buffer.name.as_str();
+            let given = match buffer.role {
+                BufferRole::Shared | BufferRole::Scratch => continue,
+                BufferRole::Input => launch.inputs.get(name).map(|x| (x.len(), x.elem())),
+                BufferRole::StateIn => launch.states_in.get(name).map(|x| (x.len(), Elem::F32)),
+                BufferRole::Output => launch.outputs.get(name).map(|x| (x.len(), Elem::F32)),
+                BufferRole::StateOut => launch.states_out.get(name).map(|x| (x.len(), Elem::F32)),
+            };
+            let (given, elem) = given.ok_or_else(|| RunError::MissingTensor(name.to_owned()))?;
+            if elem != buffer.elem {
+                return Err(RunError::WrongElement(name.to_owned()));
+            }
+            if given != wanted {
+                return Err(RunError::WrongLength { name: name.to_owned(), wanted, given });
+            }
+        }
+        Ok(fit)
+    }
 }
 
 #[cfg_attr(not(any(feature = "cranelift", feature = "llvm")), allow(dead_code, reason = "nothing compiles"))]
@@ -187,8 +256,8 @@ impl Fit {
 ///
 /// # Errors
 /// A launch that does not fit, or an access outside its buffer.
-pub fn interpret(module: &Module, launch: &mut Launch<'_>) -> Result<(), RunError> {
-    let Fit { params, sizes } = fit(module, launch)?;
+pub fn interpret(module: &Checked, launch: &mut Launch<'_>) -> Result<(), RunError> {
+    let Fit { params, sizes } = Admission::new(module.clone()).fit(launch)?;
     let wide = |data: &[f32]| data.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
     let mut buffers = Vec::new();
     for (buffer, size) in module.buffers.iter().zip(&sizes) {

@@ -1,7 +1,7 @@
 //! Tensors that compiled code works on again and again: f32, named.
 
 use crate::floats::Floats;
-use crate::tensor::{Data, Tensor};
+use crate::tensor::{Data, Tensor, elements};
 
 /// A tensor that a session owns.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct Named {
 impl Named {
     /// Of zeros.
     pub(crate) fn zeros(name: String, shape: Vec<usize>) -> Self {
-        let data = Floats::zeros(shape.iter().product());
+        let data = Floats::zeros(elements(&shape));
         Self { name, shape, data }
     }
 

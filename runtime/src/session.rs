@@ -178,6 +178,9 @@ fn place(tensors: &[Named], name: &str, from: &Tensor) -> Result<usize, Failure>
     if tensors[place].shape != from.shape {
         return Err(wrong(format!("has the shape {:?}, not {:?}", tensors[place].shape, from.shape)));
     }
+    if from.len() != tensors[place].values().len() {
+        return Err(wrong(format!("has {} elements, not {}", from.len(), tensors[place].values().len())));
+    }
     if matches!(from.data, Data::I32(_)) {
         return Err(wrong("is f32, not i32".into()));
     }

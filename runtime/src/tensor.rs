@@ -28,6 +28,11 @@ pub enum Data {
 /// Tensors by name.
 pub type Tensors = BTreeMap<String, Tensor>;
 
+/// The elements of a tensor; as many as there are numbers where the product passes them.
+pub(crate) fn elements(shape: &[usize]) -> usize {
+    if shape.contains(&0) { 0 } else { shape.iter().fold(1, |all: usize, n| all.saturating_mul(*n)) }
+}
+
 impl Tensor {
     pub fn f32(shape: Vec<usize>, data: Vec<f32>) -> Self {
         Self { shape, data: Data::F32(Floats::from(&data[..])) }
@@ -39,7 +44,7 @@ impl Tensor {
 
     /// A tensor of f32 zeros.
     pub fn zeros(shape: Vec<usize>) -> Self {
-        let len = shape.iter().product();
+        let len = elements(&shape);
         Self { shape, data: Data::F32(Floats::zeros(len)) }
     }
 

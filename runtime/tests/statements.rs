@@ -96,7 +96,7 @@ fn nan_reaches_every_reduction() {
                 let reduce = Reduce { axes: vec![M], inner: K, op, dst: at(Z, &[one()]), value: load(X, &strides) };
                 let case = Case::new([m, 0, 37], x, vec![0.0], vec![0.0; m as usize], vec![Stmt::Reduce(reduce)]);
                 let mut want = case.start.clone();
-                interpret(&case.module, &mut case.launch(&mut want)).unwrap();
+                interpret(&case.checked(), &mut case.launch(&mut want)).unwrap();
                 for (target, loaded) in compiled(&case.module) {
                     let mut got = case.start.clone();
                     loaded.run(&mut case.launch(&mut got), 1).unwrap();
@@ -193,7 +193,7 @@ fn rows_past_the_caches_agree() {
     let map = Map::new(vec![M, N - 16i64], at(Z, &[N, one()]), load(X, &[N, one()]));
     let case = Case::new([rows, columns, 0], x, vec![0.0], vec![0.5; (rows * columns) as usize], vec![Stmt::Map(map)]);
     let mut want = case.start.clone();
-    interpret(&case.module, &mut case.launch(&mut want)).unwrap();
+    interpret(&case.checked(), &mut case.launch(&mut want)).unwrap();
     for (target, loaded) in compiled(&case.module) {
         for first in [0, 1] {
             let Data::F32(mut out) = Tensor::f32(vec![1 + want.len()], vec![0.5; 1 + want.len()]).data else { return };
@@ -343,7 +343,7 @@ fn grids_run_on_threads() {
     case.module.kernels[0].grid.push(GridAxis { param: ParamId(6), extent: M });
     case.agree("grid", 1e-6);
     let mut want = case.start.clone();
-    interpret(&case.module, &mut case.launch(&mut want)).unwrap();
+    interpret(&case.checked(), &mut case.launch(&mut want)).unwrap();
     for (target, loaded) in compiled(&case.module) {
         for threads in [1, 2, 4, 64] {
             for _ in 0..20 {
@@ -406,7 +406,7 @@ fn kernels_share_buffers_states_pass_and_integers_convert() {
     }
     let mut want = case.start.clone();
     // The gather of x by M reaches M * (N - 1), inside as long as it holds M * N.
-    interpret(&case.module, &mut launch(&case, &integers, &mut want)).unwrap();
+    interpret(&case.checked(), &mut launch(&case, &integers, &mut want)).unwrap();
     for (target, loaded) in compiled(&case.module) {
         for threads in [1, 3] {
             let mut got = case.start.clone();

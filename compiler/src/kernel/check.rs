@@ -1,9 +1,10 @@
 //! What every kernel must satisfy before a back end sees it, and between any two passes, at each level. A checked module
 //! makes no back end panic.
 //!
-//! Not here: whether an access stays inside its buffer, which depends on run-time sizes (`interp` checks it).
+//! Not here: whether an access stays inside its buffer, which depends on run-time sizes (`bounds` proves it of a launch).
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 
 use super::frame::scan_frame;
 use super::pass::{Construct, Level};
@@ -12,14 +13,33 @@ use super::{
     Stmt, Sweep, Triangle, Value, VarId,
 };
 
+/// A module that holds together, of what lowering makes and sweeps (`Level::CHECKED`): what emitters take. `check` alone makes one, and nothing
+/// changes it.
+///
+/// That its accesses stay inside is proved where sizes are known (`kernel::within`); that its work items keep apart is
+/// not: where they do not, what they write is anything, in buffers of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked(Module);
+
+impl Deref for Checked {
+    type Target = Module;
+
+    fn deref(&self) -> &Module {
+        &self.0
+    }
+}
+
 /// Checks a module.
 ///
 /// # Errors
 /// Everything that is wrong, each with the kernel and statement it stands in.
-pub fn check(module: &Module) -> Result<(), Vec<String>> {
-    let errors = errors(module, Level::LOWERED);
-    if errors.is_empty() { Ok(()) } else { Err(errors) }
+pub fn check(module: Module) -> Result<Checked, Vec<String>> {
+    let errors = errors(&module, Level::CHECKED);
+    if errors.is_empty() { Ok(Checked(module)) } else { Err(errors) }
 }
+
+/// Statements and integers that stand one in another, at most: emitters go down into them.
+const DEEPEST: usize = 128;
 
 /// Everything that is wrong with a module at a level.
 pub fn errors(module: &Module, level: Level) -> Vec<String> {
@@ -30,8 +50,10 @@ pub fn errors(module: &Module, level: Level) -> Vec<String> {
         bound: Vec::new(),
         seen: BTreeSet::new(),
         place: String::new(),
+        depth: 0,
         errors: Vec::new(),
     };
+    checker.names();
     for buffer in &module.buffers {
         checker.place = format!("buffer `{}`", buffer.name);
         checker.size(&buffer.size);
@@ -52,12 +74,35 @@ struct Checker<'m> {
     /// Loop variables of the module so far.
     seen: BTreeSet<VarId>,
     place: String,
+    /// How many statements, values or integers stand around the one at hand.
+    depth: usize,
     errors: Vec<String>,
 }
 
 impl Checker<'_> {
     fn error(&mut self, message: impl AsRef<str>) {
         self.errors.push(format!("{}: {}", self.place, message.as_ref()));
+    }
+
+    /// No two buffers that are written lie in one tensor.
+    fn names(&mut self) {
+        let mut seen = BTreeSet::new();
+        for buffer in &self.module.buffers {
+            let written = matches!(buffer.role, BufferRole::Output | BufferRole::StateOut);
+            if written && !seen.insert((buffer.role == BufferRole::Output, buffer.name.as_str())) {
+                self.errors.push(format!("buffer `{}`: two of this name and role are written", buffer.name));
+            }
+        }
+    }
+
+    /// Goes down one level, if there are not too many.
+    fn within(&mut self, what: impl FnOnce(&mut Self)) {
+        if self.depth >= DEEPEST {
+            return self.error(format!("more than {DEEPEST} things one in another"));
+        }
+        self.depth += 1;
+        what(self);
+        self.depth -= 1;
     }
 
     fn kernel(&mut self, kernel: &Kernel) {
@@ -90,13 +135,13 @@ impl Checker<'_> {
                         self.error(format!("loop variable {} is bound twice", var.0));
                     }
                     self.bound.push(*var);
-                    self.block(body, &here);
+                    self.within(|this| this.block(body, &here));
                     self.bound.pop();
                 }
                 Stmt::If { left, right, then, otherwise } => {
                     self.ints([left, right]);
-                    self.block(then, &format!("{here} then"));
-                    self.block(otherwise, &format!("{here} else"));
+                    self.within(|this| this.block(then, &format!("{here} then")));
+                    self.within(|this| this.block(otherwise, &format!("{here} else")));
                 }
                 Stmt::Map(map) => self.map(map),
                 Stmt::Reduce(reduce) => self.reduce(reduce),
@@ -294,10 +339,10 @@ impl Checker<'_> {
                 if function.arity() != args.len() {
                     self.error(format!("`{}` takes {} values, not {}", function.name(), function.arity(), args.len()));
                 }
-                args.iter().for_each(|x| self.value(x, axes));
+                self.within(|this| args.iter().for_each(|x| this.value(x, axes)));
             }
             Value::Select(cond, then, otherwise) => {
-                [cond, then, otherwise].into_iter().for_each(|x| self.value(x, axes));
+                self.within(|this| [cond, then, otherwise].into_iter().for_each(|x| this.value(x, axes)));
             }
         }
     }
@@ -329,9 +374,9 @@ impl Checker<'_> {
                 }
             }
             Int::Add(a, b) | Int::Sub(a, b) | Int::Mul(a, b) | Int::Div(a, b) | Int::Mod(a, b) => {
-                self.ints([&**a, &**b])
+                self.within(|this| this.ints([&**a, &**b]))
             }
-            Int::Min(a, b) | Int::Max(a, b) => self.ints([&**a, &**b]),
+            Int::Min(a, b) | Int::Max(a, b) => self.within(|this| this.ints([&**a, &**b])),
         }
     }
 }

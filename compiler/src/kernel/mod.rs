@@ -21,8 +21,12 @@
 //! parameter, so one kernel serves every number of tokens and every chunk length.
 //!
 //! Triangular statements never read what lies outside their triangle: a NaN above the diagonal reaches nothing.
+//!
+//! Emitters take a `Checked` module, which `check` alone makes; `bounds` proves of a launch, whose sizes are numbers, that no
+//! access leaves its buffer.
 
 mod ahead;
+mod bounds;
 pub mod check;
 mod count;
 mod exact;
@@ -40,7 +44,8 @@ mod scaled;
 pub(crate) mod visit;
 
 pub use ahead::{Ahead, ahead};
-pub use check::check;
+pub use bounds::{Integers, within};
+pub use check::{Checked, check};
 pub use chunkwise_dsl::typed::Function;
 pub use count::{Work, flops, handed_on, items, tiles, work};
 pub use exact::exact;

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use chunkwise_compiler::codegen::cranelift::{CodegenError, Text, emit, text};
-use chunkwise_compiler::kernel::Module;
+use chunkwise_compiler::kernel::Checked;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_jit::{JITBuilder, JITModule};
@@ -16,7 +16,7 @@ use crate::{device::Precision, launch::RunError};
 ///
 /// # Errors
 /// `RunError::Load` with Cranelift's message.
-pub fn load(module: &Module, precision: Precision) -> Result<Loaded, RunError> {
+pub fn load(module: &Checked, precision: Precision) -> Result<Loaded, RunError> {
     let failed = |error: CodegenError| RunError::Load(error.to_string());
     let mut jit = Jit::new(precision).map_err(failed)?;
     let functions = emit(module, jit.module()).map_err(failed)?;
@@ -33,7 +33,7 @@ pub fn load(module: &Module, precision: Precision) -> Result<Loaded, RunError> {
 ///
 /// # Errors
 /// Cranelift's message.
-pub fn print(module: &Module, what: Text) -> Result<String, CodegenError> {
+pub fn print(module: &Checked, what: Text) -> Result<String, CodegenError> {
     text(module, Jit::new(Precision::F32)?.module(), what)
 }
 
@@ -43,8 +43,8 @@ fn host() -> Result<OwnedTargetIsa, CodegenError> {
     let make = || {
         let mut flags = settings::builder();
         let verifier = if cfg!(debug_assertions) { "true" } else { "false" };
-        // Frames are a few pages at most, so the guard page needs no probing.
-        for (name, value) in [("opt_level", "none"), ("enable_verifier", verifier), ("enable_probestack", "false")] {
+        let probing = [("enable_probestack", "true"), ("probestack_strategy", "inline")];
+        for (name, value) in [("opt_level", "none"), ("enable_verifier", verifier)].into_iter().chain(probing) {
             flags.set(name, value).map_err(|error| CodegenError(error.to_string()))?;
         }
         let native = cranelift_native::builder().map_err(|why| CodegenError(why.to_owned()))?;

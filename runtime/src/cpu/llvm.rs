@@ -3,8 +3,8 @@
 use std::ffi::{CStr, CString};
 use std::ptr;
 
-use chunkwise_compiler::codegen::llvm::{Code, Target};
-use chunkwise_compiler::kernel::Module;
+use chunkwise_compiler::codegen::llvm::{Target, emit};
+use chunkwise_compiler::kernel::Checked;
 use inkwell::llvm_sys::core::LLVMCreateMemoryBufferWithMemoryRangeCopy;
 use inkwell::llvm_sys::error::{LLVMDisposeErrorMessage, LLVMErrorRef, LLVMGetErrorMessage};
 use inkwell::llvm_sys::orc2::lljit::{
@@ -32,11 +32,27 @@ pub fn host() -> Target {
     Target { cpu, features, width }
 }
 
-/// Links the code of `module`, which must be what `emit` made of this very module.
+/// Generates code for a module on this machine, and links it.
 ///
 /// # Errors
 /// `RunError::Load` with LLVM's message.
-pub fn load(module: &Module, code: &Code) -> Result<Loaded, RunError> {
+pub fn load(module: &Checked) -> Result<Loaded, RunError> {
+    load_for(module, &host())
+}
+
+/// The same with no more of this machine than a target has: a lower level of its architecture, or fewer of its features.
+///
+/// # Errors
+/// As `load`; a target that has what this machine lacks.
+pub fn load_for(module: &Checked, target: &Target) -> Result<Loaded, RunError> {
+    let host = host();
+    let level = target.cpu == host.cpu || Target::named(&target.cpu).is_some_and(|level| level.width <= host.width);
+    let mut added = target.features.split(',').filter(|feature| feature.starts_with('+'));
+    let has = |feature: &str| host.features.split(',').any(|known| known == feature);
+    if !level || !added.all(has) || ![4, 8, 16].contains(&target.width) || target.width > host.width {
+        return Err(RunError::Load(format!("this machine is not all that the target `{}` is", target.cpu)));
+    }
+    let code = emit(module, target).map_err(|error| RunError::Load(error.to_string()))?;
     let jit = Jit::new(&code.object).map_err(RunError::Load)?;
     let entries = code.symbols.iter().map(|symbol| jit.entry(symbol)).collect::<Result<Vec<_>, _>>();
     Loaded::new(module, entries.map_err(RunError::Load)?, Box::new(jit))

@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chunkwise_compiler::kernel::{Buffer, BufferRole, Module};
+use chunkwise_compiler::kernel::{Buffer, BufferRole, Checked};
 
 use super::prepared::{Memory, Prepared, working};
-use crate::launch::{Input, Launch, RunError, fit, measure};
+use crate::launch::{Admission, Input, Launch, RunError};
 
 /// A kernel: it takes the address of its argument block.
 pub(super) type Entry = unsafe extern "C" fn(*const u64);
@@ -18,7 +18,7 @@ pub(super) trait Owner: Send + Sync {}
 
 /// A module's code in memory, ready to run any number of times, from any thread.
 pub struct Loaded {
-    module: Module,
+    admission: Admission,
     entries: Vec<Entry>,
     /// Memory of runs that are over, to be used again.
     memory: Mutex<Vec<Memory>>,
@@ -28,7 +28,7 @@ pub struct Loaded {
 
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Loaded({})", self.module.name)
+        write!(f, "Loaded({})", self.module().name)
     }
 }
 
@@ -37,15 +37,20 @@ impl Loaded {
     ///
     /// # Errors
     /// `RunError::Load` where there are more or fewer entries than kernels.
-    pub(super) fn new(module: &Module, entries: Vec<Entry>, owner: Box<dyn Owner>) -> Result<Self, RunError> {
+    pub(super) fn new(module: &Checked, entries: Vec<Entry>, owner: Box<dyn Owner>) -> Result<Self, RunError> {
         if entries.len() != module.kernels.len() {
             return Err(RunError::Load("the code is of another module".to_owned()));
         }
-        Ok(Self { module: module.clone(), entries, memory: Mutex::new(Vec::new()), _owner: owner })
+        let admission = Admission::new(module.clone());
+        Ok(Self { admission, entries, memory: Mutex::new(Vec::new()), _owner: owner })
     }
 
-    pub fn module(&self) -> &Module {
-        &self.module
+    pub fn module(&self) -> &Checked {
+        self.admission.module()
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
     }
 
     /// Runs every kernel in turn, its work items on up to `threads` threads.
@@ -67,9 +72,9 @@ impl Loaded {
         threads: usize,
         enough: &mut dyn FnMut(&[Duration]) -> bool,
     ) -> Result<Vec<Duration>, RunError> {
-        let fit = fit(&self.module, launch)?;
+        let fit = self.admission.fit(launch)?;
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let mut prepared = Prepared::new(&self.module, fit, threads, memory)?;
+        let mut prepared = Prepared::new(self.module(), fit, threads, memory)?;
         for (buffer, address) in self.pointers(launch).into_iter().enumerate() {
             if let Some(address) = address {
                 prepared.place(buffer, address);
@@ -78,8 +83,9 @@ impl Loaded {
         let mut times = Vec::new();
         loop {
             let clock = Instant::now();
-            // SAFETY: `fit` found that the launch has every tensor of this module with as many elements as it says, and
-            // they are placed; those written are borrowed mutably, each under a name of its own.
+            // SAFETY: `fit` found that the launch has every tensor of this module with as many elements as it says, that no
+            // access of the module leaves them at these sizes, and they are placed; those written are borrowed mutably,
+            // each under a name of its own (`check` refuses two buffers that are written under one).
             unsafe { prepared.execute(&self.entries) };
             times.push(clock.elapsed());
             if enough(&times) {
@@ -95,7 +101,7 @@ impl Loaded {
     /// # Errors
     /// A size that is missing.
     pub fn workspace(&self, launch: &Launch<'_>, threads: usize) -> Result<usize, RunError> {
-        Ok(working(&self.module, &measure(&self.module, launch)?, threads))
+        Ok(working(self.module(), &self.admission.measure(launch)?, threads))
     }
 
     pub(super) fn entries(&self) -> &[Entry] {
@@ -117,6 +123,6 @@ impl Loaded {
                 BufferRole::Shared | BufferRole::Scratch => None,
             }
         };
-        self.module.buffers.iter().map(&mut address).collect()
+        self.module().buffers.iter().map(&mut address).collect()
     }
 }

@@ -133,7 +133,7 @@ impl Prepared {
     /// Runs every kernel in turn, its work items on the workers.
     ///
     /// # Safety
-    /// `entries` are code of the module that this was prepared for. Every buffer that is no working memory was placed
+    /// `entries` are code of the module that this was prepared for, of which `fit` was measured. Every buffer that is no working memory was placed
     /// (`place`) where as many elements as `size` says are alive for the whole call: of inputs and initial states to
     /// read, of outputs and final states to write, and these overlap nothing else that was placed.
     pub(super) unsafe fn execute(&mut self, entries: &[Entry]) {
@@ -156,7 +156,7 @@ impl Prepared {
                     }
                     // SAFETY: the caller vouches for the tensors and for the entry, whose signature this is. The block
                     // has a slot for every buffer and param; working memory is as large as the module says (`grow`) and
-                    // scratch is this worker's own; the module's work items write nothing that another one touches.
+                    // scratch is this worker's own. That `fit` was made proves that no access leaves its buffer.
                     unsafe { entry(block.address()) };
                 }
             });

@@ -9,7 +9,7 @@ use chunkwise_compiler::{
     bind::{Sizes, batch_axes},
     codegen::wgsl::{self, Code, Dialect, Limits, Options},
     kernel::{
-        Module, Param, ParamRole,
+        Checked, Module, Param, ParamRole, check,
         pass::{self, Target},
     },
 };
@@ -19,6 +19,7 @@ use super::{Loaded, adapter, open};
 use crate::{
     backend::{Backend, Unusable},
     device::{Precision, Settings},
+    launch::Admission,
     request::Failure,
 };
 
@@ -62,7 +63,9 @@ impl Build<'_> {
         let gpu = open::open(self.settings).map_err(unusable)?;
         let (module, code, tiles) = self.emit(&gpu.limits)?;
         let (settings, chunk) = (self.settings.clone(), self.chunk.map(|chunk| chunk as i64));
-        let loaded = Loaded { module, code, settings, chunk, tiles: tiles as i64, ready: Mutex::default() };
+        let fixed = module.params.iter().map(|param| self.fixed(param, tiles)).collect();
+        let admission = Admission::new(module).with(fixed);
+        let loaded = Loaded { admission, code, settings, chunk, tiles: tiles as i64, ready: Mutex::default() };
         loaded.ready().map_err(|error| Failure::Failed(error.to_string()))?;
         Ok(loaded)
     }
@@ -87,7 +90,7 @@ impl Build<'_> {
         Ok(pass::run_first(&module, Target::Wgsl, &|param| self.fixed(param, tiles), passes))
     }
 
-    fn emit(&self, limits: &Limits) -> Result<(Module, Code, usize), Failure> {
+    fn emit(&self, limits: &Limits) -> Result<(Checked, Code, usize), Failure> {
         if self.settings.precision == Precision::F16 && !limits.f16 {
             return Err(unusable(Unusable {
                 reason: "the adapter has no f16 in shaders (SHADER_F16)".into(),
@@ -95,6 +98,7 @@ impl Build<'_> {
             }));
         }
         let module = self.derivation.compile(self.sizes, self.layout, Tiles::Split)?;
+        let module = check(module).map_err(|errors| Failure::Failed(errors.join("; ")))?;
         let options = Options {
             limits: limits.clone(),
             dialect: Dialect::Naga,

@@ -33,11 +33,11 @@ use std::{
 };
 
 use chunkwise_compiler::codegen::wgsl::{Code, Contents};
-use chunkwise_compiler::kernel::{BufferRole, Module};
+use chunkwise_compiler::kernel::{BufferRole, Checked, Integers};
 
 use crate::{
     device::Settings,
-    launch::{Launch, RunError, fit, measure},
+    launch::{Admission, Launch, RunError},
 };
 
 pub use adapter::{device, devices};
@@ -48,7 +48,7 @@ use session::Session;
 
 /// A module's shaders on a device, ready to run any number of times, from any thread.
 pub struct Loaded {
-    module: Module,
+    admission: Admission,
     code: Code,
     settings: Settings,
     /// Tokens in a chunk, where they are compiled in, and value tiles, which are.
@@ -60,13 +60,13 @@ pub struct Loaded {
 
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Loaded({})", self.module.name)
+        write!(f, "Loaded({})", self.module().name)
     }
 }
 
 impl Loaded {
-    pub fn module(&self) -> &Module {
-        &self.module
+    pub fn module(&self) -> &Checked {
+        self.admission.module()
     }
 
     pub fn code(&self) -> &Code {
@@ -89,8 +89,8 @@ impl Loaded {
     /// `RunError::TooLarge` with what is too large, or a size that is missing.
     pub fn holds(&self, launch: &Launch<'_>) -> Result<(), RunError> {
         let (gpu, _) = self.ready()?;
-        let fit = measure(&self.module, launch)?;
-        place::Layout::new((&self.module, &self.code), &fit, (&gpu.limits, &gpu.pace)).map(|_| ())
+        let fit = self.admission.measure(launch)?;
+        place::Layout::new((self.module(), &self.code), &fit, (&gpu.limits, &gpu.pace)).map(|_| ())
     }
 
     /// Bytes of the device that a run of these sizes works in beside its tensors.
@@ -98,11 +98,11 @@ impl Loaded {
     /// # Errors
     /// As `holds`.
     pub fn workspace(&self, launch: &Launch<'_>) -> Result<usize, RunError> {
-        let ((gpu, _), fit) = (self.ready()?, measure(&self.module, launch)?);
-        let layout = place::Layout::new((&self.module, &self.code), &fit, (&gpu.limits, &gpu.pace))?;
+        let ((gpu, _), fit) = (self.ready()?, self.admission.measure(launch)?);
+        let layout = place::Layout::new((self.module(), &self.code), &fit, (&gpu.limits, &gpu.pace))?;
         let bindings = self.code.bindings.iter().zip(&layout.bytes);
         let spilled = bindings.filter(|(bound, _)| bound.contents == Contents::Spill).map(|(_, bytes)| *bytes);
-        let buffers = self.module.buffers.iter().zip(&fit.sizes);
+        let buffers = self.module().buffers.iter().zip(&fit.sizes);
         let shared = buffers.filter(|(buffer, _)| buffer.role == BufferRole::Shared).map(|(_, size)| 4 * *size as u64);
         Ok(spilled.chain(shared).sum::<u64>() as usize)
     }
@@ -151,11 +151,13 @@ impl Loaded {
         launch: &mut Launch<'_>,
         work: impl Fn(&Session<'_>, &mut Launch<'_>) -> Result<T, RunError>,
     ) -> Result<T, RunError> {
-        let fit = fit(&self.module, launch)?;
+        let fit = self.admission.fit(launch)?;
         let (gpu, ready) = self.ready()?;
         let mut once = || {
             gpu.guarded(|| {
-                let session = Session::new((&self.module, &self.code), (&gpu, &ready), &fit)?;
+                let session = Session::new((self.module(), &self.code), (&gpu, &ready), &fit)?;
+                // What a device holds at once, its integers can count; so this comes after what it does not hold.
+                self.admission.prove(&fit.params, Integers::I32)?;
                 work(&session, launch)
             })
         };

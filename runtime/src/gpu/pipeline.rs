@@ -94,9 +94,9 @@ fn pipeline(
     };
     let checks =
         ShaderRuntimeChecks { bounds_checks: false, force_loop_bounding: false, ..ShaderRuntimeChecks::checked() };
-    // SAFETY: shaders come from `codegen::wgsl` alone. A checked kernel's accesses lie in their buffers when sizes fit
-    // (`launch::fit`), as they do in the machine code of the processor's back ends, and `place` gives every binding room
-    // for all of its buffers; loops count from one integer to another by a positive step.
+    // SAFETY: shaders come from `codegen::wgsl` alone, of a checked module. No launch goes out of which it is not proved
+    // that all accesses stay in their buffers, in integers of 32 bits (`launch::Admission`), and `place` gives every
+    // binding room for all of its buffers; loops count from one integer to another by a positive step.
     let module = unsafe { gpu.device.create_shader_module_trusted(wish, checks) };
     let layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label: None,

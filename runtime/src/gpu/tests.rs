@@ -111,7 +111,7 @@ fn loaded(elem: Stored, lowered: &[(Limit, u64)]) -> Option<Loaded> {
             None
         }
         Ok(_) => Some(Loaded {
-            module: module(),
+            admission: Admission::new(chunkwise_compiler::kernel::check(module()).unwrap()),
             code: code(elem),
             settings,
             chunk: None,

@@ -88,6 +88,10 @@ impl Case {
         Self { module, sizes, data: vec![x, y], start }
     }
 
+    pub fn checked(&self) -> Checked {
+        check(self.module.clone()).unwrap_or_else(|errors| panic!("{}", errors.join("; ")))
+    }
+
     pub fn launch<'a>(&'a self, out: &'a mut [f32]) -> Launch<'a> {
         Launch {
             sizes: &self.sizes,
@@ -103,7 +107,7 @@ impl Case {
     /// Runs everywhere; what the interpreter leaves NaN may be anything.
     pub fn agree(&self, what: &str, bound: f32) {
         let mut want = self.start.clone();
-        interpret(&self.module, &mut self.launch(&mut want)).expect(what);
+        interpret(&self.checked(), &mut self.launch(&mut want)).expect(what);
         for (target, loaded) in compiled(&self.module) {
             let mut got = self.start.clone();
             loaded.run(&mut self.launch(&mut got), 1).expect(what);

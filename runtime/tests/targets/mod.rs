@@ -1,11 +1,12 @@
 //! The code generators and machines that tests compile for.
 
-use chunkwise_compiler::kernel::Module;
+use chunkwise_compiler::kernel::{Module, check};
 use chunkwise_runtime::cpu::Loaded;
 
 /// A module's code for every target built in, by name: LLVM for the host and for its restrictions to narrower vectors,
 /// and Cranelift.
 pub fn load(module: &Module) -> Vec<(String, Loaded)> {
+    let module = &check(module.clone()).unwrap_or_else(|errors| panic!("{}", errors.join("; ")));
     let mut all = Vec::new();
     #[cfg(feature = "cranelift")]
     all.extend([(
@@ -15,8 +16,7 @@ pub fn load(module: &Module) -> Vec<(String, Loaded)> {
     )]);
     #[cfg(feature = "llvm")]
     for target in llvm::targets() {
-        let code = chunkwise_compiler::codegen::llvm::emit(module, &target).expect("a checked module compiles");
-        let loaded = chunkwise_runtime::cpu::llvm::load(module, &code).expect("its code loads");
+        let loaded = chunkwise_runtime::cpu::llvm::load_for(module, &target).expect("a checked module loads");
         all.push((format!("llvm, width {}", target.width), loaded));
     }
     all

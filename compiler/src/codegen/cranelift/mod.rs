@@ -35,7 +35,7 @@ use cranelift_codegen::{Context, ir::AbiParam, ir::types::I64};
 use cranelift_frontend::FunctionBuilderContext;
 use cranelift_module::{FuncId, Linkage, Module as Target};
 
-use crate::kernel::Module;
+use crate::kernel::Checked;
 use crate::kernel::pass::{self, Target as Passes};
 
 pub use routine::{Operation, Routine};
@@ -71,8 +71,8 @@ pub enum Text {
 /// declared as imports, by the names of `Routine`.
 ///
 /// # Errors
-/// A module that `kernel::check` refuses, or a failure of Cranelift.
-pub fn emit(module: &Module, target: &mut dyn Target) -> Result<Vec<FuncId>, CodegenError> {
+/// A failure of Cranelift.
+pub fn emit(module: &Checked, target: &mut dyn Target) -> Result<Vec<FuncId>, CodegenError> {
     let mut functions = Vec::new();
     build(module, target, &mut |id, context, target| {
         functions.push(id);
@@ -85,7 +85,7 @@ pub fn emit(module: &Module, target: &mut dyn Target) -> Result<Vec<FuncId>, Cod
 ///
 /// # Errors
 /// As `emit`.
-pub fn text(module: &Module, target: &mut dyn Target, text: Text) -> Result<String, CodegenError> {
+pub fn text(module: &Checked, target: &mut dyn Target, text: Text) -> Result<String, CodegenError> {
     let mut out = String::new();
     build(module, target, &mut |_, context, target| {
         let name = &module.kernels[out.matches("; kernel ").count()].name;
@@ -112,8 +112,7 @@ pub fn text(module: &Module, target: &mut dyn Target, text: Text) -> Result<Stri
 type Done<'d> = dyn FnMut(FuncId, &mut Context, &mut dyn Target) -> Result<(), CodegenError> + 'd;
 
 /// Builds the CLIF of every kernel in turn and hands it to `done`.
-fn build(module: &Module, target: &mut dyn Target, done: &mut Done<'_>) -> Result<(), CodegenError> {
-    crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
+fn build(module: &Checked, target: &mut dyn Target, done: &mut Done<'_>) -> Result<(), CodegenError> {
     let module = &pass::run(module, Passes::Cranelift, &|_| None);
     let mut memory = FunctionBuilderContext::new();
     for (number, kernel) in module.kernels.iter().enumerate() {

@@ -38,8 +38,8 @@ use std::fmt;
 use chunkwise_dsl::typed::Function;
 
 use crate::interface::Interface;
-use crate::kernel::pass::{self, Target as Passes};
-use crate::kernel::{Kernel, Module};
+use crate::kernel::pass::{self, Level, Target as Passes};
+use crate::kernel::{Checked, Kernel, Module, check};
 
 /// The machine that code is made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,9 +112,8 @@ impl std::error::Error for CodegenError {}
 /// Object code of a module.
 ///
 /// # Errors
-/// A module that `kernel::check` refuses, or a failure of LLVM.
-pub fn emit(module: &Module, target: &Target) -> Result<Code, CodegenError> {
-    crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
+/// A failure of LLVM.
+pub fn emit(module: &Checked, target: &Target) -> Result<Code, CodegenError> {
     let ir = ir(&pass::run(module, Passes::Llvm, &|_| None), target);
     let object = object::object(&ir, target)?;
     let symbols = (0..module.kernels.len()).map(|i| format!("kernel.{i}")).collect();
@@ -125,10 +124,13 @@ pub fn emit(module: &Module, target: &Target) -> Result<Code, CodegenError> {
 ///
 /// # Errors
 /// As `emit`, an interface of another module, or a function that the target has only in a library.
-pub fn library(module: &Module, interface: &Interface, target: &Target) -> Result<Code, CodegenError> {
+pub fn library(module: &Checked, interface: &Interface, target: &Target) -> Result<Code, CodegenError> {
     let extras = library::extras(module, interface);
-    for module in extras.iter().map(|extra| extra.module).chain([module]) {
-        crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
+    for extra in &extras {
+        let errors = check::errors(extra.module, Level::LOWERED);
+        if !errors.is_empty() {
+            return Err(CodegenError(errors.join("; ")));
+        }
     }
     let steps = pass::run(module, Passes::Llvm, &|_| None);
     if !library::fits(&steps, interface) {
@@ -151,8 +153,7 @@ pub fn library(module: &Module, interface: &Interface, target: &Target) -> Resul
 ///
 /// # Errors
 /// As `emit`.
-pub fn assembly(module: &Module, target: &Target) -> Result<String, CodegenError> {
-    crate::kernel::check(module).map_err(|errors| CodegenError(errors.join("; ")))?;
+pub fn assembly(module: &Checked, target: &Target) -> Result<String, CodegenError> {
     object::assembly(&ir(&pass::run(module, Passes::Llvm, &|_| None), target), target)
 }
 
@@ -249,7 +250,7 @@ impl<'t> Writer<'t> {
         out += &format!(
             "attributes #0 = {{ nounwind \"target-cpu\"=\"{cpu}\" \"target-features\"=\"{features}\" \
              \"prefer-vector-width\"=\"{bits}\" \"min-legal-vector-width\"=\"{bits}\" \
-             \"denormal-fp-math\"=\"preserve-sign,preserve-sign\" }}\n\
+             \"denormal-fp-math\"=\"preserve-sign,preserve-sign\" \"probe-stack\"=\"inline-asm\" }}\n\
              !0 = distinct !{{!0, !1}}\n!1 = !{{!\"llvm.loop.unroll.disable\"}}\n!2 = !{{i32 1}}\n"
         );
         out

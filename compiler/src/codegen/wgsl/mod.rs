@@ -41,9 +41,9 @@ mod trips;
 mod value;
 
 use crate::Unsupported;
-use crate::kernel::pass::{self, Target};
+use crate::kernel::pass::{self, Level, Target};
 use crate::kernel::range::Ranges;
-use crate::kernel::{self, BufferId, Int, Kernel, Module, Param, ParamId, Stmt};
+use crate::kernel::{BufferId, Checked, Int, Kernel, Module, Param, ParamId, Stmt, check};
 
 use binding::Table;
 use cooperative::Staging;
@@ -238,10 +238,13 @@ pub enum Word {
 /// chunk length and the tiles should be: only scratch of a known size can lie in workgroup memory.
 ///
 /// # Errors
-/// A module that `kernel::check` refuses, more buffers than bindings can hold, scratch that a binding or 2^31 elements do
+/// More buffers than bindings can hold, scratch that a binding or 2^31 elements do
 /// not hold, f16 without the adapter's support.
-pub fn emit(module: &Module, fixed: &dyn Fn(&Param) -> Option<i64>, options: &Options) -> Result<Code, Unsupported> {
-    kernel::check(module).map_err(|errors| refuse(module, &errors.join("; "), "report this as a bug"))?;
+pub fn emit(module: &Checked, fixed: &dyn Fn(&Param) -> Option<i64>, options: &Options) -> Result<Code, Unsupported> {
+    let errors = check::errors(module, Level::LOWERED);
+    if !errors.is_empty() {
+        return Err(refuse(module, &errors.join("; "), "use a back end of the processor"));
+    }
     if options.precision == Precision::F16 && !options.limits.f16 {
         return Err(refuse(module, "f16 is asked for and this adapter's shaders have none", "use --precision f32"));
     }

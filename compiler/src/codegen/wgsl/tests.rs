@@ -36,7 +36,8 @@ fn cooperating() -> [Options; 3] {
 
 /// The shaders of a module, every one of them held valid by naga and within its limits.
 fn valid(module: &Module, sizes: &dyn Fn(&ParamRole) -> Option<i64>, options: &Options) -> Code {
-    let code = emit(module, &|param| sizes(&param.role), options).unwrap_or_else(|e| panic!("{}: {e}", module.name));
+    let checked = check(module.clone()).unwrap_or_else(|e| panic!("{}", e.join("; ")));
+    let code = emit(&checked, &|param| sizes(&param.role), options).unwrap_or_else(|e| panic!("{}: {e}", module.name));
     assert_eq!(code.shaders.len(), module.kernels.len());
     for shader in &code.shaders {
         let parsed = naga::front::wgsl::parse_str(&shader.source)
@@ -191,7 +192,7 @@ fn cooperative_matrices_are_used_only_where_they_may_be() {
     let layout = (Form::Chunked, Schedule::Fused);
     let module = compile(&variant, &bind_dims(&variant, &dims).unwrap(), layout, Tiles::Split).unwrap();
     let used = |options: &Options| {
-        let code = emit(&module, &|param| known(&param.role), options).unwrap();
+        let code = emit(&check(module.clone()).unwrap(), &|param| known(&param.role), options).unwrap();
         code.shaders.iter().any(|shader| shader.source.contains("coopMultiplyAdd"))
     };
     for options in cooperating() {
@@ -313,12 +314,13 @@ fn every_function_is_valid() {
 fn what_an_adapter_cannot_hold_is_refused_with_the_numbers() {
     let module = case(statements());
     let sizes = |_: &Param| Some(1 << 10);
-    let refused = emit(&module, &sizes, &machines()[0]).unwrap_err().to_string();
+    let checked = check(module).unwrap();
+    let refused = emit(&checked, &sizes, &machines()[0]).unwrap_err().to_string();
     assert!(refused.contains("4294967296") && refused.contains("134217728"), "{refused}");
     let mut few = machines()[0].clone();
     few.limits.storage_buffers = 2;
-    let refused = emit(&module, &|_| None, &few).unwrap_err().to_string();
+    let refused = emit(&checked, &|_| None, &few).unwrap_err().to_string();
     assert!(refused.contains("3 storage bindings") && refused.contains("has 2"), "{refused}");
     let half = Options { precision: Precision::F16, ..few };
-    assert!(emit(&module, &|_| None, &half).unwrap_err().to_string().contains("f16"));
+    assert!(emit(&checked, &|_| None, &half).unwrap_err().to_string().contains("f16"));
 }

@@ -146,7 +146,7 @@ mod tests {
     fn states_are_worked_on_where_they_lie() {
         let before = module(Tiles::Whole, Schedule::Fused);
         let after = in_place(&before).unwrap();
-        crate::kernel::check(&after).unwrap();
+        crate::kernel::check(after.clone()).unwrap();
         let named = |module: &Module, name: &str| module.buffers.iter().filter(|buffer| buffer.name == name).count();
         assert_eq!([named(&before, "S"), named(&after, "S"), named(&after, "z")], [2, 1, 1]);
         assert!(after.kernels[0].body.len() < before.kernels[0].body.len());

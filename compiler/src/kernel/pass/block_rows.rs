@@ -200,7 +200,7 @@ mod tests {
         let buffers = vec![buffer("x", BufferRole::Input), buffer("z", BufferRole::Output)];
         let module = Module { name: "m".into(), params, buffers, kernels };
         let module = if blocked { blocks(&module, 3) } else { module };
-        check(&module).unwrap();
+        check(module.clone()).unwrap();
         assert_eq!(blocked, matches!(module.kernels[0].body[0], Stmt::For { .. }));
         let fill =
             |seed: usize| (0..4 * ROWS as usize * ROWS as usize).map(|n| ((n * 7 + seed) % 11) as f64 / 20.0).collect();

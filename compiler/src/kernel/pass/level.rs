@@ -21,6 +21,8 @@ pub struct Level(u8);
 impl Level {
     /// What lowering makes, and every target's list begins with.
     pub const LOWERED: Level = Level(Construct::Scan as u8 | Construct::TileScan as u8);
+    /// What `check` takes: sweeps too, which the targets of CPUs emit as they are.
+    pub const CHECKED: Level = Level::LOWERED.with(Construct::Sweep);
     /// All that there is.
     pub const ANY: Level = Level::LOWERED.with(Construct::Sweep).with(Construct::RowsByRows);
 

@@ -108,7 +108,9 @@ pub(super) struct Elements<E, const N: usize> {
 }
 
 impl<E, const N: usize> Elements<E, N> {
-    pub(super) fn new(dst: *mut f32, ldd: isize, operands: [Operand; N], extent: Extent) -> Self {
+    /// # Safety
+    /// The elements within the extent may be read and, of dst, written, until the value was run.
+    pub(super) unsafe fn new(dst: *mut f32, ldd: isize, operands: [Operand; N], extent: Extent) -> Self {
         Elements { dst, ldd, operands, extent, function: PhantomData }
     }
 }

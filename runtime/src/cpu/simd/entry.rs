@@ -1,6 +1,5 @@
 //! The `extern "C"` functions that generated code calls, one instance an instruction set, and their table.
 
-use std::marker::PhantomData;
 use std::slice;
 
 use pulp::Simd;
@@ -219,9 +218,9 @@ unsafe extern "C" fn product_scaled<S: Set>(
 /// # Safety
 /// As `product`.
 pub(super) unsafe fn multiply<S: Set, T: Shape>(at: Operands, size: [isize; 3]) {
-    // SAFETY: the caller vouches for the processor.
-    let simd = unsafe { S::taken() };
-    Simd::vectorize(simd, Product::<T>::new(at, size));
+    // SAFETY: the caller vouches for the operands and the processor.
+    let (simd, product) = unsafe { (S::taken(), Product::<T>::new(at, size)) };
+    Simd::vectorize(simd, product);
 }
 
 /// Operands of a product that adds to c.
@@ -355,9 +354,9 @@ fn pass<S: Set, const KEEP: u8, const RANKS: usize, const READS: usize>(
 /// # Safety
 /// `n` elements of a may be read, those of dst written; they are the same or apart; the processor has the set.
 unsafe extern "C" fn unary<S: Set, F: Unary>(dst: *mut f32, a: *const f32, n: i64) {
-    // SAFETY: a table is made for a processor that has its set.
-    let simd = unsafe { S::taken() };
-    Simd::vectorize(simd, Each::<F>::new(dst, a, n as isize));
+    // SAFETY: the caller vouches for the elements, and a table is made for a processor that has its set.
+    let (simd, each) = unsafe { (S::taken(), Each::<F>::new(dst, a, n as isize)) };
+    Simd::vectorize(simd, each);
 }
 
 /// dst[i] = f(a[i], b[i]).
@@ -365,9 +364,9 @@ unsafe extern "C" fn unary<S: Set, F: Unary>(dst: *mut f32, a: *const f32, n: i6
 /// # Safety
 /// `n` elements of a and b may be read, those of dst written; each is dst or apart; the processor has the set.
 unsafe extern "C" fn binary<S: Set, F: Binary>(dst: *mut f32, a: *const f32, b: *const f32, n: i64) {
-    // SAFETY: a table is made for a processor that has its set.
-    let simd = unsafe { S::taken() };
-    Simd::vectorize(simd, Pairs::<F>::new(dst, [a, b], n as isize));
+    // SAFETY: the caller vouches for the elements, and a table is made for a processor that has its set.
+    let (simd, pairs) = unsafe { (S::taken(), Pairs::<F>::new(dst, [a, b], n as isize)) };
+    Simd::vectorize(simd, pairs);
 }
 
 /// An operand of a map as it is passed.
@@ -395,10 +394,10 @@ unsafe extern "C" fn map_one<S: Set, E: Element<1>>(
     columns: i64,
     diagonal: i64,
 ) {
-    // SAFETY: a table is made for a processor that has its set.
-    let simd = unsafe { S::taken() };
-    let operands = [operand(a, ar, al)];
-    Simd::vectorize(simd, Elements::<E, 1>::new(dst, ldd as isize, operands, extent(rows, columns, diagonal)));
+    let (operands, extent) = ([operand(a, ar, al)], extent(rows, columns, diagonal));
+    // SAFETY: the caller vouches for the elements, and a table is made for a processor that has its set.
+    let (simd, elements) = unsafe { (S::taken(), Elements::<E, 1>::new(dst, ldd as isize, operands, extent)) };
+    Simd::vectorize(simd, elements);
 }
 
 /// dst = f(a, b), element by element.
@@ -419,10 +418,10 @@ unsafe extern "C" fn map_two<S: Set, E: Element<2>>(
     columns: i64,
     diagonal: i64,
 ) {
-    // SAFETY: a table is made for a processor that has its set.
-    let simd = unsafe { S::taken() };
-    let operands = [operand(a, ar, al), operand(b, br, bl)];
-    Simd::vectorize(simd, Elements::<E, 2>::new(dst, ldd as isize, operands, extent(rows, columns, diagonal)));
+    let (operands, extent) = ([operand(a, ar, al), operand(b, br, bl)], extent(rows, columns, diagonal));
+    // SAFETY: the caller vouches for the elements, and a table is made for a processor that has its set.
+    let (simd, elements) = unsafe { (S::taken(), Elements::<E, 2>::new(dst, ldd as isize, operands, extent)) };
+    Simd::vectorize(simd, elements);
 }
 
 /// dst = f(a, b, c), element by element.
@@ -446,10 +445,11 @@ unsafe extern "C" fn map_three<S: Set, E: Element<3>>(
     columns: i64,
     diagonal: i64,
 ) {
-    // SAFETY: a table is made for a processor that has its set.
-    let simd = unsafe { S::taken() };
-    let operands = [operand(a, ar, al), operand(b, br, bl), operand(c, cr, cl)];
-    Simd::vectorize(simd, Elements::<E, 3>::new(dst, ldd as isize, operands, extent(rows, columns, diagonal)));
+    let (operands, extent) =
+        ([operand(a, ar, al), operand(b, br, bl), operand(c, cr, cl)], extent(rows, columns, diagonal));
+    // SAFETY: the caller vouches for the elements, and a table is made for a processor that has its set.
+    let (simd, elements) = unsafe { (S::taken(), Elements::<E, 3>::new(dst, ldd as isize, operands, extent)) };
+    Simd::vectorize(simd, elements);
 }
 
 /// dst[i, j] = a[i ar + j al].
@@ -490,8 +490,8 @@ unsafe extern "C" fn fold<S: Set, J: Joint>(
     rows: i64,
     columns: i64,
 ) {
-    // SAFETY: a table is made for a processor that has its set.
-    let simd = unsafe { S::taken() };
     let [step, lda, rows, columns] = [step, lda, rows, columns].map(|x| x as isize);
-    Simd::vectorize(simd, Fold::<J> { dst, step, a, lda, rows, columns, joint: PhantomData });
+    // SAFETY: the caller vouches for the elements, and a table is made for a processor that has its set.
+    let (simd, fold) = unsafe { (S::taken(), Fold::<J>::new((dst, step), (a, lda), [rows, columns])) };
+    Simd::vectorize(simd, fold);
 }

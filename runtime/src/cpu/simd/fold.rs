@@ -53,14 +53,28 @@ impl Joint for Min {
 
 /// dst[i] = dst[i] J all a[i, j].
 pub(super) struct Fold<J> {
-    pub dst: *mut f32,
+    dst: *mut f32,
     /// From one result to the next.
-    pub step: isize,
-    pub a: *const f32,
-    pub lda: isize,
-    pub rows: isize,
-    pub columns: isize,
-    pub joint: PhantomData<J>,
+    step: isize,
+    a: *const f32,
+    lda: isize,
+    rows: isize,
+    columns: isize,
+    joint: PhantomData<J>,
+}
+
+impl<J> Fold<J> {
+    /// Results and the stride from one to the next; rows and theirs; how many rows, and of how many elements.
+    ///
+    /// # Safety
+    /// The rows may be read, and the results read and written, apart from each other, until the value was run.
+    pub(super) unsafe fn new(
+        (dst, step): (*mut f32, isize),
+        (a, lda): (*const f32, isize),
+        [rows, columns]: [isize; 2],
+    ) -> Self {
+        Fold { dst, step, a, lda, rows, columns, joint: PhantomData }
+    }
 }
 
 /// Rows that are reduced at once.

@@ -27,7 +27,9 @@ pub(super) struct Each<F> {
 }
 
 impl<F> Each<F> {
-    pub(super) fn new(dst: *mut f32, a: *const f32, n: isize) -> Self {
+    /// # Safety
+    /// n elements of a may be read and of dst written, until the value was run; they are the same or apart.
+    pub(super) unsafe fn new(dst: *mut f32, a: *const f32, n: isize) -> Self {
         Each { dst, a, n, function: PhantomData }
     }
 }

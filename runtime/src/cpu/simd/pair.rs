@@ -101,7 +101,9 @@ pub(super) struct Pairs<F> {
 }
 
 impl<F> Pairs<F> {
-    pub(super) fn new(dst: *mut f32, args: [*const f32; 2], n: isize) -> Self {
+    /// # Safety
+    /// n elements of each argument may be read and of dst written, until the value was run; each is dst or apart.
+    pub(super) unsafe fn new(dst: *mut f32, args: [*const f32; 2], n: isize) -> Self {
         Pairs { dst, args, n, function: PhantomData }
     }
 }

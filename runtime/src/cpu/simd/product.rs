@@ -123,7 +123,9 @@ pub(super) struct Product<T> {
 }
 
 impl<T> Product<T> {
-    pub(super) fn new(at: Operands, size: [isize; 3]) -> Self {
+    /// # Safety
+    /// The operands of m, n and k may be read and c be written, until the value was run; c is apart from a and b.
+    pub(super) unsafe fn new(at: Operands, size: [isize; 3]) -> Self {
         Product { at, size, shape: PhantomData }
     }
 }
@@ -225,6 +227,7 @@ impl<S: Simd, T: Shape> Panels<S, T> {
     fn tile<const R: usize, const V: usize, const MASKED: bool, K: Shape>(&self, row: isize, k: isize) {
         let at = self.at.at(row, self.column);
         let size = [self.m - row, self.n - self.column, k];
-        Simd::vectorize(self.simd, Tile::<R, V, MASKED, K>::new(at, size));
+        // SAFETY: a tile of the operands that this value was made for.
+        Simd::vectorize(self.simd, unsafe { Tile::<R, V, MASKED, K>::new(at, size) });
     }
 }

@@ -68,7 +68,8 @@ impl WithSimd for Solve<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         if self.x.count() == 1 {
             let at = self.operands([0, 0], [0, 0]);
-            return Simd::vectorize(simd, Product::<Substitution>::new(at, [self.n, self.columns, 0]));
+            // SAFETY: the system that this value was made for.
+            return Simd::vectorize(simd, unsafe { Product::<Substitution>::new(at, [self.n, self.columns, 0]) });
         }
         let mut block = 0;
         while block < self.n {
@@ -92,7 +93,8 @@ impl Solve<'_> {
         for i in 0..self.x.count() {
             for j in 0..self.x.count() {
                 let at = self.operands([i, j], [to, from]);
-                Simd::vectorize(simd, Product::<Full>::new(at, [rows, self.columns, terms]));
+                // SAFETY: rows of the systems that this value was made for, apart from those that they are added to.
+                Simd::vectorize(simd, unsafe { Product::<Full>::new(at, [rows, self.columns, terms]) });
             }
         }
     }

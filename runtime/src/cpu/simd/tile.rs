@@ -26,7 +26,9 @@ pub(super) struct Tile<const R: usize, const V: usize, const MASKED: bool, T> {
 }
 
 impl<const R: usize, const V: usize, const MASKED: bool, T> Tile<R, V, MASKED, T> {
-    pub(super) fn new(at: Operands, size: [isize; 3]) -> Self {
+    /// # Safety
+    /// As `Product::new`, of the tile's rows and columns.
+    pub(super) unsafe fn new(at: Operands, size: [isize; 3]) -> Self {
         Tile { at, size, shape: PhantomData }
     }
 }

@@ -67,7 +67,8 @@ impl Column {
         }
         let turned = Operands { a: at.b, am: 0, ak: at.ldb, b: at.a, ldb: at.ak, ..at };
         if at.ldc == 1 {
-            return Simd::vectorize(simd, Product::<Full>::new(Operands { ldc: 0, ..turned }, [1, m, k]));
+            // SAFETY: the same operands the other way around.
+            return Simd::vectorize(simd, unsafe { Product::<Full>::new(Operands { ldc: 0, ..turned }, [1, m, k]) });
         }
         let mut copy = [0f32; COPY];
         let mut from = 0;
@@ -75,7 +76,8 @@ impl Column {
             let rows = (m - from).min(COPY as isize);
             let c = at.c.wrapping_offset(from * at.ldc);
             let part = Operands { c: copy.as_mut_ptr(), ldc: 0, b: at.a.wrapping_offset(from), add: false, ..turned };
-            Simd::vectorize(simd, Product::<Full>::new(part, [1, rows, k]));
+            // SAFETY: some rows of the operands, into a copy that holds as many.
+            Simd::vectorize(simd, unsafe { Product::<Full>::new(part, [1, rows, k]) });
             for i in 0..rows {
                 // SAFETY: row from + i of c is the product's.
                 unsafe {

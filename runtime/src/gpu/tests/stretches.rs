@@ -58,8 +58,8 @@ impl Run {
         let (chunk, tiles) = (loaded.chunk().unwrap_or(tokens as i64), loaded.tiles());
         let launch = Launch { sizes: &sizes, chunk, tiles, inputs, states_in, outputs, states_out };
         let (gpu, _) = loaded.ready().unwrap();
-        let fit = measure(&loaded.module, &launch).unwrap();
-        let layout = Layout::new((&loaded.module, &loaded.code), &fit, (&gpu.limits, &gpu.pace)).unwrap();
+        let fit = loaded.admission.measure(&launch).unwrap();
+        let layout = Layout::new((loaded.module(), &loaded.code), &fit, (&gpu.limits, &gpu.pace)).unwrap();
         assert!(layout.steps.iter().all(|step| step.stretch.trips <= gpu.limits.trips));
         Some(layout.steps.len())
     }

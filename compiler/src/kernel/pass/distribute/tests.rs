@@ -57,7 +57,7 @@ fn what_grows_with_the_tokens_before_the_loop_has_a_kernel() {
                 let m = conv1d(k, c); state S : [K,V] = 0; update S additive(m, v); output o[t] = S[t]' * q[t]; }";
     let module = kernels(&variant(text), Form::Chunked, Schedule::Split, Tiles::Split).unwrap();
     assert_eq!(names(&module)[0], "before", "{module}");
-    crate::kernel::check(&module).unwrap();
+    crate::kernel::check(module.clone()).unwrap();
 }
 
 #[test]
