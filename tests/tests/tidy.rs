@@ -187,9 +187,7 @@ fn rooms_import_upstream() {
 
 /// The file that a crate begins with.
 fn root_of(krate: &str) -> PathBuf {
-    let folder = root().join(krate).join("src");
-    let library = folder.join("lib.rs");
-    if library.is_file() { library } else { folder.join("main.rs") }
+    root().join(krate).join("src/lib.rs")
 }
 
 /// The top-level module of a crate that a file is of; none of its root.
