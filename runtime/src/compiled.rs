@@ -196,6 +196,22 @@ impl Compiled {
         Arc::clone(&self.0).prepare(&work.empty(), threads, names).map_err(failed)
     }
 
+    /// How a run of these sizes is laid out.
+    pub(crate) fn layout(&self, (variant, sizes): (&Variant, &Sizes), (chunk, threads): (usize, usize)) -> Layout {
+        let none = Tensors::new();
+        let request = Request { variant, sizes, inputs: &none, initial: &none, threads };
+        let Work { sizes, chunk, tiles, .. } = Work::sized(&*self.0, &request, chunk);
+        Layout { sizes, chunk, tiles }
+    }
+
+    /// Runs on tensors that others own, in one piece.
+    ///
+    /// # Errors
+    /// A launch that does not fit the module or the device, a failure of the device.
+    pub(crate) fn launch(&self, launch: &mut Launch<'_>, threads: usize) -> Result<Duration, Failure> {
+        self.0.run(launch, threads).map_err(failed)
+    }
+
     /// Bytes that a run of these sizes works in beside its tensors; None where it is run in parts.
     pub(crate) fn workspace(
         &self,
@@ -224,6 +240,16 @@ impl Compiled {
         }
         Ok(times)
     }
+}
+
+/// How the work of a launch is laid out: its sizes, and what the code makes of the wishes.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) sizes: BTreeMap<String, i64>,
+    /// Tokens in a chunk.
+    pub(crate) chunk: i64,
+    /// Value tiles.
+    pub(crate) tiles: i64,
 }
 
 /// What a launch borrows.
@@ -296,14 +322,7 @@ fn input(tensor: &Tensor) -> Input<'_> {
 }
 
 fn floats(tensors: &Tensors) -> BTreeMap<&str, &[f32]> {
-    tensors.iter().filter_map(|(name, tensor)| Some((name.as_str(), slice(tensor)?))).collect()
-}
-
-fn slice(tensor: &Tensor) -> Option<&[f32]> {
-    match &tensor.data {
-        Data::F32(data) => Some(data),
-        Data::I32(_) => None,
-    }
+    tensors.iter().filter_map(|(name, tensor)| Some((name.as_str(), tensor.floats()?))).collect()
 }
 
 fn floats_mut(tensors: &mut [(String, Tensor)]) -> BTreeMap<&str, &mut [f32]> {

@@ -18,6 +18,7 @@ use crate::{
     compiled::Compiled,
     device::Settings,
     rates::Table,
+    ready::Ready,
     reference,
     request::{Failure, Outputs, Plan, Request},
     room,
@@ -241,6 +242,25 @@ impl Engine {
         room::for_tensors(variant, sizes, room::OF_CODE)?;
         let chunk = chunk_length(plan.form, plan.chunk, tokens(variant, sizes));
         Ok(self.compiled(variant, sizes, plan)?.workspace((variant, sizes), (chunk, threads)))
+    }
+
+    /// Compiles what a plan runs at these sizes, for tensors that others own.
+    ///
+    /// # Errors
+    /// As `prepare`; the reference, which compiles nothing.
+    pub fn ready(
+        &mut self,
+        (variant, sizes): (&Variant, &Sizes),
+        plan: Plan,
+        threads: usize,
+    ) -> Result<Ready, Failure> {
+        if plan.backend == Backend::Reference {
+            return Err(Failure::Failed("the reference interprets the program and compiles nothing".into()));
+        }
+        self.prepare(variant, sizes, plan)?;
+        let chunk = chunk_length(plan.form, plan.chunk, tokens(variant, sizes));
+        let compiled = self.compiled(variant, sizes, plan)?.clone();
+        Ok(Ready::new(compiled, (variant, sizes), (chunk, threads)))
     }
 
     /// Lays out calls of one plan at these sizes, each of which goes on from the states that the one before left.

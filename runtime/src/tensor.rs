@@ -65,6 +65,14 @@ impl Tensor {
         self.len() == 0
     }
 
+    /// The elements, if they are f32.
+    pub fn floats(&self) -> Option<&[f32]> {
+        match &self.data {
+            Data::F32(data) => Some(data),
+            Data::I32(_) => None,
+        }
+    }
+
     /// The elements as f64, in order.
     pub fn to_f64(&self) -> Vec<f64> {
         match &self.data {

@@ -78,6 +78,7 @@ const ROOMS: [(&str, &[&str]); 4] = [
             "gpu",
             "backends",
             "compiled",
+            "ready",
             "session",
             "execute",
             "choose",
