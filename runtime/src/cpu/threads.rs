@@ -54,9 +54,30 @@ impl Shared {
     }
 }
 
-fn shared() -> &'static (Arc<Shared>, Mutex<()>) {
-    static POOL: OnceLock<(Arc<Shared>, Mutex<()>)> = OnceLock::new();
-    POOL.get_or_init(Default::default)
+/// The threads of one process. A process that was forked has none of its parent's threads, and its locks as they stood.
+struct Pool {
+    process: u32,
+    shared: Arc<Shared>,
+    turn: Mutex<()>,
+    /// Of a process that was forked from this one, in memory of its own.
+    forked: OnceLock<Box<Pool>>,
+}
+
+impl Pool {
+    fn of(process: u32) -> Self {
+        Self { process, shared: Arc::default(), turn: Mutex::default(), forked: OnceLock::new() }
+    }
+
+    /// That of this process.
+    fn here() -> &'static Self {
+        static FIRST: OnceLock<Pool> = OnceLock::new();
+        let process = std::process::id();
+        let mut pool = FIRST.get_or_init(|| Self::of(process));
+        while pool.process != process {
+            pool = pool.forked.get_or_init(|| Box::new(Self::of(process)));
+        }
+        pool
+    }
 }
 
 /// Looks without the lock before a thread goes to sleep: some 50 microseconds. A call of few tokens finds the threads
@@ -81,7 +102,7 @@ pub(super) fn run<'w>(threads: usize, work: &'w (dyn Fn(usize) + Sync + 'w)) {
     if threads <= 1 {
         return work(0);
     }
-    let (pool, turn) = shared();
+    let Pool { shared: pool, turn, .. } = Pool::here();
     let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: only the lifetime changes. The job is taken back, and all threads have left it, before this call returns
     // or unwinds (`leave`), so no thread sees the closure after its end.
