@@ -26,7 +26,7 @@ GRID       = usual
 PEERS_VENV ?= target/peers-venv
 PEERS      = $(PEERS_VENV)/bin/python benches/peers.py
 
-.PHONY: demo verify test bench peers setup
+.PHONY: demo verify test bench peers python setup
 
 # The handful that the demo verifies: one a class of transition.
 SHOWN = $(foreach name,linear_attention retnet gla gated_deltanet rwkv7,examples/$(name).attn)
@@ -65,6 +65,38 @@ comma := ,
 
 test: setup
 	cargo test --workspace $(FLAGS)
+
+# The Python package as users get it: a wheel, installed into an environment of its own and tested there, then into one that
+# has PyTorch, where pip can have it. That one is kept; PYTHON_TORCH= leaves it out.
+PYTHON_VENV  ?= target/python-venv
+PYTHON_TORCH ?= torch
+
+python: FEATURES =
+python: setup
+	if ! python3 -m venv --clear $(PYTHON_VENV); then
+	  echo "python3 -m venv does not work here: install python3-venv, of Python 3.11 or later" >&2
+	  exit 1
+	fi
+	rm -rf target/wheels
+	$(PYTHON_VENV)/bin/pip wheel --quiet --no-deps --wheel-dir target/wheels ./python
+	wheel=$$(echo target/wheels/chunkwise-*.whl)
+	echo "== $$wheel, $$(stat -c %s "$$wheel") bytes, without PyTorch"
+	$(PYTHON_VENV)/bin/pip install --quiet "$$wheel[test]"
+	$(PYTHON_VENV)/bin/python -m pytest -q python/tests
+	if [[ -z "$(PYTHON_TORCH)" ]]; then exit 0; fi
+	in=$(PYTHON_VENV)-torch
+	[[ -x $$in/bin/python ]] || python3 -m venv $$in
+	# The build without CUDA where its index can be reached.
+	if ! $$in/bin/python -c 'import torch' 2>/dev/null &&
+	  ! $$in/bin/pip install --quiet --retries 1 --index-url https://download.pytorch.org/whl/cpu torch &&
+	  ! $$in/bin/pip install --quiet torch; then
+	  echo "== pip has no PyTorch here: its tests are left out"
+	  exit 0
+	fi
+	echo "== With PyTorch"
+	$$in/bin/pip install --quiet --force-reinstall --no-deps "$$wheel"
+	$$in/bin/pip install --quiet "$$wheel[test]"
+	$$in/bin/python -m pytest -q python/tests
 
 bench: setup
 	cargo bench -p chunkwise $(FLAGS) --bench compile

@@ -18,7 +18,7 @@ impl Page {
     pub const COMMANDS: Page = page!("commands");
 
     /// In the order in which a topic is looked for.
-    pub const ALL: [Page; 8] = [
+    pub const ALL: [Page; 9] = [
         page!("language"),
         page!("functions"),
         page!("laws_and_forms"),
@@ -27,6 +27,7 @@ impl Page {
         page!("from_paper_to_variant"),
         Page::COMMANDS,
         page!("errors"),
+        page!("python"),
     ];
 }
 

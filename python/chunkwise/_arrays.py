@@ -1,0 +1,82 @@
+"""Whose tensors a call is given: PyTorch's, NumPy's, or anyone's that speak DLPack or the buffer protocol. Imports none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import _engine
+from .errors import Error
+
+if TYPE_CHECKING:
+    from ._variant import Variant
+
+Tensors = tuple[Any, ...]
+# What makes a tensor of a shape; the name of its elements comes second.
+Empty = Callable[[tuple[int, ...], str], Any]
+Runner = Callable[["Variant", Tensors, Tensors | None, bool], tuple[Sequence[Any], Sequence[Any]]]
+
+# By the type of a call's first tensor.
+RUNNERS: dict[type, Runner] = {}
+
+
+def threads() -> int:
+    """What PyTorch takes, where it is loaded, so that its threads and ours are as many; else all cores."""
+    torch = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch is not None and hasattr(torch, "get_num_threads") else _engine.cores()
+
+
+def runner(kind: type) -> Runner:
+    """What runs calls whose first tensor is of this type."""
+    known = RUNNERS.get(kind)
+    if known is not None:
+        return known
+    found: Runner
+    if _is_torch(kind):
+        from . import torch as ours
+
+        found = ours.run
+    elif any(base.__module__ == "numpy" and base.__name__ == "ndarray" for base in kind.__mro__):
+        found = _run_numpy
+    else:
+        found = _run_others
+    RUNNERS[kind] = found
+    return found
+
+
+def empty_like(tensor: Any) -> Empty:
+    """What makes tensors of the library that this one is of."""
+    if _is_torch(type(tensor)):
+        from . import torch as ours
+
+        return ours.empty
+    made: Empty = _numpy().empty
+    return made
+
+
+def _is_torch(kind: type) -> bool:
+    return any(base.__name__ == "Tensor" and base.__module__.split(".")[0] == "torch" for base in kind.__mro__)
+
+
+def _numpy() -> Any:
+    try:
+        import numpy
+    except ImportError as error:
+        raise Error("results of tensors that are not PyTorch's are made by NumPy, which is not installed") from error
+    return numpy
+
+
+def _run_numpy(variant: Variant, tensors: Tensors, initial: Tensors | None, wanted: bool) -> tuple[Tensors, Tensors]:
+    made: Empty = _numpy().empty
+    return variant._kernel.run(tensors, initial, (made, wanted), variant._threads or threads())
+
+
+def _run_others(variant: Variant, tensors: Tensors, initial: Tensors | None, wanted: bool) -> tuple[Tensors, Tensors]:
+    """NumPy makes the results; a library of the array API takes them over where they lie."""
+    outputs, states = _run_numpy(variant, tensors, initial, wanted)
+    namespace = getattr(tensors[0], "__array_namespace__", None)
+    if namespace is None:
+        return outputs, states
+    take = namespace().from_dlpack
+    return tuple(map(take, outputs)), tuple(map(take, states))

@@ -1,0 +1,179 @@
+"""Calls on PyTorch's tensors. In eager mode nothing stands between the caller and the engine; while `torch.compile` traces,
+under modes and for subclasses one operator serves all variants: `chunkwise::run`.
+
+Gradients are not derived yet: a result of inputs that want one says so when `backward` reaches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Optional
+
+import torch
+from torch import Tensor
+
+from .errors import Unsupported
+
+if TYPE_CHECKING:
+    from ._variant import Variant
+
+# Those whose keys are in compiled graphs.
+_VARIANTS: dict[str, Variant] = {}
+
+_MAKERS = {
+    "float32": torch.empty(0, dtype=torch.float32, device="cpu").new_empty,
+    "float64": torch.empty(0, dtype=torch.float64, device="cpu").new_empty,
+    "int32": torch.empty(0, dtype=torch.int32, device="cpu").new_empty,
+}
+_HALVES = (torch.bfloat16, torch.float16)
+_PLAIN = (Tensor, torch.nn.Parameter)
+# A tensor that wants gradients gives no capsule; the C table asks nothing.
+_BY_CAPSULE = not hasattr(Tensor, "__dlpack_c_exchange_api__")
+
+
+def empty(shape: tuple[int, ...], dtype: str) -> Tensor:
+    return _MAKERS[dtype](shape)
+
+
+def run(
+    variant: Variant, tensors: tuple[Tensor, ...], initial: tuple[Tensor | None, ...] | None, wanted: bool
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Outputs, and final states if they are wanted."""
+    given = tensors if initial is None else tensors + initial
+    if torch.compiler.is_compiling() or not _is_plain(given):
+        return _by_operator(variant, tensors, initial, wanted)
+    if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in given):
+        results = _WithoutGradient.apply(variant, wanted, len(tensors), *given)
+        return results[: variant._outputs], results[variant._outputs :]
+    return _eager(variant, tensors, initial, wanted)
+
+
+def _is_plain(given: Sequence[Any]) -> bool:
+    """Whether the engine may look at the memory of these: no mode or transform wants to see the call, and no subclass."""
+    return (
+        not torch._C._len_torch_function_stack()
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and all(one is None or type(one) in _PLAIN for one in given)
+    )
+
+
+def _eager(
+    variant: Variant, tensors: Sequence[Tensor], initial: Sequence[Tensor | None] | None, wanted: bool
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    half = _half(variant, tensors)
+    inputs = tuple(map(_resolved, tensors))
+    start = None if initial is None else tuple(one if one is None else _resolved(one) for one in initial)
+    if torch.is_autocast_enabled("cpu") and half is None:
+        inputs = tuple(_widened(one) for one in inputs)
+        start = None if start is None else tuple(one if one is None else _widened(one) for one in start)
+    threads = variant._threads or torch.get_num_threads()
+    outputs, states = variant._kernel.run(inputs, start, (empty, wanted), threads)
+    if half is not None:
+        outputs = tuple(one.to(half) for one in outputs)
+    return outputs, states
+
+
+def _half(variant: Variant, tensors: Sequence[Tensor]) -> torch.dtype | None:
+    """What outputs are narrowed to: the type of half the width that the inputs have, where the variant takes it."""
+    if variant.precision == "f32":
+        return None
+    return next((one.dtype for one in tensors if one.dtype in _HALVES), None)
+
+
+def _resolved(tensor: Tensor) -> Tensor:
+    """The tensor as it lies in memory: a lazy negation is done."""
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    return tensor.detach() if _BY_CAPSULE and tensor.requires_grad else tensor
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in _HALVES else tensor
+
+
+def _refusal(name: str) -> Unsupported:
+    operation, reason = f"the gradient of `{name}`", "no backward pass is derived"
+    way_out = "call it under torch.no_grad(), or detach its inputs"
+    return Unsupported(f"{operation} is unsupported: {reason}; {way_out}", operation, reason, way_out)
+
+
+class _WithoutGradient(torch.autograd.Function):
+    """A call whose results want a gradient: it can be made, and `backward` says that there is none."""
+
+    @staticmethod
+    def forward(ctx: Any, variant: Variant, wanted: bool, count: int, *given: Any) -> tuple[Tensor, ...]:
+        ctx.name = variant.name
+        initial = given[count:] if len(given) > count else None
+        outputs, states = _eager(variant, given[:count], initial, wanted)
+        return (*outputs, *states)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        raise _refusal(ctx.name)
+
+
+def _by_operator(
+    variant: Variant, tensors: Sequence[Tensor], initial: Sequence[Tensor | None] | None, wanted: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    results = operator(list(tensors), [] if initial is None else list(initial), variant._key, wanted)
+    return results[: variant._outputs], results[variant._outputs :]
+
+
+def _of_key(key: str) -> Variant:
+    known = _VARIANTS.get(key)
+    if known is None:
+        from ._variant import of_key
+
+        known = _VARIANTS[key] = of_key(key)
+    return known
+
+
+@torch.library.custom_op("chunkwise::run", mutates_args=(), device_types="cpu")
+def operator(
+    inputs: Sequence[Tensor], initial: Sequence[Optional[Tensor]], key: str, wanted: bool
+) -> list[Tensor]:
+    """Outputs and, if they are wanted, final states of the variant that the key names."""
+    variant = _of_key(key)
+    outputs, states = _eager(variant, inputs, tuple(initial) if len(initial) else None, wanted)
+    return [*outputs, *states]
+
+
+@operator.register_fake
+def _fake(inputs: Sequence[Tensor], initial: Sequence[Optional[Tensor]], key: str, wanted: bool) -> list[Tensor]:
+    variant = _of_key(key)
+    outputs, states = variant._shapes([tuple(one.shape) for one in inputs])
+    half = _half(variant, inputs)
+    wide = torch.float64 if any(one.dtype == torch.float64 for one in inputs) else torch.float32
+    made = [inputs[0].new_empty(shape, dtype=half or wide) for shape in outputs]
+    if wanted:
+        made += [inputs[0].new_empty(shape, dtype=wide) for shape in states]
+    return made
+
+
+def _set_up(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.name = _of_key(inputs[2]).name
+
+
+def _backward(ctx: Any, *cotangents: Any) -> Any:
+    raise _refusal(ctx.name)
+
+
+operator.register_autograd(_backward, setup_context=_set_up)
+operator.register_autocast("cpu", torch.float32)
+
+
+class Module(torch.nn.Module):
+    """A variant whose params are this module's parameters; called with the inputs alone."""
+
+    def __init__(self, variant: Variant, params: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.variant = variant
+        for name, value in params.items():
+            self.register_parameter(name, torch.nn.Parameter(value, requires_grad=value.is_floating_point()))
+
+    def forward(self, *inputs: Tensor, **named: Any) -> Any:
+        return self.variant._with_params(dict(self.named_parameters()), inputs, named)
+
+    def extra_repr(self) -> str:
+        return self.variant.name

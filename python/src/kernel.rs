@@ -1,0 +1,332 @@
+//! A variant as Python calls it: checked when it is made, compiled for the sizes that a call's tensors have, and run on
+//! those tensors with the interpreter's lock released.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use chunkwise_compiler::bind::{Sizes, bind, bind_dims, carries_state, output_shape, state_shape};
+use chunkwise_dsl::{
+    compile,
+    source::Source,
+    suggest::nearest,
+    typed::{Dtype, Program, Variant},
+};
+use chunkwise_runtime::{Data, Lent, Ready};
+use pyo3::{prelude::*, types::PyTuple};
+
+use crate::{
+    engine::{self, Arrays, Options, Settled},
+    errors, facts,
+    operand::{Operand, array},
+    results::Results,
+    session::Session,
+    view::{Elem, View},
+};
+
+/// Shapes and threads whose compiled code is kept at hand; all others are found in the engine.
+const KEPT: usize = 16;
+
+/// One variant of a source.
+#[pyclass(frozen, module = "chunkwise._engine")]
+pub struct Kernel {
+    variant: Arc<Variant>,
+    options: Options,
+    kept: Mutex<Vec<Kept>>,
+}
+
+struct Kept {
+    /// The extents of all tensors and states given, ranks between them.
+    shapes: Vec<usize>,
+    threads: usize,
+    settled: Arc<Settled>,
+}
+
+/// Two tuples of tensors: outputs, and final states.
+type Given<'py> = (Bound<'py, PyTuple>, Bound<'py, PyTuple>);
+
+/// One a tensor.
+type Shapes = Vec<Vec<usize>>;
+
+/// The tensors of a call.
+struct Call<'py> {
+    inputs: Vec<View<'py>>,
+    initial: Vec<Option<View<'py>>>,
+}
+
+#[pymethods]
+impl Kernel {
+    /// Parses and checks; `options` are backend, form, chunk and precision.
+    #[new]
+    fn new(
+        py: Python<'_>,
+        source: (String, String),
+        variant: Option<&str>,
+        args: Vec<(String, f64)>,
+        options: (String, String, Option<usize>, String),
+    ) -> PyResult<Self> {
+        let source = Source::new(source.0, source.1);
+        let (backend, form, chunk, precision) = options;
+        let options = Options::named(&backend, &form, chunk, &precision).map_err(|why| errors::wrong(py, &why))?;
+        let program = py.detach(|| compile(&source, &args)).map_err(|found| errors::source(py, &found, &source))?;
+        if !program.warnings.is_empty() {
+            errors::warn(py, chunkwise_dsl::render::render(&program.warnings, &source).trim_end())?;
+        }
+        if let (_, Some(why)) = engine::rates() {
+            errors::warn(py, why)?;
+        }
+        let variant = Arc::new(one(&program, variant).map_err(|why| errors::wrong(py, &why))?.clone());
+        Ok(Self { variant, options, kept: Mutex::default() })
+    }
+
+    /// Outputs and, if they are wanted, final states; `made` is what makes a tensor, and whether they are.
+    fn run<'py>(
+        &self,
+        inputs: &Bound<'py, PyTuple>,
+        initial: Option<&Bound<'py, PyTuple>>,
+        made: (Bound<'py, PyAny>, bool),
+        threads: usize,
+    ) -> PyResult<Given<'py>> {
+        let (py, (empty, wanted)) = (inputs.py(), made);
+        let call = self.call(inputs, initial)?;
+        if wanted && (!carries_state(&self.variant) || self.variant.states.is_empty()) {
+            let why = if self.variant.states.is_empty() { "it has none" } else { "its order carries none" };
+            return Err(errors::shape(py, &format!("no final state of `{}` can be given: {why}", self.variant.name)));
+        }
+        let settled = self.settled(py, &call, threads)?;
+        let mut shapes: Vec<_> =
+            self.variant.outputs().map(|output| output_shape(&self.variant, output, &settled.sizes)).collect();
+        if wanted {
+            shapes.extend(self.variant.states.iter().map(|state| state_shape(&self.variant, state, &settled.sizes)));
+        }
+        let results = Results::made(&empty, &shapes, call.elem(&self.variant, &settled))?;
+        let results = match settled.ready() {
+            Some(ready) => self.compiled(py, &call, ready, results)?,
+            None => self.interpreted(py, &call, &settled.sizes, results)?,
+        };
+        results.into_tuples(py, self.variant.outputs().count())
+    }
+
+    /// What is taken at these sizes, and why.
+    fn choice(&self, py: Python<'_>, dims: Vec<(String, usize)>, threads: usize) -> PyResult<(String, Vec<String>)> {
+        let sizes = self.sizes(py, &dims)?;
+        let settled = py.detach(|| self.options.settle(&self.variant, sizes, threads));
+        let choice = settled.map_err(|failure| errors::failure(py, &failure))?.choice;
+        Ok((facts::plan(&choice.plan), choice.reasons))
+    }
+
+    /// Calls at these sizes that go on from each other's states.
+    fn session(&self, py: Python<'_>, dims: Vec<(String, usize)>, threads: usize) -> PyResult<Session> {
+        let sizes = self.sizes(py, &dims)?;
+        let made = py.detach(|| self.options.session(&self.variant, &sizes, threads));
+        let made = made.map_err(|failure| errors::failure(py, &failure))?;
+        Ok(Session::new(Arc::clone(&self.variant), (sizes, self.options.precision), made))
+    }
+
+    /// Random inputs of these sizes, as `check draw` says.
+    fn draw<'py>(
+        &self,
+        empty: Bound<'py, PyAny>,
+        dims: Vec<(String, usize)>,
+        seed: u64,
+    ) -> PyResult<Vec<(String, Bound<'py, PyAny>)>> {
+        let py = empty.py();
+        let sizes = self.sizes(py, &dims)?;
+        let drawn = py.detach(|| engine::draw(&self.variant, &sizes, seed));
+        let drawn = drawn.map_err(|failure| errors::failure(py, &failure))?;
+        let made = self.variant.tensors.iter().filter_map(|tensor| Some((&tensor.name, drawn.get(&tensor.name)?)));
+        let made = made.map(|(name, tensor)| {
+            let elem = if matches!(tensor.data, Data::I32(_)) { Elem::I32 } else { Elem::F32 };
+            let mut result = Results::made(&empty, std::slice::from_ref(&tensor.shape), elem)?;
+            result.copy(py, 0, &tensor.data)?;
+            Ok((name.clone(), result.into_tuples(py, 1)?.0.get_item(0)?))
+        });
+        made.collect()
+    }
+
+    /// What the variant declares.
+    fn facts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        facts::declared(py, &self.variant)
+    }
+
+    /// The class of every state, and for every form why it does not exist.
+    fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (states, forms) = py.detach(|| self.options.report(&self.variant));
+        let states: Vec<_> = states.into_iter().map(|state| (state.state, state.class)).collect();
+        let reason = |missing: Option<chunkwise_compiler::Unsupported>| missing.map(|why| why.to_string());
+        let forms: Vec<_> = forms.into_iter().map(|form| (form.form.name(), reason(form.missing))).collect();
+        Ok((states, forms).into_pyobject(py)?.into_any())
+    }
+
+    /// The shapes of outputs and states that follow from those of the inputs.
+    fn shapes(&self, py: Python<'_>, inputs: Shapes) -> PyResult<(Shapes, Shapes)> {
+        let names = self.variant.tensors.iter().map(|tensor| tensor.name.clone());
+        let sizes = self.bound(py, names.zip(inputs).collect())?;
+        let outputs = self.variant.outputs().map(|output| output_shape(&self.variant, output, &sizes)).collect();
+        let states = self.variant.states.iter().map(|state| state_shape(&self.variant, state, &sizes)).collect();
+        Ok((outputs, states))
+    }
+}
+
+impl Kernel {
+    fn call<'py>(&self, inputs: &Bound<'py, PyTuple>, initial: Option<&Bound<'py, PyTuple>>) -> PyResult<Call<'py>> {
+        let (py, variant) = (inputs.py(), &self.variant);
+        if inputs.len() != variant.tensors.len() {
+            let (wanted, given) = (variant.tensors.len(), inputs.len());
+            return Err(errors::shape(py, &format!("`{}` has {wanted} inputs, and {given} are given", variant.name)));
+        }
+        let inputs = variant.tensors.iter().zip(inputs.iter_borrowed());
+        let inputs = inputs.map(|(tensor, object)| View::of(&tensor.name, &object)).collect::<PyResult<_>>()?;
+        let Some(given) = initial else {
+            return Ok(Call { inputs, initial: variant.states.iter().map(|_| None).collect() });
+        };
+        if given.len() != variant.states.len() {
+            let (wanted, given) = (variant.states.len(), given.len());
+            return Err(errors::shape(py, &format!("`{}` has {wanted} states, and {given} are given", variant.name)));
+        }
+        let states = variant.states.iter().zip(given.iter_borrowed());
+        let view = |name: &str, object: &Bound<'py, PyAny>| (!object.is_none()).then(|| View::of(name, object));
+        let initial = states.map(|(state, object)| view(&state.name, &object).transpose());
+        Ok(Call { inputs, initial: initial.collect::<PyResult<_>>()? })
+    }
+
+    /// The code for these shapes.
+    fn settled(&self, py: Python<'_>, call: &Call<'_>, threads: usize) -> PyResult<Arc<Settled>> {
+        let shapes = call.shapes();
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept.iter().find(|kept| kept.shapes == shapes && kept.threads == threads);
+        if let Some(known) = known {
+            return Ok(Arc::clone(&known.settled));
+        }
+        drop(kept);
+        let sizes = self.bound(py, self.named_shapes(call))?;
+        let settled = py.detach(|| self.options.settle(&self.variant, sizes, threads));
+        let settled = Arc::new(settled.map_err(|failure| errors::failure(py, &failure))?);
+        if settled.choice.fell_back {
+            let why = settled.choice.reasons.join("; ");
+            errors::warn(py, &format!("`{}` is run on the reference, which is slow: {why}", self.variant.name))?;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == KEPT {
+            kept.remove(0);
+        }
+        kept.push(Kept { shapes, threads, settled: Arc::clone(&settled) });
+        Ok(settled)
+    }
+
+    fn named_shapes(&self, call: &Call<'_>) -> BTreeMap<String, Vec<usize>> {
+        let inputs = self.variant.tensors.iter().map(|tensor| &tensor.name).zip(call.inputs.iter().map(Some));
+        let states = self.variant.states.iter().map(|state| &state.name).zip(call.initial.iter().map(Option::as_ref));
+        inputs.chain(states).filter_map(|(name, view)| Some((name.clone(), view?.shape().to_vec()))).collect()
+    }
+
+    fn bound(&self, py: Python<'_>, shapes: BTreeMap<String, Vec<usize>>) -> PyResult<Sizes> {
+        bind(&self.variant, &shapes, &[]).map_err(|found| {
+            let messages: Vec<_> = found.into_iter().map(|error| error.message).collect();
+            errors::shape(py, &messages.join("\n"))
+        })
+    }
+
+    /// The sizes that are named; of the token axis 1, if nothing is said of it.
+    fn sizes(&self, py: Python<'_>, dims: &[(String, usize)]) -> PyResult<Sizes> {
+        let mut dims = dims.to_vec();
+        let token = self.variant.token.filter(|axis| self.variant.axes[axis.0 as usize].value.is_none());
+        let token = token.map(|axis| self.variant.axis_name(axis));
+        dims.extend(token.filter(|token| !dims.iter().any(|(name, _)| name == token)).map(|token| (token, 1)));
+        bind_dims(&self.variant, &dims).map_err(|found| {
+            let messages: Vec<_> = found.into_iter().map(|error| error.message).collect();
+            errors::shape(py, &messages.join("\n"))
+        })
+    }
+
+    fn compiled<'py>(
+        &self,
+        py: Python<'py>,
+        call: &Call<'py>,
+        ready: &Ready,
+        mut results: Results<'py>,
+    ) -> PyResult<Results<'py>> {
+        let precision = self.options.precision;
+        let tensors = self.variant.tensors.iter().zip(&call.inputs);
+        let inputs = tensors
+            .map(|(tensor, view)| Operand::of(py, &tensor.name, view, (tensor.dtype, precision)))
+            .collect::<PyResult<Vec<_>>>()?;
+        let states = self.variant.states.iter().zip(&call.initial);
+        let initial = states
+            .map(|(state, view)| {
+                let view = view.as_ref();
+                view.map(|view| Operand::of(py, &state.name, view, (Dtype::F32, precision))).transpose()
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        let read = call.inputs.iter().chain(call.initial.iter().flatten()).map(View::addresses);
+        let mut outputs = results.floats(py, read.collect())?;
+        let states = outputs.split_off(self.variant.outputs().count());
+        let lent = Lent {
+            inputs: inputs.iter().map(Operand::input).collect(),
+            initial: initial.iter().map(|given| given.as_ref().and_then(Operand::floats)).collect(),
+            outputs,
+            states,
+        };
+        py.detach(|| engine::run(ready, lent)).map_err(|failure| errors::failure(py, &failure))?;
+        Ok(results)
+    }
+
+    fn interpreted<'py>(
+        &self,
+        py: Python<'py>,
+        call: &Call<'py>,
+        sizes: &Sizes,
+        mut results: Results<'py>,
+    ) -> PyResult<Results<'py>> {
+        let named = |name: &String, view: &View<'py>, dtype| Ok((name.clone(), array(py, name, view, dtype)?));
+        let tensors = self.variant.tensors.iter().zip(&call.inputs);
+        let inputs =
+            tensors.map(|(tensor, view)| named(&tensor.name, view, tensor.dtype)).collect::<PyResult<Arrays>>()?;
+        let states = self.variant.states.iter().zip(&call.initial);
+        let given = states.filter_map(|(state, view)| Some(named(&state.name, view.as_ref()?, Dtype::F32)));
+        let initial = given.collect::<PyResult<Arrays>>()?;
+        let found = py.detach(|| engine::interpret(&self.variant, sizes, (&inputs, &initial)));
+        let found = found.map_err(|failure| errors::failure(py, &failure))?;
+        let all = found.outputs.iter().chain(&found.states).take(results.len());
+        for (place, (_, array)) in all.enumerate() {
+            results.write(py, place, &array.data)?;
+        }
+        Ok(results)
+    }
+}
+
+impl Call<'_> {
+    fn shapes(&self) -> Vec<usize> {
+        let all = self.inputs.iter().map(Some).chain(self.initial.iter().map(Option::as_ref));
+        let mut shapes = Vec::with_capacity(64);
+        for view in all {
+            // A rank that no tensor has stands for one that is not given.
+            shapes.push(view.map_or(usize::MAX, |view| view.shape().len()));
+            shapes.extend(view.into_iter().flat_map(View::shape));
+        }
+        shapes
+    }
+
+    /// What results are made of: f64 where the reference is given some.
+    fn elem(&self, variant: &Variant, settled: &Settled) -> Elem {
+        let floats = variant.tensors.iter().zip(&self.inputs).filter(|(tensor, _)| tensor.dtype == Dtype::F32);
+        let wide = floats.map(|(_, view)| view.elem()).any(|elem| elem == Elem::F64);
+        if wide && settled.ready().is_none() { Elem::F64 } else { Elem::F32 }
+    }
+}
+
+/// The variant of this name, or the only one.
+fn one<'p>(program: &'p Program, wanted: Option<&str>) -> Result<&'p Variant, String> {
+    let names: Vec<&str> = program.variants.iter().map(|variant| variant.name.as_str()).collect();
+    let (file, listed) = (&program.source.name, names.join(", "));
+    match (wanted, program.variants.as_slice()) {
+        (Some(wanted), variants) => variants.iter().find(|variant| variant.name == wanted).ok_or_else(|| {
+            let meant = nearest(wanted, names.iter().copied()).map(|meant| format!("; did you mean `{meant}`?"));
+            format!("{file} has no variant `{wanted}`, only {listed}{}", meant.unwrap_or_default())
+        }),
+        (None, [variant]) => Ok(variant),
+        (None, []) => Err(format!("{file} holds no variant")),
+        (None, _) => Err(format!("{file} holds several variants: give variant= one of {listed}")),
+    }
+}
