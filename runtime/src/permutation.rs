@@ -1,17 +1,37 @@
 //! What `by` gives, before a run: kernels look tokens up by it and check nothing.
 
-use chunkwise_dsl::typed::{ExprKind, Variant};
+use chunkwise_dsl::typed::{ExprKind, TensorId, Variant};
 
-use crate::tensor::{Data, Tensor, Tensors};
+use crate::{
+    launch::Input,
+    tensor::{Data, Tensors},
+};
 
-/// Whether every `by` of a variant is a permutation of the tokens, in every batch element.
+/// Whether every `by` of a variant is a permutation of the tokens, in every batch element, among these tensors.
 ///
 /// # Errors
 /// The first place that repeats a token or names none.
 pub fn check(variant: &Variant, tokens: usize, inputs: &Tensors) -> Result<(), String> {
+    check_lent(variant, tokens, &|id| {
+        inputs.get(&variant.tensors[id.index()].name).map(|tensor| match &tensor.data {
+            Data::F32(data) => Input::F32(data),
+            Data::I32(data) => Input::I32(data),
+        })
+    })
+}
+
+/// The same of tensors that others own.
+///
+/// # Errors
+/// As `check`.
+pub fn check_lent<'a>(
+    variant: &Variant,
+    tokens: usize,
+    given: &dyn Fn(TensorId) -> Option<Input<'a>>,
+) -> Result<(), String> {
     for by in variant.orders.iter().filter_map(|order| order.by) {
         let ExprKind::Tensor(tensor) = variant.expr(by).kind else { continue };
-        let Some(tensor) = inputs.get(&variant.tensors[tensor.index()].name) else { continue };
+        let Some(tensor) = given(tensor) else { continue };
         for (element, line) in lines(tensor, tokens).iter().enumerate() {
             if let Some((place, token)) = misplaced(line) {
                 return Err(format!(
@@ -24,10 +44,10 @@ pub fn check(variant: &Variant, tokens: usize, inputs: &Tensors) -> Result<(), S
     Ok(())
 }
 
-fn lines(tensor: &Tensor, tokens: usize) -> Vec<Vec<i64>> {
-    let all: Vec<i64> = match &tensor.data {
-        Data::F32(data) => data.iter().map(|x| if x.is_finite() { x.floor() as i64 } else { -1 }).collect(),
-        Data::I32(data) => data.iter().map(|x| i64::from(*x)).collect(),
+fn lines(tensor: Input<'_>, tokens: usize) -> Vec<Vec<i64>> {
+    let all: Vec<i64> = match tensor {
+        Input::F32(data) => data.iter().map(|x| if x.is_finite() { x.floor() as i64 } else { -1 }).collect(),
+        Input::I32(data) => data.iter().map(|x| i64::from(*x)).collect(),
     };
     all.chunks(tokens.max(1)).map(<[i64]>::to_vec).collect()
 }

@@ -1,13 +1,14 @@
 //! Code for one variant at settled sizes, run on memory that others own: nothing is copied on the way in or out, and any
 //! number of threads may run it at once. Made by `Engine::ready`. Not here: choosing the plan, or making such memory.
 
-use chunkwise_compiler::bind::{Sizes, carries_state, output_shape, state_shape, tensor_shape};
+use chunkwise_compiler::bind::{Sizes, carries_state, state_shape, tensor_shape};
 use chunkwise_dsl::typed::{ExprKind, TensorId, Variant};
 
 use crate::{
     compiled::{Compiled, Layout},
     initial::initial_states,
     launch::{Input, Launch},
+    permutation,
     request::Failure,
     tensor::{Tensor, Tensors},
 };
@@ -53,6 +54,9 @@ impl Ready {
     pub fn run(&self, lent: Lent<'_>) -> Result<(), Failure> {
         self.counted(&lent)?;
         let Lent { inputs, initial, outputs, states } = lent;
+        let tokens = self.variant.token.map_or(1, |axis| self.sizes.get(axis).unwrap_or(0));
+        permutation::check_lent(&self.variant, tokens, &|id| inputs.get(id.index()).copied())
+            .map_err(Failure::Failed)?;
         let declared = self.declared(&inputs, &initial)?;
         let mut unwanted = if states.is_empty() { self.unwanted() } else { Vec::new() };
         let names = self.variant.states.iter().map(|state| state.name.as_str());
@@ -134,10 +138,5 @@ impl Ready {
             .iter()
             .map(|state| vec![0.0; state_shape(&self.variant, state, &self.sizes).iter().product()])
             .collect()
-    }
-
-    /// Of every output in file order.
-    pub fn output_shapes(&self) -> Vec<Vec<usize>> {
-        self.variant.outputs().map(|output| output_shape(&self.variant, output, &self.sizes)).collect()
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     initial::initial_states,
     launch::{Bound, RunError, Steps},
     named::Named,
-    reference,
+    permutation, reference,
     request::{Failure, Outputs, Request},
     tensor::{Data, Tensor, Tensors},
 };
@@ -95,6 +95,8 @@ impl Session {
     /// An input that is missing or of another shape than the session's sizes say, an initial value that only the
     /// reference evaluates, a failure of the device. Outputs and states are then what they were.
     pub fn step(&mut self, inputs: &Tensors) -> Result<(), Failure> {
+        let tokens = self.variant.token.map_or(1, |axis| self.sizes.get(axis).unwrap_or(0));
+        permutation::check(&self.variant, tokens, inputs).map_err(Failure::Failed)?;
         let Runner::Prepared { steps, in_place } = &mut self.runner else { return self.step_anew(inputs) };
         if !self.started {
             let start = initial_states(&self.variant, &self.sizes, inputs, &self.given);

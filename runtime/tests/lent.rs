@@ -94,3 +94,27 @@ fn what_does_not_fit_is_refused() {
     let shorter = Lent { inputs: all, initial: none, outputs: vec![&mut short[..]], states: states() };
     assert_eq!(told(shorter), "`o` has 7 elements, but its shape has 270");
 }
+
+#[test]
+fn what_by_gives_is_checked_wherever_it_comes_from() {
+    let text = "variant f { axes B, T, K; input x : [B,T,K], perm : i32 [B,T]; order causal(by = perm); \
+                output o[i] = sum[j](x[j]); }";
+    let variant = variant(text);
+    let sizes = bind_dims(&variant, &[("B", 1), ("T", 3), ("K", 4)].map(|(name, n)| (name.to_string(), n))).unwrap();
+    let (x, perm) = (Tensor::f32(vec![1, 3, 4], vec![1.0; 12]), |third| Tensor::i32(vec![1, 3], vec![0, 1, third]));
+    let plan = Plan { form: Form::Parallel, ..plan(Backend::Cranelift) };
+    let mut engine = Engine::new();
+    if !Backend::Cranelift.usable() {
+        return;
+    }
+    let ready = engine.ready((&variant, &sizes), plan, 1).unwrap();
+    let mut session = engine.session(&variant, &sizes, plan, 1).unwrap();
+    for (third, fits) in [(2, true), (1, false), (1 << 20, false)] {
+        let tensors = Tensors::from([("x".to_string(), x.clone()), ("perm".to_string(), perm(third))]);
+        let mut o = [0.0; 12];
+        let (inputs, outputs) = (lent(&variant, &tensors), vec![&mut o[..]]);
+        let done = ready.run(Lent { inputs, initial: Vec::new(), outputs, states: Vec::new() });
+        assert_eq!(done.is_ok(), fits, "{done:?}");
+        assert_eq!(session.step(&tensors).is_ok(), fits);
+    }
+}
