@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 Tensors = tuple[Any, ...]
 # What makes a tensor of a shape; the name of its elements comes second.
 Empty = Callable[[tuple[int, ...], str], Any]
-Runner = Callable[["Variant", Tensors, Tensors | None, bool], tuple[Sequence[Any], Sequence[Any]]]
+# Sizes of axes that no tensor gives.
+Sizes = tuple[tuple[str, int], ...]
+Runner = Callable[["Variant", Tensors, Tensors | None, bool, Sizes], tuple[Sequence[Any], Sequence[Any]]]
 
 # By the type of a call's first tensor.
 RUNNERS: dict[type, Runner] = {}
@@ -67,14 +69,18 @@ def _numpy() -> Any:
     return numpy
 
 
-def _run_numpy(variant: Variant, tensors: Tensors, initial: Tensors | None, wanted: bool) -> tuple[Tensors, Tensors]:
+def _run_numpy(
+    variant: Variant, tensors: Tensors, initial: Tensors | None, wanted: bool, sizes: Sizes
+) -> tuple[Tensors, Tensors]:
     made: Empty = _numpy().empty
-    return variant._kernel.run(tensors, initial, (made, wanted), variant._threads or threads())
+    return variant._kernel.run(tensors, initial, (made, wanted), (variant._threads or threads(), sizes))
 
 
-def _run_others(variant: Variant, tensors: Tensors, initial: Tensors | None, wanted: bool) -> tuple[Tensors, Tensors]:
+def _run_others(
+    variant: Variant, tensors: Tensors, initial: Tensors | None, wanted: bool, sizes: Sizes
+) -> tuple[Tensors, Tensors]:
     """NumPy makes the results; a library of the array API takes them over where they lie."""
-    outputs, states = _run_numpy(variant, tensors, initial, wanted)
+    outputs, states = _run_numpy(variant, tensors, initial, wanted, sizes)
     namespace = getattr(tensors[0], "__array_namespace__", None)
     if namespace is None:
         return outputs, states

@@ -98,7 +98,8 @@ def of_key(key: str) -> Variant:
 class Variant:
     """One attention variant, called with its inputs by position or by name.
 
-    Sizes come from the tensors. Results are of the library that the inputs are of.
+    Sizes come from the tensors; those of axes that no tensor gives are arguments by the names of the axes (`Y=14, X=14`).
+    Results are of the library that the inputs are of.
 
     >>> import numpy as np
     >>> gdn = compile("@gated_deltanet")
@@ -130,6 +131,7 @@ class Variant:
         self._key = json.dumps([file, source, self.name, args, options, threads])
         self._all = tuple(Tensor(name, role, dtype, tuple(shape)) for name, role, dtype, shape in facts["inputs"])
         self._names = tuple(tensor.name for tensor in self._all)
+        self._axes = tuple(name for name, _ in facts["axes"] if name not in self._names)
         self._state_names = tuple(name for name, _ in facts["states"])
         self._count, self._outputs = len(self._all), len(facts["outputs"])
         self._pack_outputs = _packer(f"{self.name}_outputs", [name for name, _ in facts["outputs"]])
@@ -141,12 +143,14 @@ class Variant:
     def __call__(
         self, *tensors: Any, initial_state: Any = None, output_final_state: bool = False, **named: Any
     ) -> Any:
+        sizes: _arrays.Sizes = ()
         if named or len(tensors) != self._count:
+            sizes = tuple((name, named.pop(name)) for name in self._axes if isinstance(named.get(name), int))
             tensors = arranged(self.name, self._names, tensors, named)
         initial = None if initial_state is None else placed(self.name, self._state_names, initial_state)
         kind = type(tensors[0]) if tensors else type(None)
         run = _arrays.RUNNERS.get(kind) or _arrays.runner(kind)
-        outputs, states = run(self, tensors, initial, output_final_state)
+        outputs, states = run(self, tensors, initial, output_final_state, sizes)
         packed = outputs[0] if self._outputs == 1 else self._pack_outputs(*outputs)
         if not output_final_state:
             return packed
@@ -298,17 +302,17 @@ class Variant:
             words += [f"--{name}", value] if value != "auto" else []
         return words
 
-    def _shapes(self, given: Sequence[tuple[Any, ...]]) -> tuple[list[Any], list[Any]]:
+    def _shapes(self, given: Sequence[tuple[Any, ...]], named: _arrays.Sizes) -> tuple[list[Any], list[Any]]:
         """The shapes of outputs and states, which may be symbols."""
         if not all(type(extent) is int for shape in given for extent in shape):
-            found = self._symbols(given)
+            found = self._symbols(given, named)
             if found is not None:
                 return found
-        return self._kernel.shapes([[int(extent) for extent in shape] for shape in given])
+        return self._kernel.shapes([[int(extent) for extent in shape] for shape in given], named)
 
-    def _symbols(self, given: Sequence[tuple[Any, ...]]) -> tuple[list[Any], list[Any]] | None:
+    def _symbols(self, given: Sequence[tuple[Any, ...]], named: _arrays.Sizes) -> tuple[list[Any], list[Any]] | None:
         """The same in the sizes that the inputs have as they are; None if an axis is none of them."""
-        sizes: dict[str, Any] = {}
+        sizes: dict[str, Any] = dict(named)
         for tensor, shape in zip(self._all, given):
             if len(tensor.shape) != len(shape):
                 return None

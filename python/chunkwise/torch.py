@@ -15,6 +15,7 @@ from torch import Tensor
 from .errors import Unsupported
 
 if TYPE_CHECKING:
+    from ._arrays import Sizes
     from ._variant import Variant
 
 # Those whose keys are in compiled graphs.
@@ -36,16 +37,20 @@ def empty(shape: tuple[int, ...], dtype: str) -> Tensor:
 
 
 def run(
-    variant: Variant, tensors: tuple[Tensor, ...], initial: tuple[Tensor | None, ...] | None, wanted: bool
+    variant: Variant,
+    tensors: tuple[Tensor, ...],
+    initial: tuple[Tensor | None, ...] | None,
+    wanted: bool,
+    sizes: Sizes,
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """Outputs, and final states if they are wanted."""
     given = tensors if initial is None else tensors + initial
     if torch.compiler.is_compiling() or not _is_plain(given):
-        return _by_operator(variant, tensors, initial, wanted)
+        return _by_operator(variant, tensors, initial, wanted, sizes)
     if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in given):
-        results = _WithoutGradient.apply(variant, wanted, len(tensors), *given)
+        results = _WithoutGradient.apply(variant, (wanted, sizes), len(tensors), *given)
         return results[: variant._outputs], results[variant._outputs :]
-    return _eager(variant, tensors, initial, wanted)
+    return _eager(variant, tensors, initial, (wanted, sizes))
 
 
 def _is_plain(given: Sequence[Any]) -> bool:
@@ -59,7 +64,7 @@ def _is_plain(given: Sequence[Any]) -> bool:
 
 
 def _eager(
-    variant: Variant, tensors: Sequence[Tensor], initial: Sequence[Tensor | None] | None, wanted: bool
+    variant: Variant, tensors: Sequence[Tensor], initial: Sequence[Tensor | None] | None, how: tuple[bool, Sizes]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     half = _half(variant, tensors)
     inputs = tuple(map(_resolved, tensors))
@@ -68,7 +73,7 @@ def _eager(
         inputs = tuple(_widened(one) for one in inputs)
         start = None if start is None else tuple(one if one is None else _widened(one) for one in start)
     threads = variant._threads or torch.get_num_threads()
-    outputs, states = variant._kernel.run(inputs, start, (empty, wanted), threads)
+    outputs, states = variant._kernel.run(inputs, start, (empty, how[0]), (threads, how[1]))
     if half is not None:
         outputs = tuple(one.to(half) for one in outputs)
     return outputs, states
@@ -102,10 +107,10 @@ class _WithoutGradient(torch.autograd.Function):
     """A call whose results want a gradient: it can be made, and `backward` says that there is none."""
 
     @staticmethod
-    def forward(ctx: Any, variant: Variant, wanted: bool, count: int, *given: Any) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, variant: Variant, how: tuple[bool, Sizes], count: int, *given: Any) -> tuple[Tensor, ...]:
         ctx.name = variant.name
         initial = given[count:] if len(given) > count else None
-        outputs, states = _eager(variant, given[:count], initial, wanted)
+        outputs, states = _eager(variant, given[:count], initial, how)
         return (*outputs, *states)
 
     @staticmethod
@@ -114,10 +119,20 @@ class _WithoutGradient(torch.autograd.Function):
 
 
 def _by_operator(
-    variant: Variant, tensors: Sequence[Tensor], initial: Sequence[Tensor | None] | None, wanted: bool
+    variant: Variant,
+    tensors: Sequence[Tensor],
+    initial: Sequence[Tensor | None] | None,
+    wanted: bool,
+    sizes: Sizes,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    results = operator(list(tensors), [] if initial is None else list(initial), variant._key, wanted)
+    axes = ",".join([f"{axis}={size}" for axis, size in sizes])
+    results = operator(list(tensors), [] if initial is None else list(initial), variant._key, wanted, axes)
     return results[: variant._outputs], results[variant._outputs :]
+
+
+def _sizes(axes: str) -> Sizes:
+    pairs = (pair.split("=") for pair in axes.split(",") if pair)
+    return tuple((axis, int(size)) for axis, size in pairs)
 
 
 def _of_key(key: str) -> Variant:
@@ -131,18 +146,20 @@ def _of_key(key: str) -> Variant:
 
 @torch.library.custom_op("chunkwise::run", mutates_args=(), device_types="cpu")
 def operator(
-    inputs: Sequence[Tensor], initial: Sequence[Optional[Tensor]], key: str, wanted: bool
+    inputs: Sequence[Tensor], initial: Sequence[Optional[Tensor]], key: str, wanted: bool, axes: str
 ) -> list[Tensor]:
-    """Outputs and, if they are wanted, final states of the variant that the key names."""
+    """Outputs and, if they are wanted, final states of the variant that the key names; `axes` are sizes: `Y=14,X=14`."""
     variant = _of_key(key)
-    outputs, states = _eager(variant, inputs, tuple(initial) if len(initial) else None, wanted)
+    outputs, states = _eager(variant, inputs, tuple(initial) if len(initial) else None, (wanted, _sizes(axes)))
     return [*outputs, *states]
 
 
 @operator.register_fake
-def _fake(inputs: Sequence[Tensor], initial: Sequence[Optional[Tensor]], key: str, wanted: bool) -> list[Tensor]:
+def _fake(
+    inputs: Sequence[Tensor], initial: Sequence[Optional[Tensor]], key: str, wanted: bool, axes: str
+) -> list[Tensor]:
     variant = _of_key(key)
-    outputs, states = variant._shapes([tuple(one.shape) for one in inputs])
+    outputs, states = variant._shapes([tuple(one.shape) for one in inputs], _sizes(axes))
     half = _half(variant, inputs)
     wide = torch.float64 if any(one.dtype == torch.float64 for one in inputs) else torch.float32
     made = [inputs[0].new_empty(shape, dtype=half or wide) for shape in outputs]

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use chunkwise_compiler::bind::{Sizes, bind, bind_dims, carries_state, output_shape, state_shape};
+use chunkwise_compiler::bind::{BindError, Sizes, bind, bind_dims, carries_state, output_shape, state_shape};
 use chunkwise_dsl::{
     compile,
     source::Source,
@@ -39,12 +39,16 @@ pub struct Kernel {
 struct Kept {
     /// The extents of all tensors and states given, ranks between them.
     shapes: Vec<usize>,
+    dims: Dims,
     threads: usize,
     settled: Arc<Settled>,
 }
 
 /// Two tuples of tensors: outputs, and final states.
 type Given<'py> = (Bound<'py, PyTuple>, Bound<'py, PyTuple>);
+
+/// Sizes by the names of their axes.
+type Dims = Vec<(String, usize)>;
 
 /// One a tensor.
 type Shapes = Vec<Vec<usize>>;
@@ -80,21 +84,22 @@ impl Kernel {
         Ok(Self { variant, options, kept: Mutex::default() })
     }
 
-    /// Outputs and, if they are wanted, final states; `made` is what makes a tensor, and whether they are.
+    /// Outputs and, if they are wanted, final states. `made` is what makes a tensor, and whether they are; `how` is the
+    /// threads, and sizes of axes that no tensor gives.
     fn run<'py>(
         &self,
         inputs: &Bound<'py, PyTuple>,
         initial: Option<&Bound<'py, PyTuple>>,
         made: (Bound<'py, PyAny>, bool),
-        threads: usize,
+        how: (usize, Dims),
     ) -> PyResult<Given<'py>> {
-        let (py, (empty, wanted)) = (inputs.py(), made);
+        let (py, (empty, wanted), (threads, dims)) = (inputs.py(), made, how);
         let call = self.call(inputs, initial)?;
         if wanted && (!carries_state(&self.variant) || self.variant.states.is_empty()) {
             let why = if self.variant.states.is_empty() { "it has none" } else { "its order carries none" };
             return Err(errors::shape(py, &format!("no final state of `{}` can be given: {why}", self.variant.name)));
         }
-        let settled = self.settled(py, &call, threads)?;
+        let settled = self.settled(py, &call, (threads, dims))?;
         let mut shapes: Vec<_> =
             self.variant.outputs().map(|output| output_shape(&self.variant, output, &settled.sizes)).collect();
         if wanted {
@@ -109,7 +114,7 @@ impl Kernel {
     }
 
     /// What is taken at these sizes, and why.
-    fn choice(&self, py: Python<'_>, dims: Vec<(String, usize)>, threads: usize) -> PyResult<(String, Vec<String>)> {
+    fn choice(&self, py: Python<'_>, dims: Dims, threads: usize) -> PyResult<(String, Vec<String>)> {
         let sizes = self.sizes(py, &dims)?;
         let settled = py.detach(|| self.options.settle(&self.variant, sizes, threads));
         let choice = settled.map_err(|failure| errors::failure(py, &failure))?.choice;
@@ -117,7 +122,7 @@ impl Kernel {
     }
 
     /// Calls at these sizes that go on from each other's states.
-    fn session(&self, py: Python<'_>, dims: Vec<(String, usize)>, threads: usize) -> PyResult<Session> {
+    fn session(&self, py: Python<'_>, dims: Dims, threads: usize) -> PyResult<Session> {
         let sizes = self.sizes(py, &dims)?;
         let made = py.detach(|| self.options.session(&self.variant, &sizes, threads));
         let made = made.map_err(|failure| errors::failure(py, &failure))?;
@@ -125,12 +130,7 @@ impl Kernel {
     }
 
     /// Random inputs of these sizes, as `check draw` says.
-    fn draw<'py>(
-        &self,
-        empty: Bound<'py, PyAny>,
-        dims: Vec<(String, usize)>,
-        seed: u64,
-    ) -> PyResult<Vec<(String, Bound<'py, PyAny>)>> {
+    fn draw<'py>(&self, empty: Bound<'py, PyAny>, dims: Dims, seed: u64) -> PyResult<Vec<(String, Bound<'py, PyAny>)>> {
         let py = empty.py();
         let sizes = self.sizes(py, &dims)?;
         let drawn = py.detach(|| engine::draw(&self.variant, &sizes, seed));
@@ -160,9 +160,9 @@ impl Kernel {
     }
 
     /// The shapes of outputs and states that follow from those of the inputs.
-    fn shapes(&self, py: Python<'_>, inputs: Shapes) -> PyResult<(Shapes, Shapes)> {
+    fn shapes(&self, py: Python<'_>, inputs: Shapes, dims: Dims) -> PyResult<(Shapes, Shapes)> {
         let names = self.variant.tensors.iter().map(|tensor| tensor.name.clone());
-        let sizes = self.bound(py, names.zip(inputs).collect())?;
+        let sizes = self.bound(py, &names.zip(inputs).collect(), &dims)?;
         let outputs = self.variant.outputs().map(|output| output_shape(&self.variant, output, &sizes)).collect();
         let states = self.variant.states.iter().map(|state| state_shape(&self.variant, state, &sizes)).collect();
         Ok((outputs, states))
@@ -192,15 +192,15 @@ impl Kernel {
     }
 
     /// The code for these shapes.
-    fn settled(&self, py: Python<'_>, call: &Call<'_>, threads: usize) -> PyResult<Arc<Settled>> {
+    fn settled(&self, py: Python<'_>, call: &Call<'_>, (threads, dims): (usize, Dims)) -> PyResult<Arc<Settled>> {
         let shapes = call.shapes();
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept.iter().find(|kept| kept.shapes == shapes && kept.threads == threads);
+        let known = kept.iter().find(|kept| kept.shapes == shapes && kept.threads == threads && kept.dims == dims);
         if let Some(known) = known {
             return Ok(Arc::clone(&known.settled));
         }
         drop(kept);
-        let sizes = self.bound(py, self.named_shapes(call))?;
+        let sizes = self.bound(py, &self.named_shapes(call), &dims)?;
         let settled = py.detach(|| self.options.settle(&self.variant, sizes, threads));
         let settled = Arc::new(settled.map_err(|failure| errors::failure(py, &failure))?);
         if settled.choice.fell_back {
@@ -211,7 +211,7 @@ impl Kernel {
         if kept.len() == KEPT {
             kept.remove(0);
         }
-        kept.push(Kept { shapes, threads, settled: Arc::clone(&settled) });
+        kept.push(Kept { shapes, dims, threads, settled: Arc::clone(&settled) });
         Ok(settled)
     }
 
@@ -221,11 +221,13 @@ impl Kernel {
         inputs.chain(states).filter_map(|(name, view)| Some((name.clone(), view?.shape().to_vec()))).collect()
     }
 
-    fn bound(&self, py: Python<'_>, shapes: BTreeMap<String, Vec<usize>>) -> PyResult<Sizes> {
-        bind(&self.variant, &shapes, &[]).map_err(|found| {
-            let messages: Vec<_> = found.into_iter().map(|error| error.message).collect();
-            errors::shape(py, &messages.join("\n"))
-        })
+    fn bound(
+        &self,
+        py: Python<'_>,
+        shapes: &BTreeMap<String, Vec<usize>>,
+        dims: &[(String, usize)],
+    ) -> PyResult<Sizes> {
+        bind(&self.variant, shapes, dims).map_err(|found| unbound(py, &found))
     }
 
     /// The sizes that are named; of the token axis 1, if nothing is said of it.
@@ -234,10 +236,7 @@ impl Kernel {
         let token = self.variant.token.filter(|axis| self.variant.axes[axis.0 as usize].value.is_none());
         let token = token.map(|axis| self.variant.axis_name(axis));
         dims.extend(token.filter(|token| !dims.iter().any(|(name, _)| name == token)).map(|token| (token, 1)));
-        bind_dims(&self.variant, &dims).map_err(|found| {
-            let messages: Vec<_> = found.into_iter().map(|error| error.message).collect();
-            errors::shape(py, &messages.join("\n"))
-        })
+        bind_dims(&self.variant, &dims).map_err(|found| unbound(py, &found))
     }
 
     fn compiled<'py>(
@@ -314,6 +313,12 @@ impl Call<'_> {
         let wide = floats.map(|(_, view)| view.elem()).any(|elem| elem == Elem::F64);
         if wide && settled.ready().is_none() { Elem::F64 } else { Elem::F32 }
     }
+}
+
+/// What is wrong with sizes; a flag of the command is an argument here.
+fn unbound(py: Python<'_>, found: &[BindError]) -> PyErr {
+    let messages: Vec<_> = found.iter().map(|error| error.message.replace("`--dim ", "`")).collect();
+    errors::shape(py, &messages.join("\n"))
 }
 
 /// The variant of this name, or the only one.

@@ -12,7 +12,7 @@ def write_tensors(path, tensors):
     """A safetensors file."""
     header, data = {}, b""
     for name, array in tensors.items():
-        array = np.ascontiguousarray(array)
+        array = array.copy(order="C")
         kind = {"float32": "F32", "int32": "I32"}[array.dtype.name]
         header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [len(data), len(data) + array.nbytes]}
         data += array.tobytes()

@@ -12,20 +12,24 @@ import chunkwise
 SIZES = {"B": 2, "T": 13, "H": 2, "K": 4, "V": 3}
 
 
+def sizes_of(variant, **sizes):
+    """Small sizes for every axis that the variant has."""
+    free = [axis for axis, value in variant._facts["axes"] if value is None]
+    return {axis: {**SIZES, **sizes}.get(axis, 4) for axis in free}
+
+
 def drawn(variant, **sizes):
-    """Inputs of small sizes for every axis that the variant has."""
-    axes = {axis: value for axis, value in variant._facts["axes"]}
-    named = {**{axis: 4 for axis, value in axes.items() if value is None}, **SIZES, **sizes}
-    return variant.draw(**{axis: size for axis, size in named.items() if axis in axes and axes[axis] is None})
+    return variant.draw(**sizes_of(variant, **sizes))
 
 
 @pytest.mark.parametrize("name", sorted(chunkwise.examples()))
 def test_every_example_is_as_the_command_runs_it(name, by_command):
     variant = chunkwise.compile(f"@{name}")
-    inputs = drawn(variant)
-    wanted = by_command(f"@{name}", inputs, "--backend", "auto")
+    sizes = sizes_of(variant)
+    inputs = variant.draw(**sizes)
+    wanted = by_command(f"@{name}", inputs, *(word for axis, n in sizes.items() for word in ("--dim", f"{axis}={n}")))
     carries = variant._facts["carries_state"]
-    results = variant(**inputs, output_final_state=carries)
+    results = variant(**inputs, **sizes, output_final_state=carries)
     outputs, states = results if carries else (results, ())
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     states = states if isinstance(states, tuple) else (states,)
@@ -35,7 +39,7 @@ def test_every_example_is_as_the_command_runs_it(name, by_command):
         assert got.shape == wanted[of].shape and np.array_equal(got, wanted[of], equal_nan=True), of
     # What lay in the memory of results is nothing that kernels read.
     poisoned = (lambda shape, dtype: np.full(shape, np.nan, dtype), carries)
-    again, ends = variant._kernel.run(tuple(inputs.values()), None, poisoned, chunkwise._engine.cores())
+    again, ends = variant._kernel.run(tuple(inputs.values()), None, poisoned, (chunkwise._engine.cores(), list(sizes.items())))
     for got, before in zip((*again, *ends), (*outputs, *states)):
         assert np.array_equal(got, before, equal_nan=True)
 
@@ -46,7 +50,7 @@ def test_forms_are_taken_as_asked_for(form, by_command):
     inputs = drawn(variant)
     wanted = by_command("@gated_deltanet", inputs, "--form", form, *(["--chunk", "5"] if form == "chunked" else []))
     assert np.array_equal(variant(**inputs), wanted["o"])
-    assert variant.choice(**SIZES).startswith(f"cranelift, {form}")
+    assert f", {form}" in variant.choice(**SIZES).splitlines()[0]
 
 
 def test_a_sequence_in_two_calls_is_the_same_sequence(gdn):

@@ -10,6 +10,9 @@ import chunkwise
 
 torch = pytest.importorskip("torch")
 
+# The sum of the tokens in the same column and above.
+GRID = """variant grid { axes B, T = Y*X, K; input x : [B,T,K];
+  output o[i] = sum[j]((if j.x == i.x and j.y <= i.y then 1 else 0) * x[j]); }"""
 SIZES = {"B": 2, "T": 13, "H": 2, "K": 4, "V": 3}
 
 
@@ -101,7 +104,14 @@ def test_the_operator_is_sound(gdn):
 
     inputs = list(tensors(gdn).values())
     for initial in [[], [torch.ones(2, 2, 4, 3)]]:
-        torch.library.opcheck(operator, (inputs, initial, gdn._key, True))
+        torch.library.opcheck(operator, (inputs, initial, gdn._key, True, ""))
+
+
+def test_axes_that_no_tensor_gives_are_named():
+    grid = chunkwise.compile(GRID)
+    x = torch.randn(1, 12, 2)
+    compiled = torch.compile(lambda x: grid(x, Y=3, X=4), fullgraph=True)
+    assert torch.equal(compiled(x), grid(x, Y=3, X=4)) and not torch.equal(grid(x, Y=4, X=3), grid(x, Y=3, X=4))
 
 
 def test_subclasses_and_modes_see_the_operator(gdn):
