@@ -8,6 +8,12 @@
 //!   plan             all states' terms as one data-flow graph
 //!   kernel::lower    loops and tile statements; `recurrent` steps what has no normal form as it is written
 //!   codegen          a target's code
+//! without states
+//!   program          one graph of values
+//!   plan::place      where each is computed: once, by rows, in a pass that sums up, by rows of an image
+//!   kernel::lower::stages
+//! several orders, orders that are not forward, values beside a scan
+//!   scans            stages of either kind, each a variant of its own, linked to one module
 //! ```
 //!
 //! `compile` is this way: a derivation made once, and of it each form. `layout` has the words for forms and schedules that all
