@@ -83,33 +83,18 @@ impl Builder<'_> {
         }
     }
 
-    /// Whether a position surely lies within `0..size`: an index of that axis, counted from the end, or with the rows and
-    /// columns of a grid exchanged.
+    /// Whether a position surely lies within `0..size`: an index of that axis, or counted from its end.
     fn is_inside(&self, place: &Index, size: &Size, free: &[IndexId]) -> bool {
         let whole = |index: &Index| {
             matches!(index, Index::Axis(axis) if self.axis(&self.index_size(free[*axis])) == self.axis(size)
             || self.index_size(free[*axis]) == *size)
         };
-        let token = self.axis(size).token;
         match place {
             Index::Axis(_) => whole(place),
             Index::Number(n) => size.as_constant().is_some_and(|size| (0..size).contains(n)),
             Index::Sub(last, at) => {
                 **last == Index::size(&size.sub(&Size::constant(1))) && self.is_inside(at, size, free)
             }
-            // (e mod n) m + e div n, where n m is the size.
-            Index::Add(row, column) if token => match (&**row, &**column) {
-                (Index::Mul(remainder, m), Index::Div(e, n)) => {
-                    let (Index::Mod(f, by), Index::Size(m), Index::Size(n)) = (&**remainder, &**m, &**n) else {
-                        return false;
-                    };
-                    e == f
-                        && **by == Index::Size(n.clone())
-                        && self.axis(&n.mul(m)).token
-                        && self.is_inside(e, size, free)
-                }
-                _ => false,
-            },
             _ => false,
         }
     }

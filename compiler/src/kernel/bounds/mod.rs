@@ -289,10 +289,14 @@ impl<'m> Proof<'m> {
             Value::Load(access) => self.access(access, axes, "reads"),
             Value::Bounded { access, position: Position { base, strides }, length } => {
                 let position = self.along(base, strides, axes)?;
-                let length = self.linear(length)?;
+                let room = sum(&self.linear(length)?, &position, -1)?.and(-1);
+                if [&position, &room].into_iter().any(|at| self.scope.range(at).1 < 0) {
+                    // Outside whatever the axes are: nothing is read.
+                    return Ok(());
+                }
                 let mark = self.scope.mark();
                 self.scope.assume(position.clone());
-                self.scope.assume(sum(&length, &position, -1)?.and(-1));
+                self.scope.assume(room);
                 self.access(access, axes, "reads")?;
                 self.leave(mark);
                 Ok(())

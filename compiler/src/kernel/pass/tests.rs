@@ -103,7 +103,8 @@ const DELTA: &str = "decay d[t] = exp(g[t]); update S delta(k, v, beta); output 
 
 #[test]
 fn one_pass_and_two_for_a_correction() {
-    for (rest, sweeps) in [(ADDITIVE, 1), (DIAGONAL, 1), (DELTA, 2)] {
+    // Under a scalar decay the last token of a block stands apart.
+    for (rest, sweeps) in [(ADDITIVE, 2), (DIAGONAL, 1), (DELTA, 4)] {
         let module = recurrent(&source(rest), 5);
         agree(&module);
         let after = llvm(&module);
@@ -113,12 +114,12 @@ fn one_pass_and_two_for_a_correction() {
 
 #[test]
 fn wide_tiles_go_strip_by_strip() {
-    for (rest, sweeps) in [(ADDITIVE, 1), (DIAGONAL, 1), (DELTA, 2)] {
+    for (rest, sweeps, strips) in [(ADDITIVE, 2, 2), (DIAGONAL, 1, 1), (DELTA, 4, 2)] {
         for columns in [70, 128] {
             let module = recurrent(&source(rest), columns);
             agree(&module);
             let after = llvm(&module);
-            assert_eq!(found(&after.kernels[0].body), (sweeps, 1), "{after}");
+            assert_eq!(found(&after.kernels[0].body), (sweeps, strips), "{after}");
         }
     }
 }
@@ -161,7 +162,7 @@ fn a_part_of_a_list_is_named_by_its_last_pass() {
     let until = |name| run_first(&module, Target::Llvm, &|_| None, Target::Llvm.until(name).unwrap());
     assert_eq!(until("fold-transpose"), whole);
     assert_eq!(found(&until("lower-scans").kernels[0].body), (0, 0));
-    assert_eq!(found(&until("fuse-update").kernels[0].body), (2, 0));
+    assert_eq!(found(&until("fuse-update").kernels[0].body), (4, 0));
     let unknown = Target::Llvm.until("block-rows").unwrap_err().to_string();
     assert!(unknown.contains("`block-rows`") && unknown.contains("lower-scans, fuse-update"), "{unknown}");
 }

@@ -85,19 +85,19 @@ impl Stages<'_> {
         if operand.within.is_empty() {
             return Ok(Value::Load(access));
         }
-        // One condition is the bounded load's own; what others say makes its length 0.
+        // One condition is the bounded load's own; what others say, which must not depend on the axes, makes its length 0.
         let mut holds = Int::from(1i64);
         let mut bounded: Option<(At, Int)> = None;
         for (index, size) in &operand.within {
             let (at, length) = (self.at(index, nest)?, self.lowering.size(size));
-            match at.as_int() {
-                Some(at) => {
+            match (at.as_int(), &bounded) {
+                (_, None) => bounded = Some((at, length)),
+                (Some(at), Some(_)) => {
                     let above = (at.clone() + 1i64).max(0i64).min(1i64);
                     let below = (length - at).max(0i64).min(1i64);
                     holds = holds * above * below;
                 }
-                None if bounded.is_none() => bounded = Some((at, length)),
-                None => {
+                (None, Some(_)) => {
                     let axes = (0..nest.places.len()).filter(|axis| index.mentions(*axis)).collect();
                     return Err(Crooked(axes));
                 }
