@@ -77,6 +77,29 @@ impl Index {
         }
     }
 
+    /// With `by` in place of a part.
+    pub fn with(&self, part: &Index, by: &Index) -> Index {
+        let of = |x: &Index| x.with(part, by);
+        match self {
+            whole if whole == part => by.clone(),
+            Index::Axis(_) | Index::Number(_) | Index::Size(_) | Index::Step(_) => self.clone(),
+            Index::Add(a, b) => of(a).plus(of(b)),
+            Index::Sub(a, b) => of(a).minus(of(b)),
+            Index::Mul(a, b) => of(a).times(of(b)),
+            Index::Div(a, b) => of(a).quotient(of(b)),
+            Index::Mod(a, b) => of(a).remainder(of(b)),
+            Index::Min(a, b) => Index::Min(Box::new(of(a)), Box::new(of(b))),
+            Index::Max(a, b) => Index::Max(Box::new(of(a)), Box::new(of(b))),
+        }
+    }
+
+    /// The nearest position in `0..size`; 0 where there is none.
+    pub fn clamped(&self, size: &Size) -> Index {
+        let last = Index::size(&size.sub(&Size::constant(1)));
+        let below = Index::Min(Box::new(self.clone()), Box::new(last));
+        Index::Max(Box::new(below), Box::new(Index::Number(0)))
+    }
+
     pub fn mentions(&self, axis: usize) -> bool {
         self.any(&|leaf| *leaf == Index::Axis(axis))
     }
@@ -128,6 +151,17 @@ mod tests {
         let index = Index::Axis(0).times(Index::Number(2)).plus(Index::Number(1));
         assert_eq!(index.replaced(&|_| Index::Number(3)), Index::Number(7));
         assert!(index.mentions(0) && !index.mentions(1));
+    }
+
+    #[test]
+    fn a_part_is_clamped_where_it_stands() {
+        let part = Index::Axis(0).minus(Index::Number(3));
+        let index = part.clone().plus(Index::Number(2));
+        let clamped = index.with(&part, &part.clamped(&Size::constant(4)));
+        let at = |n: i64| clamped.replaced(&|_| Index::Number(n));
+        let (low, high) = (Index::Number(-3), Index::Number(6));
+        assert_eq!(at(0), low.clamped(&Size::constant(4)).plus(Index::Number(2)));
+        assert_eq!(at(9), high.clamped(&Size::constant(4)).plus(Index::Number(2)));
     }
 
     #[test]

@@ -81,10 +81,18 @@ impl Stages<'_> {
     }
 
     fn read(&mut self, memory: &Memory, operand: &Operand, nest: &Nest) -> Attempt<Value> {
-        let access = self.access(memory, operand, nest)?;
         if operand.within.is_empty() {
-            return Ok(Value::Load(access));
+            return self.access(memory, operand, nest).map(Value::Load);
         }
+        // Positions that do not depend on the axes are clamped: what is read stays inside whatever a condition says.
+        let mut inside = operand.clone();
+        for (index, size) in &operand.within {
+            if self.at(index, nest)?.as_int().is_some() {
+                let clamped = index.clamped(size);
+                inside.at.iter_mut().for_each(|at| *at = at.with(index, &clamped));
+            }
+        }
+        let access = self.access(memory, &inside, nest)?;
         // One condition is the bounded load's own; what others say, which must not depend on the axes, makes its length 0.
         let mut holds = Int::from(1i64);
         let mut bounded: Option<(At, Int)> = None;
