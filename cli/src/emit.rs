@@ -9,7 +9,7 @@ use chunkwise_compiler::{
     stage::{self, Stage},
 };
 use chunkwise_dsl::{parse::parse, print::file, typed::Variant};
-use chunkwise_runtime::{Backend, Precision, choose::exists, execute, request, room, whole};
+use chunkwise_runtime::{Backend, Precision, choose::exists, request, room, whole};
 use clap::Args;
 use serde_json::json;
 
@@ -157,6 +157,7 @@ fn default_backend() -> Backend {
 }
 
 /// The kernels after the first so many passes of a back end.
+#[cfg_attr(not(feature = "wgpu"), allow(unused_variables, reason = "a GPU alone has settings that kernels depend on"))]
 fn passed(
     (variant, sizes): (&Variant, &Sizes),
     layout: (Form, Schedule),
@@ -205,7 +206,7 @@ fn built(
     let (form, schedule) = layout;
     let plan = Plan { backend: Backend::Wgpu, form, schedule, chunk: shared.chunk()?.unwrap_or(CHUNK) };
     let settings = shared.settings();
-    let chunk = execute::compiled_chunk(plan, tokens);
+    let chunk = chunkwise_runtime::execute::compiled_chunk(plan, tokens);
     let derivation = &Derivation::of(variant);
     let build = chunkwise_runtime::gpu::Build { derivation, sizes, layout, chunk, tiles: 1, settings: &settings };
     Ok(made(&build)?)
