@@ -73,8 +73,9 @@ fn a_state_decays_to_zero_through_no_subnormal_number() {
         for ((name, got), (_, want)) in tensors {
             let (got, want) = (floats(got), floats(want));
             assert!(got.iter().all(|x| *x == 0.0 || x.is_normal()), "{name} {plan:?}");
-            // A sum over K terms loses those that are below the normal range.
-            let lost = WIDTH as f32 * f32::MIN_POSITIVE;
+            // A sum over K terms loses those that are below the normal range, and what a state loses at a token may be: one
+            // below twice the least normal number then stays as it is.
+            let lost = 2.0 * WIDTH as f32 * f32::MIN_POSITIVE;
             let near = |(got, want): (&f32, &f32)| (got - want).abs() <= 1e-4 * want.abs() + lost;
             assert!(got.iter().zip(&want).all(near), "{name} {plan:?}");
         }
