@@ -72,7 +72,7 @@ fn a_run_that_is_killed_in_mid_write_leaves_the_old_file_and_nothing_else() {
     for signal in ["-INT", "-TERM"] {
         for old in [None, Some("old")] {
             // A signal may also come when the file is whole, or not at all: then it is tried again.
-            let caught = (0..60).any(|_| {
+            let caught = (0..400).any(|_| {
                 let _ = fs::remove_file(&out);
                 old.into_iter().for_each(|text| fs::write(&out, text).unwrap());
                 let killed = killed_in_mid_write(&place, signal).is_some();
