@@ -260,7 +260,7 @@ impl<'a> Builder<'a> {
         }
         let dims = binding.ty.dims();
         let axes: Vec<Axis> = dims.iter().map(|size| self.axis(size)).collect();
-        let operands = both.iter().map(|view| view.at(&dims_after(0))).collect();
+        let operands = both.iter().map(|view| view.at(&places(&[]))).collect();
         let node = self.node(Op::Iterate { of, from, to: Size::constant(to) }, operands, axes, binding.span);
         let last = View::of(node, Vec::new(), dims.clone());
         let all: Vec<Size> = [self.index_size(binding.indices[0])].into_iter().chain(dims).collect();
@@ -362,13 +362,6 @@ pub(super) fn places(free: &[IndexId]) -> impl Fn(Label) -> Index {
     let count = free.len();
     move |label| match label {
         Label::Free(index) => position(free, index),
-        Label::Dim(dim) => Index::Axis(count + dim),
-    }
-}
-
-fn dims_after(count: usize) -> impl Fn(Label) -> Index {
-    move |label| match label {
-        Label::Free(_) => Index::Number(0),
         Label::Dim(dim) => Index::Axis(count + dim),
     }
 }

@@ -21,9 +21,7 @@ impl Builder<'_> {
         for local in &self.variant.locals {
             all.push(self.is_local(local, &row, &column)?);
         }
-        let mut all = all.into_iter();
-        let Some(first) = all.next() else { return Ok(None) };
-        Ok(Some(all.fold(first, |a, b| self.map(Function::And, &[a, b], span))))
+        Ok((!all.is_empty()).then(|| self.all(all, span)))
     }
 
     /// The place of a token: its position, unless the order has `by`.
@@ -145,10 +143,8 @@ impl Builder<'_> {
     }
 
     fn all(&mut self, conditions: Vec<View>, span: Span) -> View {
-        let yes = self.number(1.0);
-        let mut conditions = conditions.into_iter();
-        let first = conditions.next().unwrap_or(yes);
-        conditions.fold(first, |a, b| self.map(Function::And, &[a, b], span))
+        let all = conditions.into_iter().reduce(|a, b| self.map(Function::And, &[a, b], span));
+        all.unwrap_or_else(|| self.number(1.0))
     }
 
     fn size(&mut self, size: &Size, span: Span) -> View {
@@ -162,11 +158,8 @@ impl Builder<'_> {
 
     /// A token's row and column; without a grid tokens are one column.
     fn point(&mut self, token: &Token, span: Span) -> Result<[View; 2]> {
-        if self.variant.grid.is_none() {
-            return Ok([token.1.clone(), self.number(0.0)]);
-        }
+        let Some(grid) = &self.variant.grid else { return Ok([token.1.clone(), self.number(0.0)]) };
         if self.variant.orders.first().is_some_and(|order| order.by.is_some()) {
-            let Some(grid) = self.variant.grid.clone() else { return Ok([token.1.clone(), self.number(0.0)]) };
             let (offset, columns) = (self.size(&grid.offset, span), self.at_least_one(&grid.cols, span));
             let at = self.map(Function::Sub, &[token.1.clone(), offset], span);
             let both = [Function::FloorDiv, Function::Mod];

@@ -116,7 +116,7 @@ impl Split<'_> {
             Some(read) => {
                 let binding = &self.original.lets[read.index()];
                 let LetValue::Expr(value) = self.scan.variant.lets[read.index()].value else {
-                    return Err(self.refused("this read", "it is no expression", read_span(binding)));
+                    return Err(self.refused("this read", "it is no expression", binding.span));
                 };
                 results.push((binding.indices.clone(), binding.ty.clone(), value));
             }
@@ -263,20 +263,10 @@ impl Split<'_> {
             _ => {}
         }
         let mut kind = expr.kind.clone();
-        let mut changed = false;
-        let mut failed = None;
-        kind.for_each_child(&mut |child| match self.rewritten(*child) {
-            Ok(made) => {
-                changed |= made != *child;
-                *child = made;
-            }
-            Err(refusal) => failed = Some(refusal),
-        });
-        match failed {
-            Some(refusal) => Err(refusal),
-            None if changed => Ok(self.scan.expr(kind, expr.ty)),
-            None => Ok(id),
+        for child in kind.children_mut() {
+            *child = self.rewritten(*child)?;
         }
+        Ok(if kind == expr.kind { id } else { self.scan.expr(kind, expr.ty) })
     }
 
     fn is_token(&self, index: IndexId) -> bool {
@@ -423,8 +413,4 @@ impl Split<'_> {
     fn refused(&self, what: &str, why: &str, span: chunkwise_dsl::source::Span) -> Unsupported {
         Unsupported::new(what, why, "run it with --backend reference").at(span)
     }
-}
-
-fn read_span(binding: &Let) -> chunkwise_dsl::source::Span {
-    binding.span
 }

@@ -97,61 +97,15 @@ impl Arena {
         if let Some(found) = done.get(&id) {
             return *found;
         }
-        let Expr { kind, ty, span } = self.get(id).clone();
-        let children = kind.children();
-        let rewritten: Vec<ExprId> = children.iter().map(|c| self.rewrite_known(*c, replace, done)).collect();
-        let kind = with_children(kind, &rewritten);
+        let Expr { mut kind, ty, span } = self.get(id).clone();
+        for child in kind.children_mut() {
+            *child = self.rewrite_known(*child, replace, done);
+        }
         let kind = replace(&kind).unwrap_or(kind);
         let new = self.push(kind, ty, span, Depends::default());
         // A leaf's own dependence is not in its kind.
         self.depends[new.index()] = self.depends[new.index()].or(self.depends[id.index()]);
         done.insert(id, new);
         new
-    }
-}
-
-/// The same node over other children, given in the order of `ExprKind::children`.
-fn with_children(kind: ExprKind, new: &[ExprId]) -> ExprKind {
-    use ExprKind::*;
-    match kind {
-        Number(_)
-        | Bool(_)
-        | Size(_)
-        | Index(_)
-        | Coord { .. }
-        | Head
-        | Tensor(_)
-        | Let(_)
-        | StateOld(_)
-        | StateNew(_)
-        | IterateOld(_)
-        | Eye(_) => kind,
-        Subscript { .. } => Subscript { base: new[0], at: new[1..].to_vec() },
-        Map { function, .. } => Map { function, args: new.to_vec() },
-        Stack(_) => Stack(new.to_vec()),
-        Product(..) => Product(new[0], new[1]),
-        Transpose(_) => Transpose(new[0]),
-        SoftmaxAxis(_) => SoftmaxAxis(new[0]),
-        Flatten(_) => Flatten(new[0]),
-        Diag(_) => Diag(new[0]),
-        If { .. } => If { cond: new[0], then: new[1], otherwise: new[2] },
-        Reduce { op, index, mut domain, .. } => {
-            domain.filter = domain.filter.map(|_| new[0]);
-            Reduce { op, index, domain, body: new[new.len() - 1] }
-        }
-        Softmax { index, bound, mut domain, .. } => {
-            domain.filter = domain.filter.map(|_| new[0]);
-            Softmax { index, bound, domain, over: new[new.len() - 2], at: new[new.len() - 1] }
-        }
-        Fold { op, .. } => Fold { op, arg: new[0] },
-        Normalise { norm, .. } => Normalise { norm, arg: new[0] },
-        Cols { from, to, .. } => Cols { arg: new[0], from, to },
-        Rope2d { index, .. } => Rope2d { arg: new[0], index },
-        Conv1d { .. } => Conv1d { arg: new[0], weights: new[1] },
-        Dwconv { stride, .. } => Dwconv { arg: new[0], weights: new[1], stride },
-        Rope { .. } => Rope { arg: new[0], at: new[1], base: new[2] },
-        TopkMask { .. } => TopkMask { arg: new[0], count: new[1] },
-        SolveCg { iters, .. } => SolveCg { matrix: new[0], vector: new[1], iters },
-        Solve { .. } => Solve { matrix: new[0], vector: new[1] },
     }
 }

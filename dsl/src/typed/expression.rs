@@ -194,40 +194,24 @@ impl ExprKind {
             SolveCg { matrix, vector, .. } | Solve { matrix, vector } => vec![*matrix, *vector],
         }
     }
-}
 
-impl ExprKind {
-    /// Visits the expressions directly below, to be exchanged.
-    pub fn for_each_child(&mut self, visit: &mut dyn FnMut(&mut ExprId)) {
+    /// The same, in the same order, to be exchanged.
+    pub fn children_mut(&mut self) -> Vec<&mut ExprId> {
         use ExprKind::*;
         match self {
-            Number(_)
-            | Bool(_)
-            | Size(_)
-            | Index(_)
-            | Coord { .. }
-            | Head
-            | Tensor(_)
-            | Let(_)
-            | StateOld(_)
-            | StateNew(_)
-            | IterateOld(_)
-            | Eye(_) => {}
-            Subscript { base, at } => {
-                visit(base);
-                at.iter_mut().for_each(visit);
-            }
-            Map { args, .. } | Stack(args) => args.iter_mut().for_each(visit),
-            Product(a, b) => [a, b].into_iter().for_each(visit),
-            Transpose(x) | SoftmaxAxis(x) | Flatten(x) | Diag(x) => visit(x),
-            If { cond, then, otherwise } => [cond, then, otherwise].into_iter().for_each(visit),
-            Reduce { domain, body, .. } => domain.filter.iter_mut().chain([body]).for_each(visit),
-            Softmax { domain, over, at, .. } => domain.filter.iter_mut().chain([over, at]).for_each(visit),
-            Fold { arg, .. } | Normalise { arg, .. } | Cols { arg, .. } | Rope2d { arg, .. } => visit(arg),
-            Conv1d { arg, weights } | Dwconv { arg, weights, .. } => [arg, weights].into_iter().for_each(visit),
-            Rope { arg, at, base } => [arg, at, base].into_iter().for_each(visit),
-            TopkMask { arg, count } => [arg, count].into_iter().for_each(visit),
-            SolveCg { matrix, vector, .. } | Solve { matrix, vector } => [matrix, vector].into_iter().for_each(visit),
+            Subscript { base, at } => std::iter::once(base).chain(at).collect(),
+            Map { args, .. } | Stack(args) => args.iter_mut().collect(),
+            Product(a, b) => vec![a, b],
+            Transpose(x) | SoftmaxAxis(x) | Flatten(x) | Diag(x) => vec![x],
+            If { cond, then, otherwise } => vec![cond, then, otherwise],
+            Reduce { domain, body, .. } => domain.filter.iter_mut().chain([body]).collect(),
+            Softmax { domain, over, at, .. } => domain.filter.iter_mut().chain([over, at]).collect(),
+            Fold { arg, .. } | Normalise { arg, .. } | Cols { arg, .. } | Rope2d { arg, .. } => vec![arg],
+            Conv1d { arg, weights } | Dwconv { arg, weights, .. } => vec![arg, weights],
+            Rope { arg, at, base } => vec![arg, at, base],
+            TopkMask { arg, count } => vec![arg, count],
+            SolveCg { matrix, vector, .. } | Solve { matrix, vector } => vec![matrix, vector],
+            _ => Vec::new(),
         }
     }
 }

@@ -158,7 +158,7 @@ impl<'a> Arena<'a> {
                 self.intern(ExprKind::Softmax { index, bound, domain, over, at }, ty, span)
             }
             mut kind => {
-                for child in children_mut(&mut kind) {
+                for child in kind.children_mut() {
                     *child = self.convert(*child)?;
                 }
                 let apart = match &kind {
@@ -419,19 +419,4 @@ fn written_free(variant: &Variant, id: ExprId, found: &mut BTreeSet<IndexId>) {
         below.remove(&bound);
     }
     found.extend(below);
-}
-
-fn children_mut(kind: &mut ExprKind) -> Vec<&mut ExprId> {
-    use ExprKind::*;
-    match kind {
-        Map { args, .. } | Stack(args) => args.iter_mut().collect(),
-        If { cond, then, otherwise } => vec![cond, then, otherwise],
-        Fold { arg, .. } | Normalise { arg, .. } | Cols { arg, .. } | Rope2d { arg, .. } => vec![arg],
-        SoftmaxAxis(x) | Flatten(x) | Diag(x) | Transpose(x) => vec![x],
-        Conv1d { arg, weights } | Dwconv { arg, weights, .. } => vec![arg, weights],
-        Rope { arg, at, base } => vec![arg, at, base],
-        TopkMask { arg, count } => vec![arg, count],
-        SolveCg { matrix, vector, .. } | Solve { matrix, vector } => vec![matrix, vector],
-        _ => Vec::new(),
-    }
 }

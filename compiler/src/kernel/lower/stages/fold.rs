@@ -1,7 +1,5 @@
 //! Folds: products of matrices where a sum's body is one, reductions elsewhere; sums over all rows, block by block.
 
-use std::collections::BTreeSet;
-
 use chunkwise_dsl::typed::Function;
 
 use crate::kernel::{Int, Map, Product, Reduce, ReduceOp, Stmt, Triangle, Value};
@@ -113,12 +111,10 @@ impl Stages<'_> {
         let row = placed.row.filter(lone).or_else(|| (0..column).rev().find(lone));
         let (Some(row), true) = (row, b.mentions(column) && !a.mentions(column)) else { return Ok(None) };
         let (Some(from), Some(by)) = (self.found(&a), self.found(&b)) else { return Ok(None) };
-        let looped: BTreeSet<usize> = (0..column).filter(|axis| *axis != row).collect();
-        let nest = self.product_nest(extents, placed.row, (row, column), &looped);
-        let Ok(shape) = self.tiles_of([(&from, &a), (&by, &b)], &nest, (row, column)) else { return Ok(None) };
+        let nest = self.product_nest(extents, placed.row, (row, column));
+        let Ok([left, right]) = self.tiles_of([(&from, &a), (&by, &b)], &nest) else { return Ok(None) };
         let dst = self.target(memory, &nest);
         let one = Int::from(1i64);
-        let [left, right] = shape;
         if dst.strides.last() != Some(&one) || right.strides.last() != Some(&one) {
             return Ok(None);
         }
@@ -136,13 +132,7 @@ impl Stages<'_> {
     }
 
     /// Axes 0 and 1 are a product's rows and columns, 2 what is summed over; all others are loops.
-    fn product_nest(
-        &mut self,
-        extents: &[Int],
-        block: Option<usize>,
-        (row, column): (usize, usize),
-        looped: &BTreeSet<usize>,
-    ) -> Nest {
+    fn product_nest(&mut self, extents: &[Int], block: Option<usize>, (row, column): (usize, usize)) -> Nest {
         let first = self.rows.as_ref().map_or(Int::from(0i64), |rows| rows.first.clone());
         let (axes, places) = (vec![extents[row].clone(), extents[column].clone()], Vec::new());
         let mut nest = Nest { loops: Vec::new(), axes, places, row: None, rank: 3 };
@@ -154,7 +144,6 @@ impl Stages<'_> {
             } else if axis == extents.len() {
                 At::axis(2)
             } else {
-                debug_assert!(looped.contains(&axis));
                 let var = self.lowering.var();
                 nest.loops.push((var, extents[axis].clone()));
                 At::constant(var)
@@ -165,12 +154,7 @@ impl Stages<'_> {
     }
 
     /// The factors as tiles of two axes: rows by what is summed over, and that by columns.
-    fn tiles_of(
-        &mut self,
-        [a, b]: [(&Memory, &Operand); 2],
-        nest: &Nest,
-        _: (usize, usize),
-    ) -> Attempt<[crate::kernel::Access; 2]> {
+    fn tiles_of(&mut self, [a, b]: [(&Memory, &Operand); 2], nest: &Nest) -> Attempt<[crate::kernel::Access; 2]> {
         let tile = |place: At, buffer, [x, y]: [usize; 2]| {
             let strides = vec![place.stride(x), place.stride(y)];
             crate::kernel::Access { buffer, offset: place.base(), strides }

@@ -74,8 +74,7 @@ impl Stages<'_> {
     }
 
     fn shared_buffer(&mut self, id: NodeId, node: &Node, batch: &[AxisId]) -> Memory {
-        let order = self.axis_order(id, node);
-        let (strides, mut size) = self.dense(node, &order, None);
+        let (strides, mut size) = self.dense(&node.axes, None);
         let mut offset = Int::from(0i64);
         let grid = self.lowering.grid.clone();
         let mut head = None;
@@ -98,28 +97,22 @@ impl Stages<'_> {
 
     /// A new tile of these axes, with room for the rows of a block.
     pub(super) fn scratch(&mut self, name: &str, axes: &[Axis], row: Option<usize>) -> Memory {
-        let node = Node::leaf(Op::Copy, axes.to_vec());
-        let order: Vec<usize> = (0..axes.len()).collect();
         let row = row.filter(|row| *row < axes.len());
-        let (strides, size) = self.dense(&node, &order, row);
+        let (strides, size) = self.dense(axes, row);
         let buffer = self.lowering.scratch(name, size);
         Memory { buffer, offset: Int::from(0i64), strides, row, head: None }
     }
 
-    /// The axes from the slowest to the fastest: a factor of a product lies densely along the columns.
-    fn axis_order(&self, _: NodeId, node: &Node) -> Vec<usize> {
-        (0..node.axes.len()).collect()
-    }
-
-    fn dense(&mut self, node: &Node, order: &[usize], row: Option<usize>) -> (Vec<Int>, Int) {
+    /// Strides of axes that lie densely, the last fastest, and how many elements they are.
+    fn dense(&mut self, axes: &[Axis], row: Option<usize>) -> (Vec<Int>, Int) {
         let capacity = self.rows.as_ref().map(|rows| rows.capacity.clone());
-        let mut strides = vec![Int::from(1i64); node.axes.len()];
+        let mut strides = vec![Int::from(1i64); axes.len()];
         let mut size = Int::from(1i64);
-        for &axis in order.iter().rev() {
-            strides[axis] = size.clone();
+        for (place, axis) in axes.iter().enumerate().rev() {
+            strides[place] = size.clone();
             let extent = match &capacity {
-                Some(capacity) if row == Some(axis) => capacity.clone(),
-                _ => self.lowering.size(&node.axes[axis].size).max_of_sizes(),
+                Some(capacity) if row == Some(place) => capacity.clone(),
+                _ => self.lowering.size(&axis.size).max_of_sizes(),
             };
             size = size * extent;
         }
