@@ -8,9 +8,10 @@ use std::ops::Deref;
 
 use super::frame::scan_frame;
 use super::pass::{Construct, Level};
+use super::visit::Effects;
 use super::{
-    Access, BufferRole, Int, Kernel, Map, Module, ParamId, ParamRole, Position, Product, Reduce, Scan, ScanFrom, Solve,
-    Stmt, Sweep, Triangle, Value, VarId,
+    Access, Buffer, BufferId, BufferRole, Elem, Element, Int, Kernel, Map, Module, ParamId, ParamRole, Position,
+    Product, Reduce, Scan, ScanFrom, Solve, Stmt, Sweep, Triangle, Value, VarId,
 };
 
 /// A module that holds together, of what lowering makes and sweeps (`Level::CHECKED`): what emitters take. `check` alone makes one, and nothing
@@ -49,6 +50,7 @@ pub fn errors(module: &Module, level: Level) -> Vec<String> {
         grid: BTreeSet::new(),
         bound: Vec::new(),
         seen: BTreeSet::new(),
+        written: BTreeSet::new(),
         place: String::new(),
         depth: 0,
         errors: Vec::new(),
@@ -73,6 +75,8 @@ struct Checker<'m> {
     bound: Vec<VarId>,
     /// Loop variables of the module so far.
     seen: BTreeSet<VarId>,
+    /// What the kernel at hand writes.
+    written: BTreeSet<BufferId>,
     place: String,
     /// How many statements, values or integers stand around the one at hand.
     depth: usize,
@@ -119,6 +123,7 @@ impl Checker<'_> {
                 self.error(format!("two grid axes set param {}", axis.param.0));
             }
         }
+        self.written = kernel.body.iter().flat_map(|stmt| Effects::of(stmt).writes).collect();
         let place = self.place.clone();
         self.block(&kernel.body, &place);
     }
@@ -139,7 +144,11 @@ impl Checker<'_> {
                     self.bound.pop();
                 }
                 Stmt::If { left, right, then, otherwise } => {
-                    self.ints([left, right]);
+                    match left {
+                        Int::Load(of) => self.loaded(of),
+                        _ => self.int(left),
+                    }
+                    self.int(right);
                     self.within(|this| this.block(then, &format!("{here} then")));
                     self.within(|this| this.block(otherwise, &format!("{here} else")));
                 }
@@ -347,6 +356,15 @@ impl Checker<'_> {
         }
     }
 
+    /// What a branch loads nobody writes meanwhile.
+    fn loaded(&mut self, of: &Element) {
+        self.int(&of.at);
+        match self.module.buffers.get(of.buffer.index()) {
+            Some(Buffer { role: BufferRole::Shared, elem: Elem::F32, .. }) if !self.written.contains(&of.buffer) => {}
+            _ => self.error("a branch loads what is no shared buffer, or what its kernel writes"),
+        }
+    }
+
     fn ints<'i>(&mut self, all: impl IntoIterator<Item = &'i Int>) {
         all.into_iter().for_each(|x| self.int(x));
     }
@@ -373,6 +391,7 @@ impl Checker<'_> {
                     self.error(format!("loop variable {} is not in scope", id.0));
                 }
             }
+            Int::Load(_) => self.error("an integer is loaded beside the condition of a branch"),
             Int::Add(a, b) | Int::Sub(a, b) | Int::Mul(a, b) | Int::Div(a, b) | Int::Mod(a, b) => {
                 self.within(|this| this.ints([&**a, &**b]))
             }

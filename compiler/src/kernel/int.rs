@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{ParamId, VarId};
+use super::{BufferId, ParamId, VarId};
 
 /// An integer expression. Division and remainder round down.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -17,6 +17,16 @@ pub enum Int {
     Mod(Arc<Int>, Arc<Int>),
     Min(Arc<Int>, Arc<Int>),
     Max(Arc<Int>, Arc<Int>),
+    /// The element of a shared buffer that no statement of the kernel writes, towards 0. It stands in the condition of a
+    /// branch alone, whose `otherwise` is right whatever is loaded: a target may always take that.
+    Load(Arc<Element>),
+}
+
+/// An element of a buffer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Element {
+    pub buffer: BufferId,
+    pub at: Int,
 }
 
 impl From<i64> for Int {
@@ -119,6 +129,11 @@ impl Int {
         }
     }
 
+    /// Whether it is an element of memory.
+    pub fn is_loaded(&self) -> bool {
+        matches!(self, Int::Load(_))
+    }
+
     /// The integer with `value` in place of a loop variable.
     pub fn with(&self, var: VarId, value: &Int) -> Int {
         self.replaced(&|leaf| (*leaf == Int::Var(var)).then(|| value.clone()))
@@ -130,6 +145,8 @@ impl Int {
         match self {
             Int::Const(_) => self.clone(),
             Int::Param(_) | Int::Var(_) => leaf(self).unwrap_or_else(|| self.clone()),
+            Int::Load(of) => leaf(self)
+                .unwrap_or_else(|| Int::Load(Arc::new(Element { buffer: of.buffer, at: of.at.replaced(leaf) }))),
             Int::Add(a, b) => of(a) + of(b),
             Int::Sub(a, b) => of(a) - of(b),
             Int::Mul(a, b) => of(a) * of(b),
@@ -141,13 +158,14 @@ impl Int {
     }
 
     /// The value under an assignment of params and loop variables. A division by 0 gives 0; what is beyond i64 its end,
-    /// which no memory holds.
+    /// which no memory holds; what is loaded counts as 0.
     pub fn eval(&self, param: &dyn Fn(ParamId) -> i64, var: &dyn Fn(VarId) -> i64) -> i64 {
         let of = |x: &Int| x.eval(param, var);
         match self {
             Int::Const(n) => *n,
             Int::Param(id) => param(*id),
             Int::Var(id) => var(*id),
+            Int::Load(_) => 0,
             Int::Add(a, b) => of(a).saturating_add(of(b)),
             Int::Sub(a, b) => of(a).saturating_sub(of(b)),
             Int::Mul(a, b) => of(a).saturating_mul(of(b)),

@@ -109,6 +109,10 @@ impl Machine<'_, '_> {
     }
 
     fn int(&self, x: &Int) -> i64 {
+        if let Int::Load(of) = x {
+            let at = usize::try_from(self.int(&of.at)).ok();
+            return at.and_then(|at| self.buffers[of.buffer.index()].get(at)).map_or(0, |number| *number as i64);
+        }
         x.eval(&|p| self.params[p.index()], &|v: VarId| self.vars[v.index()])
     }
 
@@ -361,7 +365,7 @@ impl ReduceOp {
     pub fn empty(self) -> f64 {
         match self {
             ReduceOp::Sum => 0.0,
-            ReduceOp::Max => f64::NEG_INFINITY,
+            ReduceOp::Max | ReduceOp::Most => f64::NEG_INFINITY,
             ReduceOp::Min => f64::INFINITY,
             ReduceOp::Product => 1.0,
         }
@@ -373,8 +377,9 @@ impl ReduceOp {
             ReduceOp::Sum => a + b,
             ReduceOp::Product => a * b,
             ReduceOp::Max if a.is_nan() || a > b => a,
+            ReduceOp::Most if a > b => a,
             ReduceOp::Min if a.is_nan() || a < b => a,
-            ReduceOp::Max | ReduceOp::Min => b,
+            ReduceOp::Max | ReduceOp::Most | ReduceOp::Min => b,
         }
     }
 }

@@ -50,7 +50,7 @@ pub use chunkwise_dsl::typed::Function;
 pub use count::{Work, flops, handed_on, items, tiles, work};
 pub use exact::exact;
 pub use held::held;
-pub use int::Int;
+pub use int::{Element, Int};
 pub use pass::{in_place, split};
 pub use print::Counts;
 pub use rates::Rates;
@@ -162,7 +162,7 @@ pub enum Stmt {
         step: Int,
         body: Vec<Stmt>,
     },
-    /// `left < right`
+    /// `left < right`; where the left is loaded, `otherwise` is right whatever it is (`Int::Load`).
     If {
         left: Int,
         right: Int,
@@ -233,6 +233,8 @@ pub enum ScanFrom {
 pub enum ReduceOp {
     Sum,
     Max,
+    /// The maximum; of NaN it may be NaN or not, where what else depends on those values carries the NaN on.
+    Most,
     Min,
     Product,
 }

@@ -217,6 +217,7 @@ impl ReduceOp {
         match self {
             ReduceOp::Sum => "sum",
             ReduceOp::Max => "max",
+            ReduceOp::Most => "most",
             ReduceOp::Min => "min",
             ReduceOp::Product => "prod",
         }
@@ -233,6 +234,7 @@ fn int(module: &Module, x: &Int) -> String {
         Int::Const(n) => n.to_string(),
         Int::Param(id) => module.params.get(id.index()).map_or_else(|| "?".to_owned(), |param| param.name.clone()),
         Int::Var(id) => format!("v{}", id.0),
+        Int::Load(of) => format!("{}[{}]", module.buffers[of.buffer.index()].name, int(module, &of.at)),
         Int::Add(a, b) => two(a, "+", b),
         Int::Sub(a, b) => two(a, "-", b),
         Int::Mul(a, b) => two(a, "*", b),

@@ -102,6 +102,7 @@ impl Ranges {
                 }
                 _ => Range { lo: None, hi: None },
             },
+            Int::Load(_) => Range { lo: None, hi: None },
             Int::Mod(_, b) => match self.of(b) {
                 Range { lo: Some(lo), hi } if lo >= 0 => Range { lo: Some(0), hi: hi.map(|hi| (hi - 1).max(0)) },
                 _ => Range { lo: Some(0), hi: None },
@@ -190,7 +191,7 @@ impl Ranges {
                 Some(self.bound(a, side)?.floor_div(self.bound(b, side.other())?))
             }
             Int::Mod(_, b) if side == Side::Above && natural(b) => self.bound(b, side),
-            Int::Mul(..) | Int::Div(..) | Int::Mod(..) => None,
+            Int::Mul(..) | Int::Div(..) | Int::Mod(..) | Int::Load(_) => None,
             Int::Min(a, b) if side == Side::Above => either(a, b, |a, b| a.min(b)),
             Int::Min(a, b) => both(a, b, |a, b| a.min(b)),
             Int::Max(a, b) if side == Side::Below => either(a, b, |a, b| a.max(b)),

@@ -1,10 +1,11 @@
 //! Walking statements: what a statement reads and writes, and statements rebuilt with other integers and buffers.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::{
-    Access, BufferId, Int, Keep, Map, Module, Outer, ParamId, Position, Product, Rankwise, Reduce, Scan, Solve, Stmt,
-    Sweep, Value, VarId, Whole,
+    Access, BufferId, Element, Int, Keep, Map, Module, Outer, ParamId, Position, Product, Rankwise, Reduce, Scan,
+    Solve, Stmt, Sweep, Value, VarId, Whole,
 };
 
 /// The buffers that a statement touches, whole, whatever the extents of its loops.
@@ -134,6 +135,10 @@ impl Effects {
             Int::Const(_) => {}
             Int::Param(id) => self.params.extend([*id]),
             Int::Var(id) => self.vars.extend([*id]),
+            Int::Load(of) => {
+                self.reads.extend([of.buffer]);
+                self.int(&of.at);
+            }
             Int::Add(a, b) | Int::Sub(a, b) | Int::Mul(a, b) | Int::Div(a, b) | Int::Mod(a, b) => {
                 self.ints([&**a, &**b])
             }
@@ -294,6 +299,13 @@ impl Rebuild<'_> {
         x.replaced(&|leaf| match leaf {
             Int::Param(id) => self.params.get(id).cloned(),
             Int::Var(id) => self.vars.get(id).cloned(),
+            Int::Load(of) => {
+                let at = self.int(&of.at);
+                Some(Int::Load(Arc::new(match self.buffers.get(&of.buffer) {
+                    Some(moved) => Element { buffer: moved.buffer, at: at + moved.offset.clone() },
+                    None => Element { buffer: of.buffer, at },
+                })))
+            }
             _ => None,
         })
     }

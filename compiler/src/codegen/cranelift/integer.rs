@@ -1,7 +1,7 @@
 //! Integers of the kernel IR, and the extents of axes.
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::types::I64;
+use cranelift_codegen::ir::types::{F32, I64};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 use crate::kernel::Int;
@@ -59,6 +59,14 @@ impl Emitter<'_> {
                 self.b.ins().load(I64, TRUSTED, self.block, (slot * 8) as i32)
             }
             Int::Var(_) => self.int(x),
+            Int::Load(of) => {
+                let at = self.int(&of.at);
+                let base = self.b.ins().load(I64, TRUSTED, self.block, (of.buffer.index() * 8) as i32);
+                let bytes = self.b.ins().ishl_imm_u(at, 2);
+                let element = self.b.ins().iadd(base, bytes);
+                let number = self.b.ins().load(F32, TRUSTED, element, 0);
+                self.b.ins().fcvt_to_sint_sat(I64, number)
+            }
             Int::Add(a, b) => match (&**a, &**b) {
                 (a, Int::Const(n)) | (Int::Const(n), a) => {
                     let a = self.int(a);

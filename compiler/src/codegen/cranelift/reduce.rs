@@ -122,7 +122,7 @@ impl Emitter<'_> {
         match op {
             ReduceOp::Sum => self.b.ins().fadd(a, b),
             ReduceOp::Product => self.b.ins().fmul(a, b),
-            ReduceOp::Max => self.b.ins().fmax(a, b),
+            ReduceOp::Max | ReduceOp::Most => self.b.ins().fmax(a, b),
             ReduceOp::Min => self.b.ins().fmin(a, b),
         }
     }

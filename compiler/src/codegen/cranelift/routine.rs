@@ -104,7 +104,7 @@ impl Routine {
             Routine::Turn => "turn".to_owned(),
             Routine::Fold(ReduceOp::Sum) => "fold_sum".to_owned(),
             Routine::Fold(ReduceOp::Product) => "fold_prod".to_owned(),
-            Routine::Fold(ReduceOp::Max) => "fold_max".to_owned(),
+            Routine::Fold(ReduceOp::Max | ReduceOp::Most) => "fold_max".to_owned(),
             Routine::Fold(ReduceOp::Min) => "fold_min".to_owned(),
             Routine::Fetch => "fetch".to_owned(),
         }

@@ -142,6 +142,12 @@ impl Emitter<'_> {
                 let bound = self.vars.iter().rev().find(|(number, _)| *number == id.0);
                 bound.map(|(_, operand)| operand.clone()).expect("a checked kernel binds its variables")
             }
+            Int::Load(of) => {
+                let at = self.int(&of.at);
+                let element = self.t.element(&format!("%b{}", of.buffer.0), &at);
+                let number = self.t.set(format_args!("load float, ptr {element}, align 4"));
+                self.t.set(format_args!("call i64 @llvm.fptosi.sat.i64.f32(float {number})"))
+            }
             Int::Add(a, b) => {
                 let (a, b) = (self.int(a), self.int(b));
                 self.t.add(&a, &b)

@@ -170,8 +170,8 @@ impl<'m> Writer<'m> {
         match x {
             Int::Const(n) => n.to_string(),
             Int::Param(id) => of(id),
-            // Sizes hold no loop variables: `kernel::check` says so.
-            Int::Var(_) => "0".to_owned(),
+            // Sizes hold no loop variables and load nothing: `kernel::check` says so.
+            Int::Var(_) | Int::Load(_) => "0".to_owned(),
             Int::Add(a, b) => self.careful("sadd", (a, b), params),
             Int::Sub(a, b) => self.careful("ssub", (a, b), params),
             Int::Mul(a, b) => self.careful("smul", (a, b), params),

@@ -32,15 +32,29 @@ impl Emitter<'_> {
         self.lanes(&extent, &mut |this, at, mask| {
             let mut index = index.clone();
             index[lane] = at;
+            // Four partial results at a time: a step need not wait for the one before.
             let first = (this.t.floats(), constant(reduce.op.empty()));
-            let opened = this.t.open("0", &inner, 1, &[first]);
-            index.push(opened.index.clone());
-            let mut point = Point { index, lane: Some(lane), mask };
-            let x = this.value(&reduce.value, &point);
-            let sum = this.join(reduce.op, &opened.carried[0], &x);
-            this.t.close(&opened, &[sum]);
-            point.index.pop();
-            this.store(&reduce.dst, &point, &opened.carried[0]);
+            let step = |this: &mut Self, at: String, so_far: &str| {
+                let index = index.iter().cloned().chain([at]).collect();
+                let x = this.value(&reduce.value, &Point { index, lane: Some(lane), mask: mask.clone() });
+                this.join(reduce.op, so_far, &x)
+            };
+            let last = this.t.sub(&inner, &(FOUR - 1).to_string());
+            let fours = this.t.open("0", &last, FOUR, &vec![first.clone(); FOUR as usize]);
+            let mut next = Vec::new();
+            for (r, so_far) in (0..FOUR).zip(fours.carried.clone()) {
+                let at = this.t.add(&fours.index, &r.to_string());
+                next.push(step(this, at, &so_far));
+            }
+            this.t.close(&fours, &next);
+            let [a, b, c, d] = [0, 1, 2, 3].map(|r| fours.carried[r].clone());
+            let (ab, cd) = (this.join(reduce.op, &a, &b), this.join(reduce.op, &c, &d));
+            let sum = this.join(reduce.op, &ab, &cd);
+            let rest = this.t.open(&fours.index, &inner, 1, &[(first.0, sum)]);
+            let sum = step(this, rest.index.clone(), &rest.carried[0]);
+            this.t.close(&rest, &[sum]);
+            let point = Point { index: index.clone(), lane: Some(lane), mask: mask.clone() };
+            this.store(&reduce.dst, &point, &rest.carried[0]);
         });
         self.close_axes(&loops);
     }
@@ -174,6 +188,10 @@ impl Emitter<'_> {
             ReduceOp::Sum => self.t.float("fadd", a, b),
             ReduceOp::Product => self.t.float("fmul", a, b),
             ReduceOp::Max => self.t.intrinsic("maximum", &[a, b]),
+            ReduceOp::Most => {
+                let above = self.t.compare("ogt", b, a);
+                self.t.select(&above, b, a)
+            }
             ReduceOp::Min => self.t.intrinsic("minimum", &[a, b]),
         }
     }
@@ -184,7 +202,7 @@ impl Emitter<'_> {
         let (name, start) = match op {
             ReduceOp::Sum => ("fadd", 0.0),
             ReduceOp::Product => ("fmul", 1.0),
-            ReduceOp::Max => return self.extreme("fmax", x),
+            ReduceOp::Max | ReduceOp::Most => return self.extreme("fmax", x),
             ReduceOp::Min => return self.extreme("fmin", x),
         };
         self.t.set(format_args!(

@@ -29,7 +29,7 @@ impl Emitter<'_> {
         match op {
             ReduceOp::Sum => format!("{a} + {b}"),
             ReduceOp::Product => format!("{a} * {b}"),
-            ReduceOp::Max => {
+            ReduceOp::Max | ReduceOp::Most => {
                 self.needs.insert(Routine::Max);
                 format!("f_max({a}, {b})")
             }

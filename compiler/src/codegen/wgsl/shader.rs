@@ -359,6 +359,8 @@ impl Emitter<'_> {
                 _ => self.param(*id),
             },
             Int::Var(id) => format!("v{}", id.0),
+            // Specialising leaves no branch on memory.
+            Int::Load(_) => self.whole(0),
             Int::Add(a, b) => self.infix(a, "+", b),
             Int::Sub(a, b) => self.infix(a, "-", b),
             Int::Mul(a, b) => self.infix(a, "*", b),

@@ -104,6 +104,7 @@ pub(super) fn varies(x: &Int, var: VarId, length: &Int) -> bool {
     }
     match x {
         Int::Const(_) | Int::Param(_) => false,
+        Int::Load(_) => true,
         Int::Var(v) => *v == var,
         Int::Add(a, b) | Int::Sub(a, b) | Int::Mul(a, b) | Int::Div(a, b) | Int::Mod(a, b) => {
             varies(a, var, length) || varies(b, var, length)

@@ -187,6 +187,15 @@ impl<'m> Proof<'m> {
     }
 
     fn branches(&mut self, [left, right]: [&Int; 2], [then, otherwise]: [&[Stmt]; 2]) -> Outcome<()> {
+        if let Int::Load(of) = left {
+            self.access(&Access::new(of.buffer, of.at.clone(), []), &[], "reads")?;
+            return [then, otherwise].into_iter().try_for_each(|body| {
+                let mark = self.scope.mark();
+                self.block(body)?;
+                self.leave(mark);
+                Ok(())
+            });
+        }
         let [left, right] = [self.linear(left)?, self.linear(right)?];
         let more = sum(&right, &left, -1)?;
         let range = self.scope.range(&more);
@@ -348,6 +357,7 @@ impl<'m> Proof<'m> {
                 None => Linear::constant(self.params.get(id.index()).copied().unwrap_or(0).into()),
             },
             Int::Var(id) => self.vars.get(id).ok_or("a loop variable out of its loop")?.clone(),
+            Int::Load(_) => return Err("an integer that is loaded".to_owned()),
             Int::Add(a, b) => sum(&self.linear(a)?, &self.linear(b)?, 1)?,
             Int::Sub(a, b) => sum(&self.linear(a)?, &self.linear(b)?, -1)?,
             Int::Mul(a, b) => {

@@ -142,7 +142,7 @@ impl Lowering<'_> {
         let target = plain.access(total, &places);
         let function = match op {
             ReduceOp::Sum => Function::Add,
-            ReduceOp::Max => Function::Max,
+            ReduceOp::Max | ReduceOp::Most => Function::Max,
             ReduceOp::Min => Function::Min,
             ReduceOp::Product => Function::Mul,
         };

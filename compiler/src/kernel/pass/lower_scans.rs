@@ -85,7 +85,7 @@ impl ReduceOp {
     pub fn function(self) -> Function {
         match self {
             ReduceOp::Sum => Function::Add,
-            ReduceOp::Max => Function::Max,
+            ReduceOp::Max | ReduceOp::Most => Function::Max,
             ReduceOp::Min => Function::Min,
             ReduceOp::Product => Function::Mul,
         }

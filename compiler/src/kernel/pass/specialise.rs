@@ -32,7 +32,7 @@ impl Fold {
     fn int(&self, x: &Int) -> Int {
         let of = |x: &Int| self.int(x);
         match x {
-            Int::Const(_) | Int::Var(_) => x.clone(),
+            Int::Const(_) | Int::Var(_) | Int::Load(_) => x.clone(),
             Int::Param(id) => match self.values.get(id.index()) {
                 Some(Some(value)) => Int::Const(*value),
                 _ => x.clone(),
@@ -60,8 +60,16 @@ impl Fold {
         all.iter().map(|access| self.access(access)).collect()
     }
 
+    /// Of a branch on what memory holds the way that is always right: no shader branches on data.
     fn block(&self, body: &[Stmt]) -> Vec<Stmt> {
-        body.iter().map(|stmt| self.stmt(stmt)).collect()
+        let mut statements = Vec::new();
+        for stmt in body {
+            match stmt {
+                Stmt::If { left, otherwise, .. } if left.is_loaded() => statements.extend(self.block(otherwise)),
+                _ => statements.push(self.stmt(stmt)),
+            }
+        }
+        statements
     }
 
     fn stmt(&self, stmt: &Stmt) -> Stmt {
