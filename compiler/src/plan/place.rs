@@ -10,6 +10,7 @@
 //! ```
 
 mod print;
+pub mod sweep;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,7 +19,9 @@ use chunkwise_dsl::typed::{BatchDim, Function, LetId, Variant};
 
 use crate::Unsupported;
 use crate::layout::Form;
-use crate::program::{self, Graph, Index, Node, NodeId, Op, Operand};
+pub use sweep::{Bounded, Sweep, Swept};
+
+use crate::program::{self, Factored, Graph, Index, Node, NodeId, Op, Operand};
 
 /// Operations of one statement beyond which a value that several use is kept.
 const LONG: usize = 24;
@@ -39,6 +42,8 @@ pub struct Unit {
     level: usize,
     /// Operands first.
     pub nodes: Vec<Placed>,
+    /// In the order of computation.
+    pub sweeps: Vec<Sweep>,
 }
 
 /// The grid of a unit beside the batch axes.
@@ -61,6 +66,10 @@ pub struct Placed {
     pub node: NodeId,
     /// The axis that blocks divide; the reduced one (after all axes) for what a pass sums up.
     pub row: Option<usize>,
+    /// In a sweep, the axis that blocks of columns divide; the reduced one for what a sweep folds.
+    pub column: Option<usize>,
+    /// How many of the unit's sweeps go before it.
+    pub after: usize,
     /// Whether other units read it.
     pub shared: bool,
     /// The iteration that it is a part of.
@@ -139,7 +148,8 @@ impl Placing<'_> {
             let node = self.graph.node(output);
             let [operand] = node.operands.as_slice() else { continue };
             let of = self.graph.node(operand.node);
-            let writes = matches!(of.op, Op::Fold(_) | Op::Join(_) | Op::Dwconv(_));
+            let swept = has_token(of) && of.reduced.as_ref().is_some_and(sweep::is_long);
+            let writes = !swept && matches!(of.op, Op::Fold(_) | Op::Join(_) | Op::Dwconv(_));
             if writes && is_plain(operand) && of.axes == node.axes && direct.get(&operand.node) == Some(&1) {
                 self.stored[operand.node.index()] = false;
                 self.written_by.insert(output, operand.node);
@@ -151,7 +161,7 @@ impl Placing<'_> {
                 expand(self.graph, &self.stored, operand, &mut reads);
             }
             self.heavy[id.index()] = matches!(self.meaning(id).op, Op::Iterate { .. })
-                || self.meaning(id).factors(self.graph).is_some()
+                || self.meaning(id).product(self.graph).is_some()
                 || reads.iter().any(|read| self.heavy[read.node.index()] && has_token(self.graph.node(read.node)));
             for read in reads {
                 self.uses.entry(read.node).or_default().push((id, read));
@@ -240,7 +250,7 @@ impl Placing<'_> {
     fn unit(&mut self, space: Space, level: usize) -> usize {
         let found = self.units.iter().position(|unit| unit.space == space && unit.level == level);
         found.unwrap_or_else(|| {
-            self.units.push(Unit { space, level, nodes: Vec::new() });
+            self.units.push(Unit { space, level, nodes: Vec::new(), sweeps: Vec::new() });
             self.units.len() - 1
         })
     }
@@ -249,11 +259,20 @@ impl Placing<'_> {
         for id in self.graph.ids() {
             for home in self.homes.get(&id).into_iter().flatten() {
                 let inside = self.inside[id.index()];
-                self.units[home.unit].nodes.push(Placed { node: id, row: home.row, shared: home.shared, inside });
+                self.units[home.unit].nodes.push(Placed {
+                    node: id,
+                    row: home.row,
+                    column: None,
+                    after: 0,
+                    shared: home.shared,
+                    inside,
+                });
             }
         }
         self.units.sort_by_key(|unit| std::cmp::Reverse(unit.level));
-        Placement { units: self.units, stored: self.stored, written_by: self.written_by }
+        let mut placement = Placement { units: self.units, stored: self.stored, written_by: self.written_by };
+        sweep::find(self.graph, &mut placement);
+        placement
     }
 }
 
@@ -267,7 +286,7 @@ fn has_token(node: &Node) -> bool {
 }
 
 /// The kept nodes below an operand, each where it is read.
-fn expand(graph: &Graph, stored: &[bool], operand: &Operand, reads: &mut Vec<Operand>) {
+pub fn expand(graph: &Graph, stored: &[bool], operand: &Operand, reads: &mut Vec<Operand>) {
     if stored[operand.node.index()] {
         reads.push(operand.clone());
         return;
@@ -342,7 +361,7 @@ impl<'a> Stored<'a> {
 
     fn keep_factors(&mut self) {
         for node in &self.graph.nodes {
-            if let Some(factors) = node.factors(self.graph) {
+            if let Some(Factored { factors, .. }) = node.product(self.graph) {
                 let inner = node.axes.len();
                 let product = inner > 0 && {
                     let [a, b] = &factors;

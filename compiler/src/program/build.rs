@@ -99,7 +99,10 @@ impl<'a> Builder<'a> {
             ExprKind::Subscript { base, at } => self.subscript(*base, at)?,
             ExprKind::Map { function, args } => {
                 let args = args.iter().map(|arg| self.view(*arg)).collect::<Result<Vec<_>>>()?;
-                self.map(*function, &args, span)
+                match args.as_slice() {
+                    [x, by] if *function == Function::Div => self.divided(x, by, span),
+                    _ => self.map(*function, &args, span),
+                }
             }
             ExprKind::Product(a, b) => self.product(*a, *b, span)?,
             ExprKind::Transpose(x) => self.view(*x)?.transposed(),
@@ -174,6 +177,28 @@ impl<'a> Builder<'a> {
 
     pub fn scalar(&mut self, op: Op, span: Span) -> View {
         View::of(self.graph.intern(Node::leaf(op, Vec::new()), span), Vec::new(), Vec::new())
+    }
+
+    /// A quotient; of a product of matrices by what is the same everywhere the product with its reciprocal, which is
+    /// computed once. Other quotients may be of integers and stay exact.
+    fn divided(&mut self, x: &View, by: &View, span: Span) -> View {
+        let is_product = self.graph.node(x.read.node).product(&self.graph).is_some();
+        if !is_product || !self.is_fixed(by.read.node) {
+            return self.map(Function::Div, &[x.clone(), by.clone()], span);
+        }
+        let one = self.number(1.0);
+        let reciprocal = self.map(Function::Div, &[one, by.clone()], span);
+        self.map(Function::Mul, &[x.clone(), reciprocal], span)
+    }
+
+    /// Whether it is a size, a number, or the root of one.
+    fn is_fixed(&self, id: NodeId) -> bool {
+        let node = self.graph.node(id);
+        match node.op {
+            Op::Number(_) | Op::Size(_) => true,
+            Op::Map(Function::Sqrt) => node.operands.iter().all(|x| self.is_fixed(x.node)),
+            _ => false,
+        }
     }
 
     pub fn number(&mut self, x: f64) -> View {
@@ -308,7 +333,7 @@ impl<'a> Builder<'a> {
             let value = self.variant.axes[axis.0 as usize].value.as_ref();
             *size == Size::axis(axis) || value == Some(size)
         });
-        Axis { size: size.clone(), token }
+        Axis { size: size.clone(), token, index: false }
     }
 
     fn index_axis(&self, index: IndexId) -> Axis {

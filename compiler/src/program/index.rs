@@ -35,6 +35,10 @@ impl Index {
         match (&self, &other) {
             (Index::Number(a), Index::Number(b)) => Index::Number(a.saturating_sub(*b)),
             (_, Index::Number(0)) => self,
+            (Index::Sub(x, a), Index::Number(b)) if matches!(**a, Index::Number(_)) => {
+                let a = (**a).clone().plus(Index::Number(*b));
+                (**x).clone().minus(a)
+            }
             _ => Index::Sub(Box::new(self), Box::new(other)),
         }
     }

@@ -11,6 +11,7 @@
 //! every node is computed.
 
 mod axis_functions;
+mod band;
 mod build;
 mod index;
 mod print;
@@ -29,8 +30,10 @@ use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::source::Span;
 use chunkwise_dsl::typed::{Function, LetId, TensorId, Variant};
 
+pub use band::{Band, band, conjuncts, slope};
 pub use index::Index;
 pub use print::Printer;
+pub use reduce::LEAST;
 
 use crate::Unsupported;
 use crate::layout::Form;
@@ -65,6 +68,8 @@ pub struct Axis {
     pub size: Size,
     /// Whether it is the token axis: as long as the sequence, so computed in blocks.
     pub token: bool,
+    /// Of what a fold runs over, whether that is an index variable and no dim of a value.
+    pub index: bool,
 }
 
 /// An element of a node.
@@ -226,19 +231,42 @@ impl Node {
     }
 
     /// The two factors of what a sum runs over, if it is a product of matrices: both depend on the position summed over.
-    pub fn factors<'g>(&self, graph: &'g Graph) -> Option<[Operand; 2]> {
-        let [body] = self.operands.as_slice() else { return None };
-        let inner: &'g Node = graph.node(body.node);
-        match (&self.op, &inner.op, inner.operands.as_slice()) {
-            (Op::Fold(Fold::Sum), Op::Map(Function::Mul), [a, b]) if body.within.is_empty() => {
-                let read = |x: &Operand| x.through(&body.at);
-                let reduced = self.axes.len();
-                let both = [read(a), read(b)];
-                both.iter().all(|x| x.within.is_empty() && x.mentions(reduced)).then_some(both)
-            }
-            _ => None,
-        }
+    pub fn factors(&self, graph: &Graph) -> Option<[Operand; 2]> {
+        self.product(graph).filter(|product| product.condition.is_none()).map(|product| product.factors)
     }
+
+    /// What a sum runs over, if it is a product of matrices of which some elements may be hidden.
+    pub fn product(&self, graph: &Graph) -> Option<Factored> {
+        let ([body], Op::Fold(Fold::Sum)) = (self.operands.as_slice(), &self.op) else { return None };
+        let (body, condition) = match graph.node(body.node) {
+            Node { op: Op::Select, operands, .. } => {
+                let [condition, product, none] = operands.as_slice() else { return None };
+                let zero = graph.node(none.node).op == Op::Number(0);
+                let read = |x: &Operand| x.through(&body.at);
+                (zero.then(|| read(product))?, Some(read(condition)))
+            }
+            _ => (body.clone(), None),
+        };
+        let inner = graph.node(body.node);
+        let ([a, b], Op::Map(Function::Mul)) = (inner.operands.as_slice(), &inner.op) else { return None };
+        let factors = [a, b].map(|x| x.through(&body.at));
+        let reduced = self.axes.len();
+        let both = body.within.is_empty() && factors.iter().all(|x| x.within.is_empty() && x.mentions(reduced));
+        // The left factor of a hidden product is 0 where that is hidden.
+        let seen = |condition: &Operand| {
+            let left = graph.node(factors[0].node);
+            left.op == Op::Select && left.operands[0].through(&factors[0].at) == *condition
+        };
+        (both && condition.as_ref().is_none_or(seen)).then_some(Factored { factors, condition })
+    }
+}
+
+/// A product of matrices as a sum runs over it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Factored {
+    pub factors: [Operand; 2],
+    /// Where it does not hold an element counts as 0, whatever the factors are; the left one is 0 there.
+    pub condition: Option<Operand>,
 }
 
 impl Operand {

@@ -119,7 +119,8 @@ impl Printer<'_> {
         }
     }
 
-    fn index(&self, index: &Index, names: &[String]) -> String {
+    /// A position, the axes by these names.
+    pub fn index(&self, index: &Index, names: &[String]) -> String {
         let of = |x: &Index| self.index(x, names);
         match index {
             Index::Axis(axis) => names.get(*axis).cloned().unwrap_or_else(|| format!("axis {axis}")),

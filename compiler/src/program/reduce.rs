@@ -8,10 +8,10 @@ use chunkwise_dsl::typed::{Domain, ExprId, Function, IndexId, ReduceOp as Over};
 use super::build::{Builder, Result, places};
 use super::index::Index;
 use super::view::{Label, View, position, union};
-use super::{Axis, Fold, Node, Op, Operand};
+use super::{Axis, Fold, Node, NodeId, Op, Operand};
 
 /// Below every logit that is a number.
-pub(super) const LEAST: f64 = -3.0e38;
+pub const LEAST: f64 = -3.0e38;
 
 impl Builder<'_> {
     pub(super) fn reduce(
@@ -105,13 +105,14 @@ impl Builder<'_> {
 
     /// Weights over a label of `x`, hidden where `cond` does not hold.
     pub(super) fn weights(&mut self, x: View, cond: &Option<View>, over: Label, span: Span) -> View {
-        let x = self.where_else(cond, x, f64::NEG_INFINITY, span);
-        let most = self.fold(Fold::Max, &x, over, span);
+        let seen = self.where_else(cond, x.clone(), f64::NEG_INFINITY, span);
+        let most = self.fold(Fold::Max, &seen, over, span);
         let least = self.number(LEAST);
         let most = self.map(Function::Max, &[most, least], span);
         let most = self.beside(most, &x, over);
         let shifted = self.map(Function::Sub, &[x.clone(), most], span);
         let weight = self.map(Function::Exp, &[shifted], span);
+        let weight = self.where_else(cond, weight, 0.0, span);
         let sum = self.fold(Fold::Sum, &weight, over, span);
         let (zero, one) = (self.number(0.0), self.number(1.0));
         let empty = self.map(Function::Eq, &[sum.clone(), zero], span);
@@ -185,7 +186,7 @@ impl Builder<'_> {
             }
             Label::Dim(dim) => dims.remove(dim),
         };
-        (free, dims, self.axis(&size))
+        (free, dims, Axis { index: matches!(over, Label::Free(_)), ..self.axis(&size) })
     }
 
     /// A sum: factors that do not depend on the position are taken out of it, the others are put together as two.
@@ -195,37 +196,47 @@ impl Builder<'_> {
         let operand = body.at(&around(&free, dims.len(), over));
         let mut factors = Factors::default();
         self.factors(operand, inner, &mut factors);
-        let summed = std::mem::take(&mut factors.dependent);
         let axes = self.axes_of(&free, &dims);
-        let read = self.summed(summed, &axes, (reduced, span));
+        let (times, divide) = (std::mem::take(&mut factors.times), std::mem::take(&mut factors.over));
+        let read = self.summed(factors, &Along { axes, free: free.len(), reduced, span });
         let sum = View { free: free.clone(), dims: dims.clone(), read };
         let outside = |read| View { free: free.clone(), dims: dims.clone(), read };
-        let sum = factors.times.into_iter().fold(sum, |sum, by| self.map(Function::Mul, &[sum, outside(by)], span));
-        factors.over.into_iter().fold(sum, |sum, by| self.map(Function::Div, &[sum, outside(by)], span))
+        let sum = times.into_iter().fold(sum, |sum, by| self.map(Function::Mul, &[sum, outside(by)], span));
+        divide.into_iter().fold(sum, |sum, by| self.map(Function::Div, &[sum, outside(by)], span))
     }
 
     /// The sum of a product of these factors, over those of the axes that they depend on.
-    fn summed(&mut self, mut factors: Vec<Operand>, all: &[Axis], (reduced, span): (Axis, Span)) -> Operand {
-        if factors.is_empty() {
-            let node = self.node(Op::Size(reduced.size), Vec::new(), Vec::new(), span);
+    fn summed(&mut self, factors: Factors, over: &Along) -> Operand {
+        let Factors { mut dependent, mut conditions, .. } = factors;
+        if dependent.is_empty() && conditions.is_empty() {
+            let node = self.node(Op::Size(over.reduced.size.clone()), Vec::new(), Vec::new(), over.span);
             return Operand { node, at: Vec::new(), within: Vec::new() };
         }
-        let depends = |axis: &usize| factors.iter().any(|x| x.mentions(*axis) || within(x, *axis));
-        let used: Vec<usize> = (0..all.len()).filter(depends).collect();
+        if dependent.is_empty() {
+            let node = self.number(1.0).read.node;
+            dependent.push(Operand { node, at: Vec::new(), within: Vec::new() });
+        }
+        let depends = |axis: &usize| dependent.iter().chain(&conditions).any(|x| x.mentions(*axis) || within(x, *axis));
+        let used: Vec<usize> = (0..over.axes.len()).filter(depends).collect();
         let place = |axis: usize| used.iter().position(|other| *other == axis).unwrap_or(used.len());
-        let places: Vec<Index> = (0..=all.len()).map(|axis| Index::Axis(place(axis))).collect();
-        factors.iter_mut().for_each(|factor| *factor = factor.through(&places));
-        let own: Vec<Axis> = used.iter().map(|axis| all[*axis].clone()).collect();
-        let axes: Vec<Axis> = own.iter().chain([&reduced]).cloned().collect();
-        let body = self.two(factors, &axes, span);
-        let node = Node { op: Op::Fold(Fold::Sum), operands: vec![body], axes: own, reduced: Some(reduced) };
+        let places: Vec<Index> = (0..=over.axes.len()).map(|axis| Index::Axis(place(axis))).collect();
+        dependent.iter_mut().chain(&mut conditions).for_each(|x| *x = x.through(&places));
+        let own: Vec<Axis> = used.iter().map(|axis| over.axes[*axis].clone()).collect();
+        let axes: Vec<Axis> = own.iter().chain([&over.reduced]).cloned().collect();
+        let free = used.iter().filter(|axis| **axis < over.free).count();
+        let body = self.two(dependent, conditions, &Along { axes, free, ..over.clone() });
+        let node =
+            Node { op: Op::Fold(Fold::Sum), operands: vec![body], axes: own, reduced: Some(over.reduced.clone()) };
         let at = used.into_iter().map(Index::Axis).collect();
-        Operand { node: self.graph.intern(node, span), at, within: Vec::new() }
+        Operand { node: self.graph.intern(node, over.span), at, within: Vec::new() }
     }
 
+    /// Takes a body apart into factors. Under a condition a factor stays where it is, so that nothing which is not seen
+    /// counts, but numbers and denominators that are never 0.
     fn factors(&self, operand: Operand, inner: usize, found: &mut Factors) {
         let node = self.graph.node(operand.node);
-        let depends = |x: &Operand| x.mentions(inner) || x.within.iter().any(|(index, _)| index.mentions(inner));
+        let depends = |x: &Operand| x.mentions(inner) || within(x, inner);
+        let hidden = !found.conditions.is_empty();
         if operand.within.is_empty() {
             match (&node.op, node.operands.as_slice()) {
                 (Op::Map(Function::Mul), [a, b]) => {
@@ -233,43 +244,121 @@ impl Builder<'_> {
                     self.factors(a, inner, found);
                     return self.factors(b, inner, found);
                 }
-                (Op::Map(Function::Div), [a, b]) if !depends(&b.through(&operand.at)) => {
+                (Op::Map(Function::Div), [a, b])
+                    if !depends(&b.through(&operand.at)) && (!hidden || self.is_never_zero(b)) =>
+                {
                     found.over.push(b.through(&operand.at));
                     return self.factors(a.through(&operand.at), inner, found);
+                }
+                (Op::Select, [condition, x, none])
+                    if none.within.is_empty() && self.graph.node(none.node).op == Op::Number(0) && found.is_empty() =>
+                {
+                    found.conditions.push(condition.through(&operand.at));
+                    return self.factors(x.through(&operand.at), inner, found);
                 }
                 _ => {}
             }
         }
-        if depends(&operand) { found.dependent.push(operand) } else { found.times.push(operand) }
+        let stays = depends(&operand) || (hidden && !matches!(node.op, Op::Number(_) | Op::Size(_)));
+        if stays { found.dependent.push(operand) } else { found.times.push(operand) }
     }
 
-    /// Factors over `axes`, the last of which is summed over, as one operand: where they make a product of matrices, as
-    /// the product of a left one and of a right one whose rows lie densely along the last axis of the result.
-    fn two(&mut self, factors: Vec<Operand>, axes: &[Axis], span: Span) -> Operand {
+    /// Whether it is a number or a size, a root of one, or what replaces a sum of nothing by 1.
+    fn is_never_zero(&self, x: &Operand) -> bool {
+        let node = self.graph.node(x.node);
+        match (&node.op, node.operands.as_slice()) {
+            (Op::Number(_) | Op::Size(_), _) => true,
+            (Op::Map(Function::Sqrt), [x]) => self.is_never_zero(x),
+            (Op::Select, [condition, one, _]) => {
+                let is = |x: &Operand, op: Op| self.graph.node(x.node).op == op;
+                let condition = self.graph.node(condition.node);
+                let against_zero = condition.operands.last().is_some_and(|x| is(x, Op::Number(0)));
+                is(one, Op::Number(1f64.to_bits())) && condition.op == Op::Map(Function::Eq) && against_zero
+            }
+            _ => false,
+        }
+    }
+
+    /// Factors over axes, the last of which is summed over, as one operand: where they make a product of matrices, as
+    /// the product of a left one and of a right one whose rows lie densely along the last axis of the result. Of pairs of
+    /// tokens both stay as they lie. Where conditions do not hold the left one is 0, and the product too.
+    fn two(&mut self, factors: Vec<Operand>, conditions: Vec<Operand>, over: &Along) -> Operand {
+        let axes = &over.axes;
         let inner = axes.len() - 1;
         let last = inner.checked_sub(1);
         let (mut right, mut left): (Vec<Operand>, Vec<Operand>) =
             factors.into_iter().partition(|x| last.is_some_and(|last| x.mentions(last)));
         let own = |all: &[Operand], axis: usize| all.iter().any(|x| x.mentions(axis));
-        let rows = (0..inner).any(|axis| own(&left, axis) && !own(&right, axis));
+        let seen = |axis: usize| own(&conditions, axis);
+        let lone = |axis: &usize| (own(&left, *axis) || seen(*axis)) && !own(&right, *axis);
+        let row = (0..inner).rev().filter(|axis| Some(*axis) != last).find(lone);
+        let rows = (0..inner).any(|axis| own(&left, axis) && !own(&right, axis))
+            || (!conditions.is_empty() && row.is_some() && !last.is_some_and(seen));
         if !rows || right.is_empty() {
             left.append(&mut right);
-            return self.gathered(left, axes, None, span);
+            let all = self.gathered(left, over, None);
+            return self.seen(all, conditions, over);
         }
         // A factor of the position alone goes where something is computed anyway.
         let (alone, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|x| !(0..inner).any(|axis| x.mentions(axis)));
         left = rest;
         let fused = |all: &[Operand]| all.len() > 1 || !self.is_tensor(&all[0]);
-        if fused(&right) && !fused(&left) {
+        if conditions.is_empty() && fused(&right) && !fused(&left) {
             right.extend(alone)
         } else {
             left.extend(alone)
         }
-        let a = self.gathered(left, axes, None, span);
-        let a = if self.is_fit(&a, None) { a } else { self.gathered(vec![a], axes, Some(Op::Copy), span) };
-        let b = self.gathered(right, axes, None, span);
-        let b = if self.is_fit(&b, last) { b } else { self.gathered(vec![b], axes, Some(Op::Copy), span) };
-        self.gathered(vec![a, b], axes, Some(Op::Map(Function::Mul)), span)
+        let of_pairs = over.free == inner && row.is_some_and(|row| axes[row].token);
+        let a = if left.is_empty() { self.one() } else { self.gathered(left, over, None) };
+        let a = self.seen(a, conditions.clone(), over);
+        let a = if self.is_fit(&a, None) { a } else { self.gathered(vec![a], over, Some(Op::Copy)) };
+        let b = self.gathered(right, over, None);
+        let b = if of_pairs || self.is_fit(&b, last) { b } else { self.gathered(vec![b], over, Some(Op::Copy)) };
+        let product = self.gathered(vec![a, b], over, Some(Op::Map(Function::Mul)));
+        self.seen(product, conditions, over)
+    }
+
+    fn one(&mut self) -> Operand {
+        Operand { node: self.number(1.0).read.node, at: Vec::new(), within: Vec::new() }
+    }
+
+    /// Whether an operand is 0 already where the only condition does not hold.
+    fn is_seen(&self, x: &Operand, conditions: &[Operand]) -> bool {
+        let node = self.graph.node(x.node);
+        match (&node.op, node.operands.as_slice(), conditions) {
+            (Op::Select, [condition, _, none], [only]) => {
+                self.graph.node(none.node).op == Op::Number(0) && condition.through(&x.at) == *only
+            }
+            _ => false,
+        }
+    }
+
+    /// An operand where all of the conditions hold, else 0.
+    fn seen(&mut self, x: Operand, conditions: Vec<Operand>, over: &Along) -> Operand {
+        if conditions.is_empty() || self.is_seen(&x, &conditions) {
+            return x;
+        }
+        let all = [conditions.as_slice(), std::slice::from_ref(&x)].concat();
+        let used: Vec<usize> =
+            (0..over.axes.len()).filter(|axis| all.iter().any(|x| x.mentions(*axis) || within(x, *axis))).collect();
+        let place = |axis: usize| used.iter().position(|other| *other == axis).map_or(Index::Number(0), Index::Axis);
+        let places: Vec<Index> = (0..over.axes.len()).map(place).collect();
+        let own: Vec<Axis> = used.iter().map(|axis| over.axes[*axis].clone()).collect();
+        let mut all = all.into_iter().map(|x| x.through(&places)).collect::<Vec<_>>();
+        let x = all.pop();
+        let identity: Vec<Index> = (0..own.len()).map(Index::Axis).collect();
+        let mut both = all.into_iter();
+        let Some(mut condition) = both.next() else {
+            return Operand { node: NodeId(0), at: Vec::new(), within: Vec::new() };
+        };
+        for other in both {
+            let node = self.node(Op::Map(Function::And), vec![condition, other], own.clone(), over.span);
+            condition = Operand { node, at: identity.clone(), within: Vec::new() };
+        }
+        let zero = Operand { node: self.number(0.0).read.node, at: Vec::new(), within: Vec::new() };
+        let node =
+            self.node(Op::Select, [Some(condition), x, Some(zero)].into_iter().flatten().collect(), own, over.span);
+        Operand { node, at: used.into_iter().map(Index::Axis).collect(), within: Vec::new() }
     }
 
     fn is_tensor(&self, x: &Operand) -> bool {
@@ -286,12 +375,13 @@ impl Builder<'_> {
 
     /// The product of operands as one over the axes that they mention, in order, those of the columns last; with an
     /// operation, as a node of it.
-    fn gathered(&mut self, mut factors: Vec<Operand>, axes: &[Axis], op: Option<Op>, span: Span) -> Operand {
+    fn gathered(&mut self, mut factors: Vec<Operand>, over: &Along, op: Option<Op>) -> Operand {
         if op.is_none()
             && let [only] = factors.as_slice()
         {
             return only.clone();
         }
+        let (axes, span) = (&over.axes, over.span);
         let inner = axes.len() - 1;
         let whole = matches!(op, Some(Op::Map(_)));
         let mut used: Vec<usize> = (0..axes.len())
@@ -318,7 +408,7 @@ impl Builder<'_> {
         }
         let mut factors = factors.into_iter();
         let Some(mut product) = factors.next() else {
-            return Operand { node: super::NodeId(0), at: Vec::new(), within: Vec::new() };
+            return Operand { node: NodeId(0), at: Vec::new(), within: Vec::new() };
         };
         for factor in factors {
             let node = self.node(op.clone(), vec![product, factor], own.clone(), span);
@@ -332,13 +422,32 @@ fn within(x: &Operand, axis: usize) -> bool {
     x.within.iter().any(|(index, _)| index.mentions(axis))
 }
 
+/// What a sum runs over.
+#[derive(Clone)]
+struct Along {
+    /// Those of the result; of the body the summed one after them.
+    axes: Vec<Axis>,
+    /// How many of them are index variables; they come first.
+    free: usize,
+    reduced: Axis,
+    span: Span,
+}
+
 /// What a sum's body is a product of.
 #[derive(Default)]
 struct Factors {
     dependent: Vec<Operand>,
+    /// Where one of them does not hold the body is 0, whatever the factors are.
+    conditions: Vec<Operand>,
     /// Of the others, what multiplies the sum and what divides it.
     times: Vec<Operand>,
     over: Vec<Operand>,
+}
+
+impl Factors {
+    fn is_empty(&self) -> bool {
+        self.dependent.is_empty() && self.times.is_empty() && self.over.is_empty()
+    }
 }
 
 /// Where the labels of a body stand beside the one that is folded, which comes after all others.

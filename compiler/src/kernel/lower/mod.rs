@@ -188,6 +188,11 @@ impl<'a> Lowering<'a> {
         self.buffer(&name, BufferRole::Scratch, Elem::F32, elements.into())
     }
 
+    /// Whether a buffer is private to a work item.
+    pub fn is_scratch(&self, id: BufferId) -> bool {
+        self.module.buffers[id.index()].role == BufferRole::Scratch
+    }
+
     /// A new loop variable.
     pub fn var(&mut self) -> VarId {
         self.variables += 1;

@@ -126,3 +126,48 @@ fn an_output_that_is_a_sum_is_written_by_it() {
     assert_eq!(placed.placement.written_by.len(), 1);
     assert_eq!(placed.spaces(), ["rows"]);
 }
+
+/// The sweeps of the last unit: of each how many values of pairs it has, and of its folds those that go along with a
+/// maximum.
+fn sweeps(placed: &Placed) -> Vec<(usize, Vec<bool>)> {
+    let unit = placed.placement.units.last().expect("a unit");
+    let online = |sweep: &Sweep| sweep.folds.iter().map(|fold| fold.relative_to.is_some()).collect();
+    unit.sweeps.iter().map(|sweep| (sweep.all().count() - sweep.folds.len(), online(sweep))).collect()
+}
+
+#[test]
+fn softmax_and_what_it_weighs_are_one_sweep() {
+    let attention = "let p[i,j] = softmax[j](q[i]' * k[j] / sqrt(K)); output o[i] = sum[j](p[i,j] * v[j]);";
+    for local in ["", "local window(5);", "local where i - j < 4 or j < 2;"] {
+        assert_eq!(sweeps(&placed(&format!("{local} {attention}"))), [(2, vec![false, true, true])], "{local}");
+    }
+    let by_hand = "let s[i,j] = q[i]' * k[j]; let m[i] = max[j](s[i,j]); let w[i,j] = exp(s[i,j] - m[i]);
+                   output o[i] = sum[j](w[i,j] * v[j]) / sum[j](w[i,j]); output m[i] = m[i];";
+    assert_eq!(sweeps(&placed(by_hand)), [(2, vec![false, true, true])]);
+}
+
+#[test]
+fn what_reads_a_fold_otherwise_is_a_sweep_of_its_own() {
+    let squared =
+        "let s[i,j] = q[i]' * k[j]; let m[i] = max[j](s[i,j]); output o[i] = sum[j]((s[i,j] - m[i])^2 * v[j]);";
+    let found: Vec<Vec<bool>> = sweeps(&placed(squared)).into_iter().map(|(_, online)| online).collect();
+    assert_eq!(found, [vec![false], vec![false]]);
+    let twice = "let p[i,j] = softmax[j](q[i]' * k[j]); let m[i] = sum[j](p[i,j] * v[j]);
+                 output o[i] = sum[j](p[i,j] * (v[j] - m[i]));";
+    assert_eq!(sweeps(&placed(twice)).len(), 2);
+}
+
+#[test]
+fn bounds_of_what_is_seen_bound_the_sweep_where_all_of_its_folds_have_them() {
+    let bands = |body: &str| placed(body).placement.units.last().map(|unit| unit.sweeps[0].bands.len());
+    assert_eq!(bands("local window(5); output o[i] = sum[j](g[j] * g[i]);"), Some(2));
+    assert_eq!(bands("local where g[j] > 0; output o[i] = sum[j](g[j] * g[i]);"), Some(0));
+    let mixed = "local window(5); let p[i,j] = softmax[j](g[i] * g[j]); output o[i] = sum[j : true](p[i,j] * v[j]);";
+    assert_eq!(bands(mixed), Some(0));
+}
+
+#[test]
+fn what_is_read_at_other_pairs_is_kept_whole() {
+    let turned = placed("let s[i,j] = q[i]' * k[j]; output o[i,j] = s[i,j] + s[j,i];");
+    assert!(sweeps(&turned).is_empty());
+}

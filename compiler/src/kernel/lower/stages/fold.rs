@@ -8,7 +8,7 @@ use crate::program::{Fold, Node, Op, Operand};
 
 use super::super::emit::call;
 use super::super::tile::At;
-use super::memory::Memory;
+use super::memory::{Blocked, Memory};
 use super::nest::{AXES, Attempt, Nest};
 use super::{Result, Stages};
 
@@ -17,7 +17,7 @@ impl Stages<'_> {
     pub(super) fn fold(&mut self, placed: &Placed, node: &Node, memory: &Memory) -> Result<Vec<Stmt>> {
         let Some(over) = &node.reduced else { return Ok(Vec::new()) };
         let inner = self.lowering.size(&over.size);
-        let extents = self.extents(node, placed.row);
+        let extents = self.extents(node, Blocked::of(placed));
         if let Some(statements) = self.product(placed, (node, &extents), (&inner, false), memory)? {
             return Ok(statements);
         }
@@ -34,7 +34,7 @@ impl Stages<'_> {
         let first = |leaf: &Int| (*leaf == Int::Param(place)).then(|| Int::from(0i64));
         let from = Memory { offset: from.offset.replaced(&first), ..from };
         let inner = self.lowering.size_of(head);
-        let extents = self.extents(node, placed.row);
+        let extents = self.extents(node, Blocked::of(placed));
         let operand = node.operands[0].clone();
         let (nest, (dst, mut access)) = self.attempt(placed, (&extents, AXES), None, |this, nest| {
             Ok((this.target(memory, nest), this.access(&from, &operand, nest)?))
@@ -47,7 +47,7 @@ impl Stages<'_> {
     /// What a sum over all rows starts from.
     pub(super) fn start_sum(&mut self, placed: &Placed, memory: &Memory) -> Result<Vec<Stmt>> {
         let node = self.meaning(placed.node).clone();
-        let extents = self.extents(&node, None);
+        let extents = self.extents(&node, Blocked::of(placed));
         let none = Value::Const(identity(&node));
         self.fill_with(placed, (&extents, memory), |_, _| Ok(none.clone()))
     }
@@ -57,11 +57,11 @@ impl Stages<'_> {
         let node = self.meaning(placed.node).clone();
         let known = self.shared.get(&placed.node).or_else(|| self.tiles.get(&placed.node));
         let (Some(memory), Some(rows)) = (known.cloned(), self.rows.clone()) else { return Ok(Vec::new()) };
-        let extents = self.extents(&node, None);
+        let extents = self.extents(&node, Blocked::default());
         if let Some(statements) = self.product(placed, (&node, &extents), (&rows.count, true), &memory)? {
             return Ok(statements);
         }
-        let partial = self.scratch("partial", &node.axes, None);
+        let partial = self.scratch("partial", &node.axes, Blocked::default());
         let mut statements = self.reduction(placed, (&node, &extents), &rows.count, &partial)?;
         let function = combining(&node);
         statements.extend(self.fill_with(placed, (&extents, &memory), |this, nest| {
@@ -70,7 +70,7 @@ impl Stages<'_> {
         Ok(statements)
     }
 
-    fn reduction(
+    pub(super) fn reduction(
         &mut self,
         placed: &Placed,
         (node, extents): (&Node, &[Int]),
@@ -95,7 +95,7 @@ impl Stages<'_> {
     }
 
     /// A sum as products of matrices, if it is one: `add` to what is there.
-    fn product(
+    pub(super) fn product(
         &mut self,
         placed: &Placed,
         (node, extents): (&Node, &[Int]),
@@ -106,12 +106,15 @@ impl Stages<'_> {
             return Ok(None);
         }
         let Some([a, b]) = node.factors(self.graph) else { return Ok(None) };
+        if self.lanes {
+            return self.lane_product(placed, (node, extents), (inner, add), ([&a, &b], memory));
+        }
         let Some(column) = node.axes.len().checked_sub(1) else { return Ok(None) };
         let lone = |axis: &usize| a.mentions(*axis) && !b.mentions(*axis);
         let row = placed.row.filter(lone).or_else(|| (0..column).rev().find(lone));
         let (Some(row), true) = (row, b.mentions(column) && !a.mentions(column)) else { return Ok(None) };
         let (Some(from), Some(by)) = (self.found(&a), self.found(&b)) else { return Ok(None) };
-        let nest = self.product_nest(extents, placed.row, (row, column));
+        let nest = self.product_nest(extents, placed, (row, column));
         let Ok([left, right]) = self.tiles_of([(&from, &a), (&by, &b)], &nest) else { return Ok(None) };
         let dst = self.target(memory, &nest);
         let one = Int::from(1i64);
@@ -132,10 +135,8 @@ impl Stages<'_> {
     }
 
     /// Axes 0 and 1 are a product's rows and columns, 2 what is summed over; all others are loops.
-    fn product_nest(&mut self, extents: &[Int], block: Option<usize>, (row, column): (usize, usize)) -> Nest {
-        let first = self.rows.as_ref().map_or(Int::from(0i64), |rows| rows.first.clone());
-        let (axes, places) = (vec![extents[row].clone(), extents[column].clone()], Vec::new());
-        let mut nest = Nest { loops: Vec::new(), axes, places, row: None, rank: 3 };
+    pub(super) fn product_nest(&mut self, extents: &[Int], placed: &Placed, (row, column): (usize, usize)) -> Nest {
+        let mut nest = Nest { axes: vec![extents[row].clone(), extents[column].clone()], ..Nest::new(placed, 3) };
         for axis in 0..=extents.len() {
             let at = if axis == row {
                 At::axis(0)
@@ -148,13 +149,17 @@ impl Stages<'_> {
                 nest.loops.push((var, extents[axis].clone()));
                 At::constant(var)
             };
-            nest.place(at, (axis, block), &first);
+            self.stand(&mut nest, at, axis);
         }
         nest
     }
 
     /// The factors as tiles of two axes: rows by what is summed over, and that by columns.
-    fn tiles_of(&mut self, [a, b]: [(&Memory, &Operand); 2], nest: &Nest) -> Attempt<[crate::kernel::Access; 2]> {
+    pub(super) fn tiles_of(
+        &mut self,
+        [a, b]: [(&Memory, &Operand); 2],
+        nest: &Nest,
+    ) -> Attempt<[crate::kernel::Access; 2]> {
         let tile = |place: At, buffer, [x, y]: [usize; 2]| {
             let strides = vec![place.stride(x), place.stride(y)];
             crate::kernel::Access { buffer, offset: place.base(), strides }
@@ -175,7 +180,7 @@ fn identity(node: &Node) -> f64 {
 }
 
 /// The function that puts two folds together.
-fn combining(node: &Node) -> Function {
+pub(super) fn combining(node: &Node) -> Function {
     match node.op {
         Op::Fold(Fold::Max) => Function::Max,
         Op::Fold(Fold::Min) => Function::Min,

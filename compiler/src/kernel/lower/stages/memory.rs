@@ -8,7 +8,7 @@ use crate::kernel::{BufferId, BufferRole, Elem, Int};
 use crate::plan::place::{Placed, Space};
 use crate::program::{Axis, Node, NodeId, Op, Operand};
 
-use super::Stages;
+use super::{Rows, Stages};
 
 /// A node's elements: a stride for every axis.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,13 +16,40 @@ pub(super) struct Memory {
     pub buffer: BufferId,
     pub offset: Int,
     pub strides: Vec<Int>,
-    /// The axis that counts from the first row of the block.
-    pub row: Option<usize>,
+    /// The axes that count from the first row, or column, of the block.
+    pub blocked: Blocked,
     /// From one head to the next, where every head has elements of its own.
     pub head: Option<Int>,
 }
 
+/// Of a node the axes that blocks of rows and of columns divide.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Blocked {
+    pub row: Option<usize>,
+    pub column: Option<usize>,
+}
+
+impl Blocked {
+    pub fn of(placed: &Placed) -> Self {
+        Self { row: placed.row, column: placed.column }
+    }
+
+    pub fn rows(row: Option<usize>) -> Self {
+        Self { row, column: None }
+    }
+
+    pub fn has(self, axis: usize) -> bool {
+        self.row == Some(axis) || self.column == Some(axis)
+    }
+}
+
 impl Memory {
+    /// Whether its axis counts from the block that a nest's axis is within.
+    pub fn counts_as(&self, axis: usize, read: usize, nest: Blocked) -> bool {
+        (self.blocked.row == Some(axis) && nest.row == Some(read))
+            || (self.blocked.column == Some(axis) && nest.column == Some(read))
+    }
+
     /// The places `first + step * n` of an axis.
     pub fn part(&self, axis: usize, first: Int, step: i64) -> Memory {
         let mut part = self.clone();
@@ -33,13 +60,15 @@ impl Memory {
 }
 
 impl Stages<'_> {
-    /// How long a node's axes are, the row axis as long as the block.
-    pub(super) fn extents(&mut self, node: &Node, row: Option<usize>) -> Vec<Int> {
-        let count = self.rows.as_ref().map(|rows| rows.count.clone());
+    /// How long a node's axes are, those of rows and columns as long as the block.
+    pub(super) fn extents(&mut self, node: &Node, blocked: Blocked) -> Vec<Int> {
+        let count = |rows: &Option<Rows>| rows.as_ref().map(|rows| rows.count.clone());
+        let (rows, columns) = (count(&self.rows), count(&self.columns));
         let sizes = node.axes.iter().enumerate();
         sizes
-            .map(|(place, axis)| match &count {
-                Some(count) if row == Some(place) => count.clone(),
+            .map(|(place, axis)| match (&rows, &columns) {
+                (Some(count), _) if blocked.row == Some(place) => count.clone(),
+                (_, Some(count)) if blocked.column == Some(place) => count.clone(),
                 _ => self.lowering.size(&axis.size).max_of_sizes(),
             })
             .collect()
@@ -63,7 +92,7 @@ impl Stages<'_> {
                 };
                 self.shared_buffer(id, &node, &axes)
             }
-            _ => self.scratch("tile", &node.axes, placed.row),
+            _ => self.scratch("tile", &node.axes, Blocked::of(placed)),
         };
         if placed.shared || matches!(node.op, Op::Output(_)) {
             self.shared.insert(id, memory.clone());
@@ -74,7 +103,7 @@ impl Stages<'_> {
     }
 
     fn shared_buffer(&mut self, id: NodeId, node: &Node, batch: &[AxisId]) -> Memory {
-        let (strides, mut size) = self.dense(&node.axes, None);
+        let (strides, mut size) = self.dense(&node.axes, Blocked::default());
         let mut offset = Int::from(0i64);
         let grid = self.lowering.grid.clone();
         let mut head = None;
@@ -87,7 +116,7 @@ impl Stages<'_> {
         }
         let name = format!("shared.{}", id.0);
         let buffer = self.lowering.buffer(&name, BufferRole::Shared, Elem::F32, size);
-        Memory { buffer, offset, strides, row: None, head }
+        Memory { buffer, offset, strides, blocked: Blocked::default(), head }
     }
 
     pub(super) fn axes_but_heads(&self) -> Vec<AxisId> {
@@ -95,24 +124,29 @@ impl Stages<'_> {
         crate::bind::batch_axes(variant).into_iter().filter(|axis| variant.head != Some(*axis)).collect()
     }
 
-    /// A new tile of these axes, with room for the rows of a block.
-    pub(super) fn scratch(&mut self, name: &str, axes: &[Axis], row: Option<usize>) -> Memory {
-        let row = row.filter(|row| *row < axes.len());
-        let (strides, size) = self.dense(axes, row);
+    /// A new tile of these axes, with room for the rows and columns of a block; the rows are its last axis in lanes.
+    pub(super) fn scratch(&mut self, name: &str, axes: &[Axis], blocked: Blocked) -> Memory {
+        let within = |axis: Option<usize>| axis.filter(|axis| *axis < axes.len());
+        let blocked = Blocked { row: within(blocked.row), column: within(blocked.column) };
+        let (strides, size) = self.dense(axes, blocked);
         let buffer = self.lowering.scratch(name, size);
-        Memory { buffer, offset: Int::from(0i64), strides, row, head: None }
+        Memory { buffer, offset: Int::from(0i64), strides, blocked, head: None }
     }
 
-    /// Strides of axes that lie densely, the last fastest, and how many elements they are.
-    fn dense(&mut self, axes: &[Axis], row: Option<usize>) -> (Vec<Int>, Int) {
-        let capacity = self.rows.as_ref().map(|rows| rows.capacity.clone());
+    /// Strides of axes that lie densely, the last fastest, and how many elements they are. In lanes the rows are fastest.
+    fn dense(&mut self, axes: &[Axis], blocked: Blocked) -> (Vec<Int>, Int) {
+        let capacity = |rows: &Option<Rows>| rows.as_ref().map(|rows| rows.capacity.clone());
+        let (rows, columns) = (capacity(&self.rows), capacity(&self.columns));
         let mut strides = vec![Int::from(1i64); axes.len()];
         let mut size = Int::from(1i64);
-        for (place, axis) in axes.iter().enumerate().rev() {
+        let lanes = blocked.row.filter(|_| self.lanes);
+        let others = (0..axes.len()).rev().filter(|place| Some(*place) != lanes);
+        for place in lanes.into_iter().chain(others) {
             strides[place] = size.clone();
-            let extent = match &capacity {
-                Some(capacity) if row == Some(place) => capacity.clone(),
-                _ => self.lowering.size(&axis.size).max_of_sizes(),
+            let extent = match (&rows, &columns) {
+                (Some(capacity), _) if blocked.row == Some(place) => capacity.clone(),
+                (_, Some(capacity)) if blocked.column == Some(place) => capacity.clone(),
+                _ => self.lowering.size(&axes[place].size).max_of_sizes(),
             };
             size = size * extent;
         }
@@ -133,13 +167,19 @@ impl Stages<'_> {
     fn tensor(&mut self, id: TensorId) -> Memory {
         let tile = self.lowering.tensor_tile(id);
         let strides = tile.dims.into_iter().map(|dim| dim.stride).collect();
-        Memory { buffer: tile.buffer, offset: tile.offset, strides, row: None, head: None }
+        Memory { buffer: tile.buffer, offset: tile.offset, strides, blocked: Blocked::default(), head: None }
     }
 
     fn output(&mut self, place: usize) -> Memory {
         let variant = self.lowering.variant();
         let Some(output) = variant.outputs().nth(place) else {
-            return Memory { buffer: BufferId(0), offset: Int::from(0i64), strides: Vec::new(), row: None, head: None };
+            return Memory {
+                buffer: BufferId(0),
+                offset: Int::from(0i64),
+                strides: Vec::new(),
+                blocked: Blocked::default(),
+                head: None,
+            };
         };
         let indices = output.indices.iter().map(|index| variant.indices[index.index()].size.clone());
         let own: Vec<_> = indices.chain(output.ty.dims()).collect();
@@ -159,7 +199,7 @@ impl Stages<'_> {
             stride = stride * extent;
         }
         let buffer = self.lowering.buffer(&output.name, BufferRole::Output, Elem::F32, stride);
-        Memory { buffer, offset, strides, row: None, head: None }
+        Memory { buffer, offset, strides, blocked: Blocked::default(), head: None }
     }
 }
 

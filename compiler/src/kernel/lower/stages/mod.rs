@@ -3,21 +3,24 @@
 //! ```text
 //! unit once    values                                          grid: the batch axes they depend on
 //! unit pass    for every block of rows { tiles; sums += .. }   grid: the batch axes
-//! unit rows    tiles and results of one block of rows          grid: the batch axes and blocks
+//! unit rows    tiles, sweeps and results of a block of rows    grid: the batch axes and blocks
 //! unit image   one row of a convolution's result               grid: the batch axes and rows
 //! ```
 //!
 //! Units with one grid that follow each other share a kernel: a work item finds what it wrote itself.
 
 mod convolution;
+mod finite;
 mod fold;
+mod lanes;
 mod memory;
 mod nest;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod value;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chunkwise_dsl::shape::{AxisId, Size};
 use chunkwise_dsl::typed::{LetId, Variant};
@@ -25,11 +28,11 @@ use chunkwise_dsl::typed::{LetId, Variant};
 use crate::bind::Sizes;
 use crate::kernel::{GridAxis, Int, Kernel, Map, Module, ParamRole, Stmt, VarId};
 use crate::plan::place::{self, Placed, Placement, Space, Unit};
-use crate::program::{Graph, Node, NodeId, Op};
+use crate::program::{Graph, Node, NodeId, Op, Operand};
 use crate::{Tiles, Unsupported};
 
 use super::{Lowering, Result};
-use memory::Memory;
+use memory::{Blocked, Memory};
 
 /// Rows of a block.
 const ROWS: i64 = 64;
@@ -49,11 +52,24 @@ pub fn lower(variant: &Variant, sizes: &Sizes) -> Result<Module> {
         tiles: HashMap::new(),
         iterations: HashMap::new(),
         rows: None,
+        columns: None,
+        lanes: false,
+        copies: HashMap::new(),
+        known: Vec::new(),
+        running: HashSet::new(),
+        finite: HashMap::new(),
+        finite_tiles: HashMap::new(),
+        cleaned: HashMap::new(),
+        ahead: Vec::new(),
     };
     let mut kernels: Vec<Kernel> = Vec::new();
     let mut alone = true;
     for unit in &placement.units {
         let (grid, body) = stages.unit(unit)?;
+        for (grid, body) in stages.ahead.drain(..) {
+            kernels.push(Kernel { name: format!("stage{}", kernels.len()), grid, body });
+            alone = true;
+        }
         // Blocks side by side may read what any of the others wrote before.
         let apart = std::mem::replace(&mut alone, !matches!(unit.space, Space::Once(_) | Space::Pass(_)));
         match kernels.last_mut() {
@@ -84,12 +100,32 @@ struct Stages<'a> {
     /// Of an iteration under way its entry so far and its step.
     iterations: HashMap<LetId, (Memory, VarId)>,
     rows: Option<Rows>,
+    /// The block of columns of the sweep at hand.
+    columns: Option<Rows>,
+    /// Whether rows lie side by side in the tiles of the unit at hand: a vector's lanes are rows.
+    lanes: bool,
+    /// Tiles in lanes of what lies otherwise.
+    copies: HashMap<NodeId, Memory>,
+    /// Conditions on row (axis 0) and column (axis 1) that hold for the whole block at hand.
+    known: Vec<Operand>,
+    /// Maxima that are so far no less than `LEAST`.
+    running: HashSet<NodeId>,
+    /// Whether blocks of columns of a node hold finite numbers alone: 0, else 1.
+    finite: HashMap<NodeId, Memory>,
+    /// The finite part of what a product reads of the block at hand.
+    cleaned: HashMap<NodeId, Memory>,
+    finite_tiles: HashMap<NodeId, Memory>,
+    /// Kernels that go before the one of the unit at hand.
+    ahead: Vec<(Vec<GridAxis>, Vec<Stmt>)>,
 }
 
 impl Stages<'_> {
     fn unit(&mut self, unit: &Unit) -> Result<(Vec<GridAxis>, Vec<Stmt>)> {
         self.tiles.clear();
-        self.rows = None;
+        self.copies.clear();
+        self.finite_tiles.clear();
+        (self.rows, self.columns) = (None, None);
+        self.lanes = self.is_in_lanes_of(unit);
         let variant = self.lowering.variant();
         let all = crate::bind::batch_axes(variant);
         Ok(match &unit.space {
@@ -101,7 +137,9 @@ impl Stages<'_> {
                 let block = self.lowering.param("block", ParamRole::Grid);
                 let extent = (length.clone() + (ROWS - 1)).floor_div(ROWS);
                 grid.push(GridAxis { param: block, extent });
-                self.rows = Some(rows_from(Int::Param(block) * ROWS, &length));
+                let rows = rows_from(Int::Param(block) * ROWS, &length);
+                let capacity = if self.lanes { ROWS.into() } else { rows.capacity };
+                self.rows = Some(Rows { capacity, ..rows });
                 (grid, self.values(unit)?)
             }
             Space::Pass(size) => (self.grid(&all), self.pass(unit, size)?),
@@ -132,9 +170,18 @@ impl Stages<'_> {
     }
 
     fn values(&mut self, unit: &Unit) -> Result<Vec<Stmt>> {
-        let mut body = Vec::new();
-        for placed in unit.nodes.iter().filter(|placed| placed.inside.is_none()) {
-            self.node(placed, unit, &mut body)?;
+        let mut body = self.copy_to_lanes(unit)?;
+        for sweeps in 0..=unit.sweeps.len() {
+            let between = unit.nodes.iter().filter(|placed| placed.inside.is_none() && placed.after == sweeps);
+            for placed in between {
+                self.node(placed, unit, &mut body)?;
+            }
+            if let Some(sweep) = unit.sweeps.get(sweeps) {
+                body.extend(self.sweep(unit, sweep)?);
+            }
+        }
+        if self.lanes {
+            self.fill_lanes(&mut body);
         }
         Ok(body)
     }
@@ -188,17 +235,17 @@ impl Stages<'_> {
                     let extent = self.lowering.size(&part.length);
                     let first = self.lowering.size(&part.first);
                     let target = memory.part(last, first, part.step);
-                    let mut extents = self.extents(&node, placed.row);
+                    let mut extents = self.extents(&node, Blocked::of(placed));
                     extents[last] = extent;
                     body.extend(self.fill(placed, (&extents, &target), operand)?);
                 }
             }
             Op::Output(_) | Op::Copy => {
-                let extents = self.extents(&node, placed.row);
+                let extents = self.extents(&node, Blocked::of(placed));
                 body.extend(self.fill(placed, (&extents, &memory), &node.operands[0])?);
             }
             _ => {
-                let extents = self.extents(&node, placed.row);
+                let extents = self.extents(&node, Blocked::of(placed));
                 body.extend(self.fill_with(placed, (&extents, &memory), |this, nest| this.computed(&node, nest))?);
             }
         }
@@ -215,7 +262,7 @@ impl Stages<'_> {
     ) -> Result<()> {
         let Op::Iterate { of, from, ref to } = node.op else { return Ok(()) };
         let to = self.lowering.size(to) + 1i64;
-        let extents = self.extents(node, placed.row);
+        let extents = self.extents(node, Blocked::of(placed));
         body.extend(self.fill(placed, (&extents, memory), &node.operands[0])?);
         let step = self.lowering.var();
         self.iterations.insert(of, (memory.clone(), step));
@@ -223,7 +270,7 @@ impl Stages<'_> {
         for inner in unit.nodes.iter().filter(|inner| inner.inside == Some(of)) {
             self.node(inner, unit, &mut statements)?;
         }
-        let next = self.scratch("next", &node.axes, placed.row);
+        let next = self.scratch("next", &node.axes, Blocked::of(placed));
         statements.extend(self.fill(placed, (&extents, &next), &node.operands[1])?);
         let copy = self.fill_with(placed, (&extents, memory), |this, nest| this.load(&next, nest))?;
         statements.extend(copy);

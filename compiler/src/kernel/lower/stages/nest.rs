@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use crate::kernel::{Int, Map, Stmt, Value, VarId};
 use crate::plan::place::Placed;
-use crate::program::{Index, Operand};
+use crate::program::{Index, Op, Operand};
 
 use super::super::fused::crooked;
 use super::super::tile::At;
-use super::memory::Memory;
+use super::memory::{Blocked, Memory};
 use super::{Result, Stages};
 
 /// Axes that one statement may have.
@@ -29,19 +29,24 @@ pub(super) struct Nest {
     pub axes: Vec<Int>,
     /// Where every axis of the node stands.
     pub places: Vec<At>,
-    /// The row axis, and where it stands within the block.
-    pub row: Option<(usize, At)>,
+    /// Which axes blocks divide, and where those stand within the block.
+    pub blocked: Blocked,
+    pub within: Vec<(usize, At)>,
     /// Strides that accesses have.
     pub rank: usize,
 }
 
 impl Nest {
-    /// The places as they are written: the row within the block for tiles.
+    /// The places as they are written: within the block for tiles.
     pub fn local(&self, axis: usize) -> At {
-        match &self.row {
-            Some((row, at)) if *row == axis => at.clone(),
-            _ => self.places[axis].clone(),
-        }
+        let within = self.within.iter().find(|(blocked, _)| *blocked == axis);
+        within.map_or_else(|| self.places[axis].clone(), |(_, at)| at.clone())
+    }
+
+    /// A nest without axes yet, of accesses of so many strides.
+    pub fn new(placed: &Placed, rank: usize) -> Self {
+        let (loops, axes, places, within) = Default::default();
+        Self { loops, axes, places, blocked: Blocked::of(placed), within, rank }
     }
 
     /// Statements within the loops.
@@ -56,23 +61,26 @@ impl Nest {
 
 impl Stages<'_> {
     /// A nest of axes with these extents, of which at most `most` are the statement's, the last ones that are not looped
-    /// over. With `inner`, the axis after all others is the reduced one.
+    /// over; in lanes the rows come last. With `inner`, the axis after all others is the reduced one.
     pub(super) fn nest(
         &mut self,
         extents: &[Int],
-        row: Option<usize>,
+        placed: &Placed,
         (looped, most): (&BTreeSet<usize>, usize),
         inner: Option<&Int>,
     ) -> Nest {
         let is_one = |axis: &usize| extents[*axis] == Int::from(1i64);
-        let free: Vec<usize> = (0..extents.len()).filter(|axis| !looped.contains(axis) && !is_one(axis)).collect();
+        let mut free: Vec<usize> = (0..extents.len()).filter(|axis| !looped.contains(axis) && !is_one(axis)).collect();
+        if let Some(place) = free.iter().position(|axis| self.is_in_lanes(placed) && placed.row == Some(*axis)) {
+            let row = free.remove(place);
+            free.push(row);
+        }
         let own = free[free.len().saturating_sub(most)..].to_vec();
-        let first = self.rows.as_ref().map_or(Int::from(0i64), |rows| rows.first.clone());
-        let mut nest = Nest { loops: Vec::new(), axes: Vec::new(), places: Vec::new(), row: None, rank: own.len() };
+        let mut nest =
+            Nest { axes: own.iter().map(|axis| extents[*axis].clone()).collect(), ..Nest::new(placed, own.len()) };
         for (axis, extent) in extents.iter().enumerate() {
-            let at = if own.contains(&axis) {
-                nest.axes.push(extent.clone());
-                At::axis(nest.axes.len() - 1)
+            let at = if let Some(place) = own.iter().position(|own| *own == axis) {
+                At::axis(place)
             } else if is_one(&axis) {
                 At::constant(0i64)
             } else {
@@ -80,7 +88,7 @@ impl Stages<'_> {
                 nest.loops.push((var, extent.clone()));
                 At::constant(var)
             };
-            nest.place(at, (axis, row), &first);
+            self.stand(&mut nest, at, axis);
         }
         if let Some(inner) = inner {
             let axis = extents.len();
@@ -92,9 +100,33 @@ impl Stages<'_> {
                 nest.rank += 1;
                 At::axis(own.len())
             };
-            nest.place(at, (axis, row), &first);
+            self.stand(&mut nest, at, axis);
         }
         nest
+    }
+
+    /// Whether a node is written with its rows side by side: the tiles of a unit in lanes.
+    fn is_in_lanes(&self, placed: &Placed) -> bool {
+        let is_output = matches!(self.graph.node(placed.node).op, Op::Output(_));
+        self.lanes && !placed.shared && !is_output
+    }
+
+    /// The next axis of the node, so many rows or columns further on where blocks divide it.
+    pub(super) fn stand(&mut self, nest: &mut Nest, at: At, axis: usize) {
+        let block = match nest.blocked {
+            Blocked { row: Some(row), .. } if row == axis => self.rows.as_ref(),
+            Blocked { column: Some(column), .. } if column == axis => self.columns.as_ref(),
+            _ => None,
+        };
+        let first = block.map(|block| block.first.clone());
+        let whole = match &first {
+            Some(first) => At::constant(first.clone()).plus(&at),
+            None => at.clone(),
+        };
+        if nest.blocked.has(axis) {
+            nest.within.push((axis, at));
+        }
+        nest.places.push(whole);
     }
 
     /// Statements that `make` gives of a nest, tried with more and more loops.
@@ -107,7 +139,7 @@ impl Stages<'_> {
     ) -> Result<(Nest, T)> {
         let mut looped = BTreeSet::new();
         loop {
-            let nest = self.nest(extents, placed.row, (&looped, most), inner);
+            let nest = self.nest(extents, placed, (&looped, most), inner);
             match make(self, &nest) {
                 Ok(made) => return Ok((nest, made)),
                 Err(Crooked(axes)) if !axes.is_subset(&looped) => looped.extend(axes),
@@ -170,17 +202,5 @@ impl Stages<'_> {
                 })
             }
         })
-    }
-}
-
-impl Nest {
-    /// The next axis of the node, `first` rows further on where it is the row axis.
-    pub(super) fn place(&mut self, at: At, (axis, row): (usize, Option<usize>), first: &Int) {
-        if row == Some(axis) {
-            self.row = Some((axis, at.clone()));
-            self.places.push(At::constant(first.clone()).plus(&at));
-        } else {
-            self.places.push(at);
-        }
     }
 }

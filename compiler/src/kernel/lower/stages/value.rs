@@ -31,6 +31,20 @@ impl Stages<'_> {
 
     /// What a node computes of its operands, which are in terms of the nest.
     pub(super) fn computed(&mut self, node: &Node, nest: &Nest) -> Attempt<Value> {
+        if let (Op::Select, [condition, then, otherwise]) = (&node.op, node.operands.as_slice()) {
+            if self.holds(condition, nest) {
+                return self.value(then, nest);
+            }
+            let condition = self.condition(condition, nest)?;
+            let (then, otherwise) = (self.value(then, nest)?, self.value(otherwise, nest)?);
+            return Ok(Value::Select(Box::new(condition), Box::new(then), Box::new(otherwise)));
+        }
+        // A maximum so far is no less than the least.
+        if let (Op::Map(Function::Max), [most, _]) = (&node.op, node.operands.as_slice())
+            && self.running.contains(&most.node)
+        {
+            return self.value(most, nest);
+        }
         let operands = node.operands.iter().map(|x| self.value(x, nest)).collect::<Attempt<Vec<_>>>()?;
         Ok(match &node.op {
             Op::Number(bits) => Value::Const(f64::from_bits(*bits)),
@@ -41,10 +55,6 @@ impl Stages<'_> {
                 Value::Int(head.map_or(Int::from(0i64), |axis| self.lowering.place_on(axis)))
             }
             Op::Map(function) => Value::Call(*function, operands),
-            Op::Select => match <[Value; 3]>::try_from(operands) {
-                Ok([cond, then, otherwise]) => Value::Select(Box::new(cond), Box::new(then), Box::new(otherwise)),
-                Err(_) => Value::Const(0.0),
-            },
             _ => operands.into_iter().next().unwrap_or(Value::Const(0.0)),
         })
     }
@@ -67,7 +77,7 @@ impl Stages<'_> {
     pub(super) fn target(&mut self, memory: &Memory, nest: &Nest) -> Access {
         let mut place = At::constant(memory.offset.clone());
         for (axis, stride) in memory.strides.iter().enumerate() {
-            let at = if memory.row == Some(axis) { nest.local(axis) } else { nest.places[axis].clone() };
+            let at = if memory.blocked.has(axis) { nest.local(axis) } else { nest.places[axis].clone() };
             place = place.plus(&at.times(stride));
         }
         let rank = nest.axes.len();
@@ -132,8 +142,8 @@ impl Stages<'_> {
                 continue;
             }
             let index = &operand.at[axis];
-            let at = match (&nest.row, index) {
-                (Some((row, at)), Index::Axis(read)) if memory.row == Some(axis) && read == row => at.clone(),
+            let at = match index {
+                Index::Axis(read) if memory.counts_as(axis, *read, nest.blocked) => nest.local(*read),
                 _ => self.at(index, nest)?,
             };
             place = place.plus(&at.times(&stride));
@@ -155,7 +165,7 @@ impl Stages<'_> {
         let inner = memory.strides[axis + 1].clone();
         let dense = memory.strides[axis] == inner.clone() * length.clone()
             || memory.strides[axis] == length.clone() * inner.clone();
-        (dense && extent == length && memory.row.is_none_or(|row| row != axis && row != axis + 1))
+        (dense && extent == length && !memory.blocked.has(axis) && !memory.blocked.has(axis + 1))
             .then(|| (whole.clone(), inner, 2))
     }
 }
