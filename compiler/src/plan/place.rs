@@ -411,7 +411,8 @@ fn is_dear(function: Function) -> bool {
     use Function::*;
     matches!(
         function,
-        Pow | Mod
+        Pow | FloorDiv
+            | Mod
             | Div
             | Exp
             | ExpRest

@@ -14,6 +14,8 @@ use super::{Graph, Index, Op, Operand};
 pub struct Band {
     pub first: Option<Index>,
     pub last: Option<Index>,
+    /// If it says that both lie in one block of so many: how many.
+    pub block: Option<i64>,
 }
 
 /// What a condition on a row and a column says as bounds of the column, if that is all it says.
@@ -57,8 +59,8 @@ struct Linear {
 
 fn at_most(a: &Linear, b: &Linear) -> Option<Band> {
     match a.column - b.column {
-        1 => Some(Band { first: None, last: Some(b.rest.clone().minus(a.rest.clone())) }),
-        -1 => Some(Band { first: Some(a.rest.clone().minus(b.rest.clone())), last: None }),
+        1 => Some(Band { first: None, last: Some(b.rest.clone().minus(a.rest.clone())), block: None }),
+        -1 => Some(Band { first: Some(a.rest.clone().minus(b.rest.clone())), last: None, block: None }),
         _ => None,
     }
 }
@@ -75,7 +77,7 @@ fn below(graph: &Graph, a: &Operand, b: &Operand) -> Option<Band> {
         }
         let turned = Linear { column: -x.column, rest: zero().minus(x.rest.clone()) };
         let [above, under] = [at_most(&x, &before)?, at_most(&turned, &before)?];
-        return Some(Band { first: above.first.or(under.first), last: above.last.or(under.last) });
+        return Some(Band { first: above.first.or(under.first), last: above.last.or(under.last), block: None });
     }
     at_most(&linear(graph, a)?, &before)
 }
@@ -88,13 +90,15 @@ fn equal(graph: &Graph, a: &Operand, b: &Operand) -> Option<Band> {
         if x.column != 1 || width.column != 0 || !is_positive(&width.rest) {
             return None;
         }
+        let alike = x.rest == Index::Number(0) && place == Index::Axis(0).quotient(width.rest.clone());
+        let block = if alike { number(&width.rest) } else { None };
         let first = place.times(width.rest.clone()).minus(x.rest);
         let last = first.clone().plus(width.rest.minus(Index::Number(1)));
-        return Some(Band { first: Some(first), last: Some(last) });
+        return Some(Band { first: Some(first), last: Some(last), block });
     }
     let a = linear(graph, a)?;
     let at = (a.column == 1).then(|| place.minus(a.rest))?;
-    Some(Band { first: Some(at.clone()), last: Some(at) })
+    Some(Band { first: Some(at.clone()), last: Some(at), block: None })
 }
 
 /// An integer as the column and a rest.
@@ -131,6 +135,15 @@ fn linear(graph: &Graph, x: &Operand) -> Option<Linear> {
                 _ => None,
             }
         }
+        _ => None,
+    }
+}
+
+/// The number that it is at whatever sizes.
+fn number(index: &Index) -> Option<i64> {
+    match index {
+        Index::Number(n) => Some(*n),
+        Index::Max(a, b) => Some(number(a)?.max(number(b)?)),
         _ => None,
     }
 }
@@ -202,7 +215,7 @@ mod tests {
     fn orders_and_windows_are_bands() {
         assert_eq!(bounds("order causal;", 7), [Some((None, Some(7)))]);
         assert_eq!(bounds("order reverse;", 7), [Some((Some(7), None))]);
-        let window = [Some((None, Some(7))), Some((Some(5), None)), Some((None, Some(7)))];
+        let window = [Some((None, Some(7))), Some((Some(5), None))];
         assert_eq!(bounds("order causal; local window(3);", 7), window);
         assert_eq!(bounds("order full; local where abs(i - j) < 2;", 7), [Some((Some(6), Some(8)))]);
         assert_eq!(

@@ -180,7 +180,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A quotient; of a product of matrices by what is the same everywhere the product with its reciprocal, which is
-    /// computed once. Other quotients may be of integers and stay exact.
+    /// computed once, and of pairs of tokens scales the row's factor. Other quotients may be of integers and stay exact.
     fn divided(&mut self, x: &View, by: &View, span: Span) -> View {
         let is_product = self.graph.node(x.read.node).product(&self.graph).is_some();
         if !is_product || !self.is_fixed(by.read.node) {
@@ -188,7 +188,10 @@ impl<'a> Builder<'a> {
         }
         let one = self.number(1.0);
         let reciprocal = self.map(Function::Div, &[one, by.clone()], span);
-        self.map(Function::Mul, &[x.clone(), reciprocal], span)
+        match self.scaled(x, &reciprocal.read, span) {
+            Some(scaled) => scaled,
+            None => self.map(Function::Mul, &[x.clone(), reciprocal], span),
+        }
     }
 
     /// Whether it is a size, a number, or the root of one.

@@ -318,6 +318,26 @@ impl Builder<'_> {
         self.seen(product, conditions, over)
     }
 
+    /// A product of pairs (row, column) times a number that is the same everywhere: that of the scaled row.
+    pub(super) fn scaled(&mut self, x: &View, by: &Operand, span: Span) -> Option<View> {
+        let node = self.graph.node(x.read.node).clone();
+        let [a, b] = node.factors(&self.graph)?;
+        let reduced = node.reduced.clone()?;
+        let axes: Vec<Axis> = node.axes.iter().chain([&reduced]).cloned().collect();
+        let inner = node.axes.len();
+        let is_row = |axis: &usize| node.axes[*axis].token && a.mentions(*axis) && !b.mentions(*axis);
+        let of_pairs = x.dims.is_empty() && x.free.len() == inner && (0..inner).any(|axis| is_row(&axis));
+        if !of_pairs {
+            return None;
+        }
+        let along = Along { axes, free: inner, reduced: reduced.clone(), span };
+        let a = self.gathered(vec![a, by.clone()], &along, None);
+        let body = self.gathered(vec![a, b], &along, Some(Op::Map(Function::Mul)));
+        let product = Node { op: node.op, operands: vec![body], axes: node.axes, reduced: Some(reduced) };
+        let read = Operand { node: self.graph.intern(product, span), ..x.read.clone() };
+        Some(View { read, ..x.clone() })
+    }
+
     fn one(&mut self) -> Operand {
         Operand { node: self.number(1.0).read.node, at: Vec::new(), within: Vec::new() }
     }

@@ -19,7 +19,7 @@ impl Builder<'_> {
         let mut all = Vec::new();
         all.extend(self.in_order(&row, &column, span)?);
         for local in &self.variant.locals {
-            all.push(self.is_local(local, &row, &column)?);
+            all.extend(self.is_local(local, &row, &column)?);
         }
         Ok((!all.is_empty()).then(|| self.all(all, span)))
     }
@@ -67,16 +67,23 @@ impl Builder<'_> {
         Ok(self.combine(Op::Select, &[before, token.1.clone(), place], span))
     }
 
-    fn is_local(&mut self, local: &Local, i: &Token, j: &Token) -> Result<View> {
+    /// What a locality says, all of which holds.
+    fn is_local(&mut self, local: &Local, i: &Token, j: &Token) -> Result<Vec<View>> {
         let span = local.span;
-        Ok(match &local.kind {
+        Ok(vec![match &local.kind {
             LocalKind::Window { left, right } => {
-                let (left, right) = (self.size(left, span), self.size(right, span));
-                let first = self.map(Function::Sub, &[i.1.clone(), left], span);
-                let last = self.map(Function::Add, &[i.1.clone(), right], span);
+                let first = self.size(left, span);
+                let first = self.map(Function::Sub, &[i.1.clone(), first], span);
+                let last = match right.as_constant() {
+                    Some(0) => i.1.clone(),
+                    _ => {
+                        let right = self.size(right, span);
+                        self.map(Function::Add, &[i.1.clone(), right], span)
+                    }
+                };
                 let after = self.map(Function::Lt, &[first, j.1.clone()], span);
                 let before = self.map(Function::Le, &[j.1.clone(), last], span);
-                self.map(Function::And, &[after, before], span)
+                return Ok(vec![after, before]);
             }
             LocalKind::Block(width) => {
                 let width = self.at_least_one(width, span);
@@ -118,7 +125,7 @@ impl Builder<'_> {
                 self.map(Function::Lt, &[distance, squares[2].clone()], span)
             }
             LocalKind::Where { i: left, j: right, cond } => self.view(*cond)?.renamed(*left, i.0).renamed(*right, j.0),
-        })
+        }])
     }
 
     /// Whether two coordinates lie in one tile of the rolled axis, on one side of the roll.
@@ -143,6 +150,15 @@ impl Builder<'_> {
     }
 
     fn all(&mut self, conditions: Vec<View>, span: Span) -> View {
+        let mut seen: Vec<(super::Operand, Vec<IndexId>)> = Vec::new();
+        let mut conditions = conditions;
+        conditions.retain(|x| {
+            let key = (x.read.clone(), x.free.clone());
+            !seen.contains(&key) && {
+                seen.push(key);
+                true
+            }
+        });
         let all = conditions.into_iter().reduce(|a, b| self.map(Function::And, &[a, b], span));
         all.unwrap_or_else(|| self.number(1.0))
     }

@@ -22,7 +22,7 @@ use super::super::emit::call;
 use super::fold::combining;
 use super::memory::{Blocked, Memory};
 use super::nest::{Attempt, Nest};
-use super::{Result, Rows, Stages};
+use super::{ROWS, Result, Rows, Stages};
 
 /// Columns of a block.
 pub(super) const COLUMNS: i64 = 64;
@@ -43,13 +43,16 @@ impl Stages<'_> {
             }
         }
         let length = self.lowering.size(&sweep.columns.size);
-        let holding: Vec<Operand> = sweep.bands.iter().map(|bounded| bounded.condition.clone()).collect();
-        for (from, to, whole) in self.stretches(&sweep.bands, &length) {
+        let conditions = |bands: &[Bounded]| bands.iter().map(|bounded| bounded.condition.clone()).collect::<Vec<_>>();
+        let (always, at_times): (Vec<Bounded>, Vec<Bounded>) =
+            sweep.bands.iter().cloned().partition(|bounded| is_of_whole_blocks(&bounded.band));
+        let (holding, always_holding) = (conditions(&sweep.bands), conditions(&always));
+        for (from, to, whole) in self.stretches((&always, &at_times), &length) {
             let first = self.lowering.var();
             let count = (length.clone() - Int::Var(first)).min(COLUMNS);
             let capacity = Int::from(COLUMNS).min(length.clone());
             self.columns = Some(Rows { first: Int::Var(first), count, capacity });
-            self.known = if whole { holding.clone() } else { Vec::new() };
+            self.known = if whole { holding.clone() } else { always_holding.clone() };
             let block = self.block(unit, sweep)?;
             body.push(Stmt::For { var: first, from, to, step: COLUMNS.into(), body: block });
         }
@@ -72,9 +75,9 @@ impl Stages<'_> {
     }
 
     /// Loops over blocks of columns: from, to, and whether all bands hold for every pair in them.
-    fn stretches(&mut self, bands: &[Bounded], length: &Int) -> Vec<(Int, Int, bool)> {
+    fn stretches(&mut self, (always, at_times): (&[Bounded], &[Bounded]), length: &Int) -> Vec<(Int, Int, bool)> {
         let none = Int::from(0i64);
-        if bands.is_empty() {
+        if always.is_empty() && at_times.is_empty() {
             return vec![(none, length.clone(), true)];
         }
         let Some(rows) = self.rows.clone() else { return Vec::new() };
@@ -87,24 +90,26 @@ impl Stages<'_> {
         let (mut first, mut all_from) = (none.clone(), none.clone());
         let (mut last, mut all_to) = (length.clone(), length.clone());
         let mut seen: Vec<&Band> = Vec::new();
-        for band in bands.iter().map(|bounded| &bounded.band) {
+        let bands = always.iter().map(|bounded| (&bounded.band, true));
+        for (band, always) in bands.chain(at_times.iter().map(|bounded| (&bounded.band, false))) {
             if seen.contains(&band) {
                 continue;
             }
             seen.push(band);
             if let Some([least, most]) = band.first.as_ref().map(&mut at_ends) {
                 first = first.max(least);
-                all_from = all_from.max(most);
+                all_from = if always { all_from } else { all_from.max(most) };
             }
             if let Some([least, most]) = band.last.as_ref().map(&mut at_ends) {
                 last = last.min(most + 1i64);
-                all_to = all_to.min(least + 1i64);
+                all_to = if always { all_to } else { all_to.min(least + 1i64) };
             }
         }
         let down = |at: Int| at.floor_div(COLUMNS) * COLUMNS;
         let first = down(first);
         let end = |at: Int| at.min(last.clone());
-        let from = if all_from == none { none } else { end(down(all_from + (COLUMNS - 1)).max(first.clone())) };
+        let from =
+            if all_from == none { first.clone() } else { end(down(all_from + (COLUMNS - 1)).max(first.clone())) };
         // Up to the end of all columns the last block is whole, too.
         let beyond = (all_to.clone() - length.clone() + 1i64).max(0i64);
         let to =
@@ -338,6 +343,11 @@ impl Stages<'_> {
         }
         self.value(condition, nest)
     }
+}
+
+/// Whether a band is one of blocks that blocks of rows and of columns make up: it holds for all pairs within its bounds.
+fn is_of_whole_blocks(band: &Band) -> bool {
+    band.block.is_some_and(|wide| wide % COLUMNS == 0 && wide % ROWS == 0)
 }
 
 /// Maxima of a statement as those of numbers.
