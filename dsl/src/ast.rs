@@ -100,6 +100,8 @@ pub struct Decl {
     pub dtype: Option<Ident>,
     pub dims: Vec<Expr>,
     pub init: Option<Expr>,
+    /// `in reverse`, of states.
+    pub within: Option<Ident>,
     pub span: Span,
 }
 

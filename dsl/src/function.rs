@@ -12,7 +12,20 @@ pub struct Row {
     pub arity: usize,
     /// Its value; truth values are 0 and 1.
     pub eval: fn(&[f64]) -> f64,
+    /// Its derivative by each argument; none where it is flat or gives a truth value.
+    pub slopes: &'static [Slope],
     pub spelling: Spelling,
+}
+
+/// A derivative, in terms of the arguments and the value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Slope {
+    Number(f64),
+    /// The n-th argument.
+    Argument(usize),
+    /// The function's value there.
+    Value,
+    Of(Function, &'static [Slope]),
 }
 
 /// How programs write a function.
@@ -26,17 +39,115 @@ pub enum Spelling {
     Internal,
 }
 
-const fn named(function: Function, name: &'static str, arity: usize, eval: fn(&[f64]) -> f64) -> Row {
-    Row { function, name, arity, eval, spelling: Spelling::Call }
+type Slopes = &'static [Slope];
+
+const fn named(function: Function, name: &'static str, arity: usize, eval: fn(&[f64]) -> f64, slopes: Slopes) -> Row {
+    Row { function, name, arity, eval, slopes, spelling: Spelling::Call }
 }
 
-const fn operator(function: Function, name: &'static str, arity: usize, eval: fn(&[f64]) -> f64) -> Row {
-    Row { function, name, arity, eval, spelling: Spelling::Operator }
+const fn operator(
+    function: Function,
+    name: &'static str,
+    arity: usize,
+    eval: fn(&[f64]) -> f64,
+    slopes: Slopes,
+) -> Row {
+    Row { function, name, arity, eval, slopes, spelling: Spelling::Operator }
 }
 
-const fn internal(function: Function, name: &'static str, arity: usize, eval: fn(&[f64]) -> f64) -> Row {
-    Row { function, name, arity, eval, spelling: Spelling::Internal }
+const fn internal(
+    function: Function,
+    name: &'static str,
+    arity: usize,
+    eval: fn(&[f64]) -> f64,
+    slopes: Slopes,
+) -> Row {
+    Row { function, name, arity, eval, slopes, spelling: Spelling::Internal }
 }
+
+const X: Slope = Slope::Argument(0);
+const N: Slope = Slope::Argument(1);
+const Y: Slope = Slope::Value;
+const ZERO: Slope = Slope::Number(0.0);
+const ONE: Slope = Slope::Number(1.0);
+const LESS_ONE: Slope = Slope::Number(-1.0);
+
+/// Where a function is flat but for its steps.
+const FLAT: Slopes = &[];
+/// 1 where x is above 0, else 0.
+const STEP: Slope = Slope::Of(Function::Max, &[Slope::Of(Function::Sign, &[X]), ZERO]);
+/// 1 where the second argument is above the first, else 0; the other way round.
+const BELOW: Slope = Slope::Of(Function::Max, &[Slope::Of(Function::Sign, &[Slope::Of(Function::Sub, &[N, X])]), ZERO]);
+const ABOVE: Slope = Slope::Of(Function::Max, &[Slope::Of(Function::Sign, &[Slope::Of(Function::Sub, &[X, N])]), ZERO]);
+/// Of equal arguments of `min` and `max` the first is taken.
+const MIN: Slopes = &[Slope::Of(Function::Sub, &[ONE, ABOVE]), ABOVE];
+const MAX: Slopes = &[Slope::Of(Function::Sub, &[ONE, BELOW]), BELOW];
+const RISE: Slope = Slope::Of(Function::Sigmoid, &[X]);
+const FALL: Slope = Slope::Of(Function::Sigmoid, &[Slope::Of(Function::Neg, &[X])]);
+/// x^(n-1) n, and the value times ln x.
+const POWER: Slopes = &[
+    Slope::Of(Function::Mul, &[N, Slope::Of(Function::Pow, &[X, Slope::Of(Function::Sub, &[N, ONE])])]),
+    Slope::Of(Function::Mul, &[Y, Slope::Of(Function::Ln, &[X])]),
+];
+const QUOTIENT: Slopes =
+    &[Slope::Of(Function::Div, &[ONE, N]), Slope::Of(Function::Neg, &[Slope::Of(Function::Div, &[Y, N])])];
+/// s + y (1 - s) with s the sigmoid of x.
+const SILU: Slope =
+    Slope::Of(Function::Add, &[RISE, Slope::Of(Function::Mul, &[Y, Slope::Of(Function::Sub, &[ONE, RISE])])]);
+/// The normal distribution function and x times its density: the first is y / x, 1/2 where x is nothing. What is added to
+/// both keeps their quotient there and is lost elsewhere.
+const GELU: Slope = Slope::Of(
+    Function::Add,
+    &[
+        Slope::Of(
+            Function::Div,
+            &[
+                Slope::Of(Function::Add, &[Y, Slope::Of(Function::Mul, &[Slope::Number(0.5), AT_ZERO])]),
+                Slope::Of(Function::Add, &[X, AT_ZERO]),
+            ],
+        ),
+        Slope::Of(
+            Function::Mul,
+            &[
+                Slope::Of(Function::Mul, &[X, Slope::Number(0.398_942_280_401_432_7)]),
+                Slope::Of(
+                    Function::Exp,
+                    &[Slope::Of(Function::Mul, &[Slope::Number(-0.5), Slope::Of(Function::Mul, &[X, X])])],
+                ),
+            ],
+        ),
+    ],
+);
+/// 1 where x is exactly 0, else 0.
+const AT_ZERO: Slope = Slope::Of(Function::Sub, &[ONE, Slope::Of(Function::Abs, &[Slope::Of(Function::Sign, &[X])])]);
+/// The slope of `max(x, low)` where that is below the high end, of the ends where they are taken.
+const CLAMP: Slopes = &[
+    Slope::Of(Function::Mul, &[Slope::Of(Function::Sub, &[ONE, BELOW]), UNDER]),
+    Slope::Of(Function::Mul, &[BELOW, UNDER]),
+    Slope::Of(Function::Sub, &[ONE, UNDER]),
+];
+/// 1 where `max(x, low)` is not above the high end, else 0.
+const UNDER: Slope = Slope::Of(
+    Function::Sub,
+    &[
+        ONE,
+        Slope::Of(
+            Function::Max,
+            &[
+                Slope::Of(
+                    Function::Sign,
+                    &[Slope::Of(Function::Sub, &[Slope::Of(Function::Max, &[X, N]), Slope::Argument(2)])],
+                ),
+                ZERO,
+            ],
+        ),
+    ],
+);
+const ELU: Slope = Slope::Of(Function::Exp, &[Slope::Of(Function::Min, &[X, ZERO])]);
+const TANH: Slope = Slope::Of(Function::Sub, &[ONE, Slope::Of(Function::Mul, &[Y, Y])]);
+/// -y^3 / 2
+const RSQRT: Slope =
+    Slope::Of(Function::Mul, &[Slope::Number(-0.5), Slope::Of(Function::Mul, &[Y, Slope::Of(Function::Mul, &[Y, Y])])]);
 
 /// Below this size exp(x) - 1 has a polynomial of its own: less than ln(2) / 2, and exact in f32.
 pub const NEAR_ZERO: f64 = 0.34375;
@@ -54,45 +165,45 @@ pub fn exp_rest(x: f64) -> f64 {
 /// Every function of scalars.
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
-    operator(Function::Add, "+", 2, |x| x[0] + x[1]),
-    operator(Function::Sub, "-", 2, |x| x[0] - x[1]),
-    operator(Function::Mul, ".*", 2, |x| x[0] * x[1]),
-    operator(Function::Div, "./", 2, |x| x[0] / x[1]),
-    operator(Function::Pow, "^", 2, |x| x[0].powf(x[1])),
-    operator(Function::Mod, "mod", 2, |x| x[0] - x[1] * (x[0] / x[1]).floor()),
-    operator(Function::FloorDiv, "div", 2, |x| (x[0] / x[1]).floor()),
-    operator(Function::Neg, "-", 1, |x| -x[0]),
-    named(Function::Min, "min", 2, |x| smaller(x[0], x[1])),
-    named(Function::Max, "max", 2, |x| larger(x[0], x[1])),
-    named(Function::Clamp, "clamp", 3, |x| smaller(larger(x[0], x[1]), x[2])),
-    named(Function::Exp, "exp", 1, |x| x[0].exp()),
-    internal(Function::ExpRest, "exp_rest", 1, |x| exp_rest(x[0])),
-    named(Function::Ln, "ln", 1, |x| x[0].ln()),
-    named(Function::Sqrt, "sqrt", 1, |x| x[0].sqrt()),
-    named(Function::Rsqrt, "rsqrt", 1, |x| 1.0 / x[0].sqrt()),
-    named(Function::Abs, "abs", 1, |x| x[0].abs()),
-    named(Function::Sign, "sign", 1, |x| sign(x[0])),
-    named(Function::Relu, "relu", 1, |x| larger(x[0], 0.0)),
-    named(Function::Elu, "elu", 1, |x| if x[0] > 0.0 { x[0] } else { x[0].exp_m1() }),
-    named(Function::Silu, "silu", 1, |x| silu(x[0])),
-    named(Function::Gelu, "gelu", 1, |x| gelu(x[0])),
-    named(Function::Sigmoid, "sigmoid", 1, |x| sigmoid(x[0])),
-    named(Function::LogSigmoid, "logsigmoid", 1, |x| -softplus(-x[0])),
-    named(Function::Softplus, "softplus", 1, |x| softplus(x[0])),
-    named(Function::Tanh, "tanh", 1, |x| x[0].tanh()),
-    named(Function::Sin, "sin", 1, |x| x[0].sin()),
-    named(Function::Cos, "cos", 1, |x| x[0].cos()),
-    named(Function::Floor, "floor", 1, |x| x[0].floor()),
-    named(Function::Round, "round", 1, |x| x[0].round_ties_even()),
-    operator(Function::Lt, "<", 2, |x| truth(x[0] < x[1])),
-    operator(Function::Le, "<=", 2, |x| truth(x[0] <= x[1])),
-    operator(Function::Gt, ">", 2, |x| truth(x[0] > x[1])),
-    operator(Function::Ge, ">=", 2, |x| truth(x[0] >= x[1])),
-    operator(Function::Eq, "==", 2, |x| truth(x[0] == x[1])),
-    operator(Function::Ne, "!=", 2, |x| truth(x[0] != x[1])),
-    operator(Function::And, "and", 2, |x| truth(x[0] != 0.0 && x[1] != 0.0)),
-    operator(Function::Or, "or", 2, |x| truth(x[0] != 0.0 || x[1] != 0.0)),
-    operator(Function::Not, "not", 1, |x| truth(x[0] == 0.0)),
+    operator(Function::Add, "+", 2, |x| x[0] + x[1], &[ONE, ONE]),
+    operator(Function::Sub, "-", 2, |x| x[0] - x[1], &[ONE, LESS_ONE]),
+    operator(Function::Mul, ".*", 2, |x| x[0] * x[1], &[N, X]),
+    operator(Function::Div, "./", 2, |x| x[0] / x[1], QUOTIENT),
+    operator(Function::Pow, "^", 2, |x| x[0].powf(x[1]), POWER),
+    operator(Function::Mod, "mod", 2, |x| x[0] - x[1] * (x[0] / x[1]).floor(), &[ONE, Slope::Of(Function::Neg, &[Slope::Of(Function::FloorDiv, &[X, N])])]),
+    operator(Function::FloorDiv, "div", 2, |x| (x[0] / x[1]).floor(), FLAT),
+    operator(Function::Neg, "-", 1, |x| -x[0], &[LESS_ONE]),
+    named(Function::Min, "min", 2, |x| smaller(x[0], x[1]), MIN),
+    named(Function::Max, "max", 2, |x| larger(x[0], x[1]), MAX),
+    named(Function::Clamp, "clamp", 3, |x| smaller(larger(x[0], x[1]), x[2]), CLAMP),
+    named(Function::Exp, "exp", 1, |x| x[0].exp(), &[Y]),
+    internal(Function::ExpRest, "exp_rest", 1, |x| exp_rest(x[0]), &[Slope::Of(Function::Exp, &[X])]),
+    named(Function::Ln, "ln", 1, |x| x[0].ln(), &[Slope::Of(Function::Div, &[ONE, X])]),
+    named(Function::Sqrt, "sqrt", 1, |x| x[0].sqrt(), &[Slope::Of(Function::Div, &[Slope::Number(0.5), Y])]),
+    named(Function::Rsqrt, "rsqrt", 1, |x| 1.0 / x[0].sqrt(), &[RSQRT]),
+    named(Function::Abs, "abs", 1, |x| x[0].abs(), &[Slope::Of(Function::Sign, &[X])]),
+    named(Function::Sign, "sign", 1, |x| sign(x[0]), FLAT),
+    named(Function::Relu, "relu", 1, |x| larger(x[0], 0.0), &[STEP]),
+    named(Function::Elu, "elu", 1, |x| if x[0] > 0.0 { x[0] } else { x[0].exp_m1() }, &[ELU]),
+    named(Function::Silu, "silu", 1, |x| silu(x[0]), &[SILU]),
+    named(Function::Gelu, "gelu", 1, |x| gelu(x[0]), &[GELU]),
+    named(Function::Sigmoid, "sigmoid", 1, |x| sigmoid(x[0]), &[Slope::Of(Function::Mul, &[Y, FALL])]),
+    named(Function::LogSigmoid, "logsigmoid", 1, |x| -softplus(-x[0]), &[FALL]),
+    named(Function::Softplus, "softplus", 1, |x| softplus(x[0]), &[RISE]),
+    named(Function::Tanh, "tanh", 1, |x| x[0].tanh(), &[TANH]),
+    named(Function::Sin, "sin", 1, |x| x[0].sin(), &[Slope::Of(Function::Cos, &[X])]),
+    named(Function::Cos, "cos", 1, |x| x[0].cos(), &[Slope::Of(Function::Neg, &[Slope::Of(Function::Sin, &[X])])]),
+    named(Function::Floor, "floor", 1, |x| x[0].floor(), FLAT),
+    named(Function::Round, "round", 1, |x| x[0].round_ties_even(), FLAT),
+    operator(Function::Lt, "<", 2, |x| truth(x[0] < x[1]), FLAT),
+    operator(Function::Le, "<=", 2, |x| truth(x[0] <= x[1]), FLAT),
+    operator(Function::Gt, ">", 2, |x| truth(x[0] > x[1]), FLAT),
+    operator(Function::Ge, ">=", 2, |x| truth(x[0] >= x[1]), FLAT),
+    operator(Function::Eq, "==", 2, |x| truth(x[0] == x[1]), FLAT),
+    operator(Function::Ne, "!=", 2, |x| truth(x[0] != x[1]), FLAT),
+    operator(Function::And, "and", 2, |x| truth(x[0] != 0.0 && x[1] != 0.0), FLAT),
+    operator(Function::Or, "or", 2, |x| truth(x[0] != 0.0 || x[1] != 0.0), FLAT),
+    operator(Function::Not, "not", 1, |x| truth(x[0] == 0.0), FLAT),
 ];
 
 impl Function {
@@ -236,6 +347,45 @@ mod tests {
             assert!((erfc(x) - want).abs() <= 1e-12 * want, "erfc({x}) = {}", erfc(x));
         }
         assert!((Function::Gelu.eval(&[1.0]) - 0.8413447460685429).abs() < 1e-15);
+    }
+
+    fn slope(slope: &Slope, (function, x): (Function, &[f64])) -> f64 {
+        match slope {
+            Slope::Number(n) => *n,
+            Slope::Argument(n) => x[*n],
+            Slope::Value => function.eval(x),
+            Slope::Of(of, args) => {
+                of.eval(&args.iter().map(|arg| self::slope(arg, (function, x))).collect::<Vec<f64>>())
+            }
+        }
+    }
+
+    #[test]
+    fn slopes_are_the_differences() {
+        for row in ROWS {
+            for x in [[0.3, 0.7, 0.9], [1.7, 0.4, 0.9], [0.6, 1.3, 0.8], [2.9, 1.1, 2.2]] {
+                let x = &x[..row.arity];
+                for at in 0..row.arity {
+                    let moved = |by: f64| {
+                        let mut x = x.to_vec();
+                        x[at] += by;
+                        row.function.eval(&x)
+                    };
+                    let difference = (moved(1e-6) - moved(-1e-6)) / 2e-6;
+                    let found = row.slopes.get(at).map_or(0.0, |of| slope(of, (row.function, x)));
+                    assert!((found - difference).abs() < 1e-7, "{} at {x:?}: {found}, {difference}", row.name);
+                }
+            }
+        }
+        let gelu = &Function::Gelu.row().slopes[0];
+        assert_eq!(slope(gelu, (Function::Gelu, &[0.0])), 0.5);
+        assert_eq!(slope(&Function::Relu.row().slopes[0], (Function::Relu, &[0.0])), 0.0);
+        // Of equals the first is taken.
+        assert_eq!(
+            Function::Min.row().slopes.iter().map(|of| slope(of, (Function::Min, &[1.0, 1.0]))).sum::<f64>(),
+            1.0
+        );
+        assert_eq!(slope(&Function::Max.row().slopes[0], (Function::Max, &[1.0, 1.0])), 1.0);
     }
 
     #[test]

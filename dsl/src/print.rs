@@ -105,7 +105,8 @@ fn clause(keyword: &str, list: &[Ident]) -> String {
 
 fn decl(decl: &Decl) -> String {
     let dtype = decl.dtype.as_ref().map(|dtype| format!("{} ", dtype.name)).unwrap_or_default();
-    format!("{} : {dtype}[{}]{}", names(&decl.names), join(&decl.dims, expr), defined(decl.init.as_ref()))
+    let within = decl.within.as_ref().map(|way| format!(" in {}", way.name)).unwrap_or_default();
+    format!("{} : {dtype}[{}]{}{within}", names(&decl.names), join(&decl.dims, expr), defined(decl.init.as_ref()))
 }
 
 fn lhs(lhs: &Lhs) -> String {

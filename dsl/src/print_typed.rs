@@ -44,8 +44,9 @@ pub fn typed(variant: &Variant) -> String {
     }
     for state in &variant.states {
         let shape = type_text(variant, &Ty::Array(state.dims.clone()));
+        let way = if state.reverse { " in reverse" } else { "" };
         let decay = state.decay.map_or(String::new(), |id| format!("  # decay {}", variant.lets[id.index()].name));
-        line(&mut text, format!("state {} : {shape} = {}{decay}", state.name, expr_text(variant, state.init)));
+        line(&mut text, format!("state {} : {shape} = {}{way}{decay}", state.name, expr_text(variant, state.init)));
     }
     for stmt in &variant.body {
         line(&mut text, stmt_text(variant, stmt));

@@ -184,6 +184,8 @@ pub struct State {
     pub dims: Vec<Size>,
     /// Initial value; its type is a scalar (fills) or the state's shape.
     pub init: ExprId,
+    /// Scans against the order's direction: S[t-1] is the state before token t in that direction.
+    pub reverse: bool,
     /// The value that the state's laws multiply it by, as declared (`None` where no decay applies).
     pub decay: Option<LetId>,
 }

@@ -19,6 +19,10 @@ impl<'a> Checker<'a> {
                 let help = "inputs and params are given at run time; a default stands on a parameter of the variant";
                 self.fail::<()>("initial-value", "only a state has an initial value".into(), init.span, "here", help);
             }
+            if let Some(way) = &decl.within {
+                let message = "only a state scans in a direction".to_string();
+                self.fail::<()>("state-direction", message, way.span, "here", "leave out `in`");
+            }
             for name in &decl.names {
                 match (dtype, &dims) {
                     (Some(dtype), Some(dims)) => self.declare_tensor(name, role, dtype, dims.clone()),
@@ -100,9 +104,13 @@ impl<'a> Checker<'a> {
         for decl in decls {
             let shape = self.state_dims(decl);
             let init = self.initial_value(decl, shape.as_deref());
+            let reverse = decl.within.as_ref().is_some_and(|way| self.direction(way));
             for name in &decl.names {
                 match (&shape, init) {
-                    (Some(dims), Some(init)) => self.declare_state(name, dims.clone(), init),
+                    (Some(dims), Some(init)) => {
+                        let (name, span) = (name.name.clone(), name.span);
+                        self.declare_state(State { name, span, dims: dims.clone(), init, reverse, decay: None });
+                    }
                     _ => self.poison(name),
                 }
             }
@@ -117,12 +125,91 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn declare_state(&mut self, name: &Ident, dims: Vec<Size>, init: typed::ExprId) {
+    /// Whether a state scans backwards: `in reverse`.
+    fn direction(&mut self, way: &Ident) -> bool {
+        if way.name != "reverse" {
+            let message = format!("a state scans in the order, or `in reverse`, not `in {}`", way.name);
+            self.fail::<()>(
+                "state-direction",
+                message,
+                way.span,
+                "not a direction",
+                "write `in reverse` or leave it out",
+            );
+        }
+        way.name == "reverse"
+    }
+
+    fn declare_state(&mut self, state: State) {
         let id = StateId(u32::try_from(self.variant.states.len()).expect("a file has fewer than 2^32 states"));
-        if self.declare(name, Binding::State(id)).is_some() {
-            let state = State { name: name.name.clone(), span: name.span, dims, init, decay: None };
+        let name = Ident { name: state.name.clone(), span: state.span };
+        if self.declare(&name, Binding::State(id)).is_some() {
             self.variant.states.push(state);
         }
+    }
+
+    /// States that scan both ways: those of one direction go first, so their updates use none of the other. `finish` calls
+    /// it when the whole variant is read.
+    pub(super) fn states_both_ways(&mut self) {
+        let Some(state) = self.variant.states.iter().find(|state| state.reverse) else { return };
+        let (name, span) = (state.name.clone(), state.span);
+        if self.variant.locals.iter().any(|local| matches!(local.kind, typed::LocalKind::Window { .. })) {
+            let message = format!("`{name}` scans in reverse under a window");
+            let help = "leave out the window, or write the sum over tokens: `sum[j](..)`";
+            self.fail::<()>("states-both-ways", message, span, "in reverse", help);
+        }
+        let updates: Vec<(StateId, typed::ExprId)> = self
+            .variant
+            .body
+            .iter()
+            .filter_map(|stmt| match stmt {
+                typed::Stmt::Update(update) => Some((update.state, update.value)),
+                _ => None,
+            })
+            .collect();
+        let crossing = |reverse: bool| {
+            let own = updates.iter().filter(|(of, _)| self.variant.states[of.index()].reverse == reverse);
+            own.map(|(of, value)| (*of, self.states_below(*value)))
+                .find(|(_, below)| below.iter().any(|other| self.variant.states[other.index()].reverse != reverse))
+        };
+        if let (Some((forward, _)), Some((backward, _))) = (crossing(false), crossing(true)) {
+            let states = &self.variant.states;
+            let message = format!(
+                "the updates of `{}` and `{}` each read a state that scans the other way",
+                states[forward.index()].name,
+                states[backward.index()].name
+            );
+            let span = states[backward.index()].span;
+            let help = "one direction goes first, and its updates read only states of their own direction";
+            self.fail::<()>("states-both-ways", message, span, "waits for the other", help);
+        }
+    }
+
+    /// The states that a value mentions, by lets too.
+    fn states_below(&self, value: typed::ExprId) -> HashSet<StateId> {
+        let (mut states, mut seen, mut below) = (HashSet::new(), HashSet::new(), vec![value]);
+        while let Some(id) = below.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let kind = self.arena.get(id).kind.clone();
+            match kind {
+                typed::ExprKind::StateOld(state) | typed::ExprKind::StateNew(state) => {
+                    states.insert(state);
+                }
+                typed::ExprKind::Let(of) => match &self.variant.lets[of.index()].value {
+                    typed::LetValue::Expr(value) => below.push(*value),
+                    typed::LetValue::Iterate { init, step, .. } => below.extend([*init, *step]),
+                    typed::LetValue::Norm { of, .. } => {
+                        if let typed::LetValue::Expr(value) = self.variant.lets[of.index()].value {
+                            below.push(value);
+                        }
+                    }
+                },
+                kind => below.extend(kind.children()),
+            }
+        }
+        states
     }
 
     fn state_dims(&mut self, decl: &'a Decl) -> Checked<Vec<Size>> {

@@ -282,6 +282,7 @@ impl<'a> Checker<'a> {
         self.states_under_orders();
         self.states_under_locals();
         self.states_without_update();
+        self.states_both_ways();
     }
 
     fn report(&mut self, diagnostic: Diagnostic) {

@@ -240,8 +240,10 @@ impl<'t> Builder<'t> {
         let names = self.names(parts.part());
         let dtype = parts.part_if(Rule::dtype).map(|dtype| self.ident(Parts::of(dtype).part()));
         let dims = Parts::of(parts.part()).map(|dim| self.expr(dim)).collect();
-        let init = parts.next().map(|init| self.expr(Parts::of(init).part()));
-        Decl { names, dtype, dims, init, span }
+        let init = parts.part_if(Rule::init).map(|init| self.expr(Parts::of(init).part()));
+        // `in` is a part too.
+        let within = parts.next().and_then(|within| Parts::of(within).last()).map(|way| self.ident(way));
+        Decl { names, dtype, dims, init, within, span }
     }
 
     fn feature(&mut self, pair: Pair<Rule>) -> StmtKind {
