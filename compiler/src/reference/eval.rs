@@ -6,9 +6,10 @@ use chunkwise_dsl::typed::{
 };
 
 use super::facts::{Facts, Needs};
+use super::number::Number;
 use super::value::{Array, Dims, Value, place};
 use super::visible::Visibility;
-use super::{linear, reduce, scalar, sequence};
+use super::{linear, reduce, sequence};
 use crate::bind::{Sizes, batch_axes};
 
 /// Beyond so many entries a let is computed anew whenever it is read.
@@ -30,40 +31,50 @@ pub(super) struct Key {
     at: [i64; 4],
 }
 
+/// States before and after a token.
+pub(super) type Seen<N> = (Vec<Value<N>>, Vec<Value<N>>);
+
 /// A let's values, as far as they are known.
-#[derive(Default)]
-struct Store {
-    whole: Option<(Key, Value)>,
-    last: Option<(Key, Vec<i64>, Value)>,
-    scalars: Vec<f64>,
+struct Store<N> {
+    whole: Option<(Key, Value<N>)>,
+    last: Option<(Key, Vec<i64>, Value<N>)>,
+    scalars: Vec<N>,
     filled: Vec<bool>,
-    arrays: Vec<Option<Value>>,
+    arrays: Vec<Option<Value<N>>>,
 }
 
-pub(super) struct Evaluator<'a> {
+impl<N> Store<N> {
+    fn empty() -> Self {
+        Self { whole: None, last: None, scalars: Vec::new(), filled: Vec::new(), arrays: Vec::new() }
+    }
+}
+
+pub(super) struct Evaluator<'a, N> {
     pub(super) world: World<'a>,
     pub(super) order: Option<&'a Order>,
     /// The position on the head axis.
     head: usize,
-    tensors: Vec<Value>,
+    tensors: Vec<Value<N>>,
     /// The position of every index variable.
     pub(super) env: Vec<i64>,
-    kept: Vec<Option<(Key, Value)>>,
-    pub(super) weights: Vec<Option<(Key, std::rc::Rc<Vec<f64>>)>>,
-    lets: Vec<Store>,
+    kept: Vec<Option<(Key, Value<N>)>>,
+    pub(super) weights: Vec<Option<(Key, std::rc::Rc<Vec<N>>)>>,
+    lets: Vec<Store<N>>,
     /// The lets whose whole array came from outside.
     given: Vec<bool>,
-    iterates: Vec<Value>,
+    iterates: Vec<Value<N>>,
     /// S[t-1] and S[t] of the current step.
-    pub(super) old: Vec<Value>,
-    pub(super) new: Vec<Value>,
+    pub(super) old: Vec<Value<N>>,
+    pub(super) new: Vec<Value<N>>,
+    /// Both at every token, as those that scan earlier left them, where states scan both ways.
+    pub(super) seen: Vec<Seen<N>>,
     pub(super) step: u64,
     pub(super) visibility: Visibility,
 }
 
-impl<'a> Evaluator<'a> {
+impl<'a, N: Number> Evaluator<'a, N> {
     /// `element` is the position on each batch axis; `inputs` holds every tensor in its whole shape.
-    pub(super) fn new(world: World<'a>, element: &[usize], inputs: &[&Array], order: Option<&'a Order>) -> Self {
+    pub(super) fn new(world: World<'a>, element: &[usize], inputs: &[&Array<N>], order: Option<&'a Order>) -> Self {
         let variant = world.variant;
         let axes = batch_axes(variant);
         let at = |axis| axes.iter().position(|other| *other == axis).map_or(0, |n| element[n]);
@@ -93,11 +104,12 @@ impl<'a> Evaluator<'a> {
             env: vec![0; variant.indices.len()],
             kept: vec![None; variant.exprs.len()],
             weights: vec![None; variant.exprs.len()],
-            lets: variant.lets.iter().map(|_| Store::default()).collect(),
+            lets: variant.lets.iter().map(|_| Store::empty()).collect(),
             given: vec![false; variant.lets.len()],
-            iterates: vec![Value::Scalar(0.0); variant.lets.len()],
+            iterates: vec![Value::Scalar(N::from(0.0)); variant.lets.len()],
             old: Vec::new(),
             new: Vec::new(),
+            seen: Vec::new(),
             step: 0,
             visibility: Visibility::default(),
         };
@@ -117,7 +129,7 @@ impl<'a> Evaluator<'a> {
         Some(Key { step: if needs.state { self.step } else { 0 }, at })
     }
 
-    pub(super) fn eval(&mut self, id: ExprId) -> Value {
+    pub(super) fn eval(&mut self, id: ExprId) -> Value<N> {
         let facts = &self.world.facts.exprs[id.index()];
         if !facts.keep {
             return self.compute(id);
@@ -133,7 +145,7 @@ impl<'a> Evaluator<'a> {
         value
     }
 
-    pub(super) fn scalar(&mut self, id: ExprId) -> f64 {
+    pub(super) fn scalar(&mut self, id: ExprId) -> N {
         self.eval(id).scalar()
     }
 
@@ -143,8 +155,8 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Gives a let its whole array from outside.
-    pub(super) fn give(&mut self, id: LetId, value: Value) {
-        self.lets[id.index()] = Store { whole: Some((Key { step: 0, at: [0; 4] }, value)), ..Store::default() };
+    pub(super) fn give(&mut self, id: LetId, value: Value<N>) {
+        self.lets[id.index()] = Store { whole: Some((Key { step: 0, at: [0; 4] }, value)), ..Store::empty() };
         self.given[id.index()] = true;
     }
 
@@ -152,16 +164,16 @@ impl<'a> Evaluator<'a> {
         self.given[id.index()]
     }
 
-    fn compute(&mut self, id: ExprId) -> Value {
+    fn compute(&mut self, id: ExprId) -> Value<N> {
         let variant = self.world.variant;
         let dims = self.world.facts.exprs[id.index()].dims;
         match &variant.expr(id).kind {
-            ExprKind::Number(x) => Value::Scalar(*x),
-            ExprKind::Bool(x) => Value::Scalar(scalar::truth(*x)),
-            ExprKind::Size(size) => Value::Scalar(self.world.sizes.number(size) as f64),
-            ExprKind::Index(index) => Value::Scalar(self.env[index.index()] as f64),
-            ExprKind::Coord { index, axis } => Value::Scalar(self.coordinate(*index, *axis) as f64),
-            ExprKind::Head => Value::Scalar(self.head as f64),
+            ExprKind::Number(x) => Value::Scalar(N::from(*x)),
+            ExprKind::Bool(x) => Value::Scalar(N::from(f64::from(u8::from(*x)))),
+            ExprKind::Size(size) => Value::Scalar(N::from(self.world.sizes.number(size) as f64)),
+            ExprKind::Index(index) => Value::Scalar(N::from(self.env[index.index()] as f64)),
+            ExprKind::Coord { index, axis } => Value::Scalar(N::from(self.coordinate(*index, *axis) as f64)),
+            ExprKind::Head => Value::Scalar(N::from(self.head as f64)),
             ExprKind::Tensor(tensor) => self.tensors[tensor.index()].clone(),
             ExprKind::Let(name) => self.whole(*name),
             ExprKind::StateOld(state) => held(&self.old, *state, dims),
@@ -172,7 +184,7 @@ impl<'a> Evaluator<'a> {
             ExprKind::Product(a, b) => self.product(*a, *b, dims),
             ExprKind::Transpose(x) => linear::transpose(self.eval(*x), dims),
             ExprKind::If { cond, then, otherwise } => {
-                let taken = if self.scalar(*cond) != 0.0 { *then } else { *otherwise };
+                let taken = if self.scalar(*cond).value() != 0.0 { *then } else { *otherwise };
                 self.eval(taken).filling(dims)
             }
             ExprKind::Reduce { op, index, domain, body } => self.reduce(*op, *index, domain, *body),
@@ -181,12 +193,12 @@ impl<'a> Evaluator<'a> {
             ExprKind::SoftmaxAxis(arg) => reduce::softmax_axis(&self.eval(*arg)),
             ExprKind::Normalise { norm, arg } => reduce::normalise_axis(*norm, &self.eval(*arg)),
             ExprKind::Stack(args) => {
-                let parts: Vec<Value> = args.iter().map(|arg| self.eval(*arg)).collect();
+                let parts: Vec<Value<N>> = args.iter().map(|arg| self.eval(*arg)).collect();
                 linear::stack(&parts, dims)
             }
             ExprKind::Flatten(arg) => Value::new(self.eval(*arg).data().to_vec(), dims),
             ExprKind::Diag(arg) => linear::diagonal(&self.eval(*arg), dims),
-            ExprKind::Eye(_) => linear::diagonal(&Value::full(1.0, Dims::new(&[dims.last()])), dims),
+            ExprKind::Eye(_) => linear::diagonal(&Value::full(N::from(1.0), Dims::new(&[dims.last()])), dims),
             ExprKind::Cols { arg, from, .. } => {
                 let from = self.world.sizes.extent(from);
                 linear::columns(&self.eval(*arg), from, dims)
@@ -209,7 +221,7 @@ impl<'a> Evaluator<'a> {
             }
             ExprKind::TopkMask { arg, count } => {
                 let count = self.scalar(*count);
-                reduce::topk_mask(&self.eval(*arg), count)
+                reduce::topk_mask(&self.eval(*arg), count.value())
             }
             ExprKind::SolveCg { matrix, vector, iters } => {
                 let (a, b) = (self.eval(*matrix), self.eval(*vector));
@@ -222,13 +234,13 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn subscript(&mut self, base: ExprId, at: &[ExprId]) -> Value {
+    fn subscript(&mut self, base: ExprId, at: &[ExprId]) -> Value<N> {
         let mut places = [0i64; 8];
         let count = at.len().min(places.len());
         for (slot, id) in places.iter_mut().zip(at) {
             *slot = match &self.world.variant.expr(*id).kind {
                 ExprKind::Index(index) => self.env[index.index()],
-                _ => place(self.scalar(*id)),
+                _ => place(self.scalar(*id).value()),
             };
         }
         match &self.world.variant.expr(base).kind {
@@ -238,14 +250,14 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn map(&mut self, function: Function, args: &[ExprId], dims: Dims) -> Value {
+    fn map(&mut self, function: Function, args: &[ExprId], dims: Dims) -> Value<N> {
         match args {
             [x] => {
                 let x = self.eval(*x);
                 match &x {
-                    Value::Scalar(x) => Value::Scalar(scalar::unary(function, *x)),
+                    Value::Scalar(x) => Value::Scalar(N::unary(function, *x)),
                     Value::Array(x) => {
-                        let data = x.data().iter().map(|x| scalar::unary(function, *x)).collect();
+                        let data = x.data().iter().map(|x| N::unary(function, *x)).collect();
                         Value::new(data, x.dims)
                     }
                 }
@@ -255,19 +267,19 @@ impl<'a> Evaluator<'a> {
                 linear::zip(function, &a, &b)
             }
             _ => {
-                let values: Vec<Value> = args.iter().map(|arg| self.eval(*arg)).collect();
-                let at = |value: &Value, n: usize| match value {
+                let values: Vec<Value<N>> = args.iter().map(|arg| self.eval(*arg)).collect();
+                let at = |value: &Value<N>, n: usize| match value {
                     Value::Scalar(x) => *x,
                     Value::Array(view) => view.data()[n],
                 };
-                let one = |n| scalar::apply(function, &values.iter().map(|value| at(value, n)).collect::<Vec<f64>>());
+                let one = |n| N::apply(function, &values.iter().map(|value| at(value, n)).collect::<Vec<N>>());
                 Value::new((0..dims.size()).map(one).collect(), dims)
             }
         }
     }
 
     /// Products with a diagonal or a transposed factor do without the matrix that stands there.
-    fn product(&mut self, a: ExprId, b: ExprId, dims: Dims) -> Value {
+    fn product(&mut self, a: ExprId, b: ExprId, dims: Dims) -> Value<N> {
         let variant = self.world.variant;
         let is_matrix = |id: ExprId| matches!(&variant.expr(id).ty, Ty::Array(dims) if dims.len() == 2);
         if let ExprKind::Diag(scale) = &variant.expr(a).kind {
@@ -287,7 +299,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// A let's whole array: its index axes first.
-    pub(super) fn whole(&mut self, id: LetId) -> Value {
+    pub(super) fn whole(&mut self, id: LetId) -> Value<N> {
         let variant = self.world.variant;
         let facts = &self.world.facts.lets[id.index()];
         let key = if self.is_given(id) { Some(Key { step: 0, at: [0; 4] }) } else { self.key(&facts.needs) };
@@ -309,7 +321,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Every entry in turn.
-    fn gather(&mut self, id: LetId) -> Value {
+    fn gather(&mut self, id: LetId) -> Value<N> {
         let facts = &self.world.facts.lets[id.index()];
         let mut data = Vec::with_capacity(facts.whole().size());
         for_each_place(&facts.over, &mut |places| {
@@ -318,11 +330,11 @@ impl<'a> Evaluator<'a> {
         Value::new(data, facts.whole())
     }
 
-    fn iterate(&mut self, id: LetId, (from, to): (i64, i64), init: ExprId, step: ExprId) -> Value {
+    fn iterate(&mut self, id: LetId, (from, to): (i64, i64), init: ExprId, step: ExprId) -> Value<N> {
         let facts = &self.world.facts.lets[id.index()];
         let size = facts.dims.size();
-        let mut data = vec![0.0; facts.whole().size()];
-        let mut write = |at: i64, value: &Value| {
+        let mut data = vec![N::from(0.0); facts.whole().size()];
+        let mut write = |at: i64, value: &Value<N>| {
             if let Some(slot) = usize::try_from(at).ok().and_then(|at| data.get_mut(at * size..(at + 1) * size)) {
                 slot.copy_from_slice(value.data());
             }
@@ -347,7 +359,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// A let subscripted: an entry or a part of one, or several entries where subscripts are missing.
-    pub(super) fn named_at(&mut self, id: LetId, places: &[i64]) -> Value {
+    pub(super) fn named_at(&mut self, id: LetId, places: &[i64]) -> Value<N> {
         let count = self.world.facts.lets[id.index()].over.len();
         let by_entry = !self.is_given(id)
             && self.rebound(id).is_none()
@@ -357,13 +369,13 @@ impl<'a> Evaluator<'a> {
         if by_entry { self.entry(id, &places[..count]).at(&places[count..]) } else { self.whole(id).at(places) }
     }
 
-    fn entry(&mut self, id: LetId, places: &[i64]) -> Value {
+    fn entry(&mut self, id: LetId, places: &[i64]) -> Value<N> {
         let facts = &self.world.facts.lets[id.index()];
         let mut flat = 0usize;
         for (place, n) in places.iter().zip(&facts.over) {
             match usize::try_from(*place) {
                 Ok(at) if at < *n => flat = flat * n + at,
-                _ => return Value::full(0.0, facts.dims),
+                _ => return Value::full(N::from(0.0), facts.dims),
             }
         }
         let count: usize = facts.over.iter().product();
@@ -375,7 +387,7 @@ impl<'a> Evaluator<'a> {
         let store = &mut self.lets[id.index()];
         if scalars {
             if store.filled.is_empty() {
-                store.scalars = vec![0.0; count];
+                store.scalars = vec![N::from(0.0); count];
                 store.filled = vec![false; count];
             }
             if store.filled[flat] {
@@ -401,7 +413,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// An entry of a let of the scan, or of one too large to keep: only the last is kept.
-    fn last_entry(&mut self, id: LetId, places: &[i64]) -> Value {
+    fn last_entry(&mut self, id: LetId, places: &[i64]) -> Value<N> {
         let key = self.key(&self.world.facts.lets[id.index()].needs);
         if let (Some(key), Some((kept, at, value))) = (key, &self.lets[id.index()].last)
             && key == *kept
@@ -416,7 +428,7 @@ impl<'a> Evaluator<'a> {
         value
     }
 
-    fn compute_entry(&mut self, id: LetId, places: &[i64]) -> Value {
+    fn compute_entry(&mut self, id: LetId, places: &[i64]) -> Value<N> {
         let variant = self.world.variant;
         let named = &variant.lets[id.index()];
         let dims = self.world.facts.lets[id.index()].dims;
@@ -445,8 +457,8 @@ impl<'a> Evaluator<'a> {
 }
 
 /// A state's value; outside the scan there is none, and it reads 0.
-fn held(states: &[Value], state: StateId, dims: Dims) -> Value {
-    states.get(state.index()).cloned().unwrap_or_else(|| Value::full(0.0, dims))
+fn held<N: Number>(states: &[Value<N>], state: StateId, dims: Dims) -> Value<N> {
+    states.get(state.index()).cloned().unwrap_or_else(|| Value::full(N::from(0.0), dims))
 }
 
 /// Calls with every place of a shape, the last axis fastest.
@@ -464,7 +476,7 @@ pub(super) fn for_each_place(shape: &[usize], visit: &mut dyn FnMut(&[i64])) {
 }
 
 /// The part of a tensor at fixed places of some axes.
-fn part_of(tensor: &Array, fixed: &[Option<usize>]) -> Value {
+fn part_of<N: Number>(tensor: &Array<N>, fixed: &[Option<usize>]) -> Value<N> {
     let own: Vec<usize> =
         tensor.shape.iter().zip(fixed).filter(|(_, at)| at.is_none()).map(|(size, _)| *size).collect();
     let mut data = Vec::with_capacity(own.iter().product());

@@ -13,6 +13,8 @@ pub(super) struct Needs {
     pub(super) free: Vec<IndexId>,
     /// A state, so the step of the scan.
     pub(super) state: bool,
+    /// A state that scans backwards.
+    pub(super) reverse: bool,
     /// What is visible, a state, or a name that an order binds: one value for each order.
     pub(super) order: bool,
 }
@@ -22,6 +24,7 @@ impl Needs {
         other.free.iter().for_each(|index| self.add_index(*index));
         self.state |= other.state;
         self.order |= other.order;
+        self.reverse |= other.reverse;
     }
 
     fn add_index(&mut self, index: IndexId) {
@@ -139,8 +142,9 @@ impl Finder<'_> {
         let mut needs = Needs::default();
         match &variant.expr(id).kind {
             ExprKind::Index(index) | ExprKind::Coord { index, .. } => needs.add_index(*index),
-            ExprKind::StateOld(_) | ExprKind::StateNew(_) => {
+            ExprKind::StateOld(state) | ExprKind::StateNew(state) => {
                 needs.state = true;
+                needs.reverse = variant.states[state.index()].reverse;
                 needs.order = true;
             }
             ExprKind::Let(name) => needs = self.named(*name),

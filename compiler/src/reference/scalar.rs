@@ -2,16 +2,6 @@
 
 use chunkwise_dsl::typed::Function;
 
-/// A function at its arguments; those that a function does not have are not looked at.
-pub(super) fn apply(function: Function, x: &[f64]) -> f64 {
-    match x {
-        [x] => unary(function, *x),
-        [a, b] => binary(function, *a, *b),
-        [x, low, high] if function == Function::Clamp => smaller(larger(*x, *low), *high),
-        _ => f64::NAN,
-    }
-}
-
 pub(super) fn unary(function: Function, x: f64) -> f64 {
     use Function::*;
     match function {
@@ -105,7 +95,7 @@ fn softplus(x: f64) -> f64 {
 
 /// The complementary error function, to about 1e-15: the Taylor series of erf near 0, else Lentz's continued fraction
 /// (Abramowitz and Stegun 7.1.6, 7.1.14).
-fn erfc(x: f64) -> f64 {
+pub(super) fn erfc(x: f64) -> f64 {
     if x.is_nan() {
         x
     } else if x < 0.0 {
@@ -138,6 +128,7 @@ fn erfc_fraction(x: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::number::Number;
     use super::*;
 
     #[test]
@@ -172,6 +163,6 @@ mod tests {
         assert_eq!(unary(Function::Sign, -0.0), 0.0);
         assert!(binary(Function::Max, f64::NAN, 1.0).is_nan());
         assert!(unary(Function::Relu, f64::NAN).is_nan());
-        assert!(apply(Function::Clamp, &[f64::NAN, 0.0, 1.0]).is_nan());
+        assert!(f64::apply(Function::Clamp, &[f64::NAN, 0.0, 1.0]).is_nan());
     }
 }

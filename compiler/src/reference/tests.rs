@@ -12,6 +12,7 @@ type Arrays = BTreeMap<String, Array>;
 
 mod locality;
 mod pairwise;
+mod slopes;
 mod states;
 
 fn variant(text: &str) -> Variant {

@@ -3,17 +3,19 @@
 
 use std::rc::Rc;
 
+use super::number::Number;
+
 /// A whole tensor in memory order, the first axis slowest.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Array {
+pub struct Array<N = f64> {
     pub shape: Vec<usize>,
-    pub data: Vec<f64>,
+    pub data: Vec<N>,
 }
 
-impl Array {
+impl<N: From<f64> + Clone> Array<N> {
     pub fn zeros(shape: Vec<usize>) -> Self {
         let size = shape.iter().product();
-        Self { shape, data: vec![0.0; size] }
+        Self { shape, data: vec![N::from(0.0); size] }
     }
 }
 
@@ -78,25 +80,25 @@ impl Dims {
 
 /// What an expression comes to. An array always has at least one axis.
 #[derive(Debug, Clone)]
-pub(super) enum Value {
-    Scalar(f64),
-    Array(View),
+pub(super) enum Value<N> {
+    Scalar(N),
+    Array(View<N>),
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct View {
-    data: Rc<Vec<f64>>,
+pub(super) struct View<N> {
+    data: Rc<Vec<N>>,
     start: usize,
     pub(super) dims: Dims,
 }
 
-impl View {
-    pub(super) fn data(&self) -> &[f64] {
+impl<N: Number> View<N> {
+    pub(super) fn data(&self) -> &[N] {
         &self.data[self.start..self.start + self.dims.size()]
     }
 
     /// The part at one place of the leading axis, in range.
-    pub(super) fn part(&self, at: usize) -> Value {
+    pub(super) fn part(&self, at: usize) -> Value<N> {
         let dims = self.dims.rest();
         let start = self.start + at * dims.size();
         if dims.len() == 0 {
@@ -107,16 +109,16 @@ impl View {
     }
 }
 
-impl Value {
-    pub(super) fn new(data: Vec<f64>, dims: Dims) -> Value {
+impl<N: Number> Value<N> {
+    pub(super) fn new(data: Vec<N>, dims: Dims) -> Self {
         if dims.len() == 0 {
-            Value::Scalar(data.first().copied().unwrap_or(0.0))
+            Value::Scalar(data.first().copied().unwrap_or(N::from(0.0)))
         } else {
             Value::Array(View { data: Rc::new(data), start: 0, dims })
         }
     }
 
-    pub(super) fn full(n: f64, dims: Dims) -> Value {
+    pub(super) fn full(n: N, dims: Dims) -> Self {
         if dims.len() == 0 { Value::Scalar(n) } else { Value::new(vec![n; dims.size()], dims) }
     }
 
@@ -127,7 +129,7 @@ impl Value {
         }
     }
 
-    pub(super) fn data(&self) -> &[f64] {
+    pub(super) fn data(&self) -> &[N] {
         match self {
             Value::Scalar(x) => std::slice::from_ref(x),
             Value::Array(view) => view.data(),
@@ -135,15 +137,15 @@ impl Value {
     }
 
     /// The number of a scalar; the first of an array, which the checker keeps away.
-    pub(super) fn scalar(&self) -> f64 {
+    pub(super) fn scalar(&self) -> N {
         match self {
             Value::Scalar(x) => *x,
-            Value::Array(view) => view.data().first().copied().unwrap_or(0.0),
+            Value::Array(view) => view.data().first().copied().unwrap_or(N::from(0.0)),
         }
     }
 
     /// A scalar fills the shape; an array stays.
-    pub(super) fn filling(self, dims: Dims) -> Value {
+    pub(super) fn filling(self, dims: Dims) -> Self {
         match self {
             Value::Scalar(x) if dims.len() > 0 => Value::full(x, dims),
             other => other,
@@ -151,7 +153,7 @@ impl Value {
     }
 
     /// The part at the leading subscripts; zeros where one is out of range.
-    pub(super) fn at(&self, places: &[i64]) -> Value {
+    pub(super) fn at(&self, places: &[i64]) -> Self {
         let mut value = self.clone();
         for (done, place) in places.iter().enumerate() {
             let Value::Array(view) = &value else { return value };
@@ -159,7 +161,7 @@ impl Value {
                 Ok(at) if at < view.dims.get(0) => value = view.part(at),
                 _ => {
                     let rest = (done..places.len()).fold(view.dims, |dims, _| dims.rest());
-                    return Value::full(0.0, rest);
+                    return Value::full(N::from(0.0), rest);
                 }
             }
         }

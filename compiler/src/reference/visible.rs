@@ -6,6 +6,7 @@ use std::rc::Rc;
 use chunkwise_dsl::typed::{GridAxis, IndexId, LocalKind, OrderKind};
 
 use super::eval::Evaluator;
+use super::number::Number;
 use super::sequence::GridSize;
 
 /// Rows of visible tokens kept at a time.
@@ -24,7 +25,7 @@ pub(super) struct Visibility {
     rows: Vec<Option<(i64, Rc<Vec<u32>>)>>,
 }
 
-impl Evaluator<'_> {
+impl<N: Number> Evaluator<'_, N> {
     pub(super) fn prepare_visibility(&mut self) {
         let tokens = self.world.variant.token.and_then(|axis| self.world.sizes.get(axis)).unwrap_or(0);
         // What `by` gives reads no other token, so nothing need be visible yet.
@@ -47,7 +48,7 @@ impl Evaluator<'_> {
     /// The token that stands at each place, where the order has `by`.
     fn permutation(&mut self) -> Option<Vec<i64>> {
         let by = self.order.and_then(|order| order.by)?;
-        Some(self.eval(by).data().iter().map(|token| super::value::place(*token)).collect())
+        Some(self.eval(by).data().iter().map(|token| super::value::place(token.value())).collect())
     }
 
     /// The first place at which `by` repeats a token or names none, where it is no permutation.
@@ -156,7 +157,7 @@ impl Evaluator<'_> {
                 self.part(local, place_i) == self.part(local, place_j)
             }
             LocalKind::Disc { radius } => {
-                let radius = self.scalar(*radius);
+                let radius = self.scalar(*radius).value();
                 let ((yi, xi), (yj, xj)) = (self.point(place_i), self.point(place_j));
                 (((yi - yj) * (yi - yj) + (xi - xj) * (xi - xj)) as f64) < radius * radius
             }
@@ -164,7 +165,7 @@ impl Evaluator<'_> {
                 let saved = (self.env[left.index()], self.env[right.index()]);
                 self.set(*left, i);
                 self.set(*right, j);
-                let holds = self.scalar(*cond) != 0.0;
+                let holds = self.scalar(*cond).value() != 0.0;
                 self.env[left.index()] = saved.0;
                 self.env[right.index()] = saved.1;
                 holds
