@@ -43,6 +43,7 @@ pub struct Derivation {
 impl Derivation {
     /// Derives all forms of all states; what blocks that is told where a form is asked for.
     pub fn of(variant: &Variant) -> Self {
+        let both = variant.states.iter().any(|state| state.reverse);
         let stages = scans::stages(variant).map(|stages| {
             let derived = |stage: Stage| {
                 let derivation = Derivation::of_stage(&stage.variant);
@@ -50,6 +51,12 @@ impl Derivation {
             };
             stages.into_iter().flatten().map(derived).collect()
         });
+        if both {
+            // Each direction is derived as a stage.
+            let refusal =
+                Unsupported::new("one plan of states both ways", "each direction is a stage", "ask its stages");
+            return Self { variant: variant.clone(), states: Err(refusal.at(variant.span)), stages };
+        }
         Self { stages, ..Self::of_stage(variant) }
     }
 

@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adjoint;
 pub mod bind;
 pub mod codegen;
 pub mod compile;

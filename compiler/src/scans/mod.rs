@@ -12,6 +12,7 @@
 //! Every stage is a variant of its own, under one forward order or without states; tensors whose names hold a `.` are
 //! handed from one to the next. `link` makes one module of their modules.
 
+mod both;
 mod edit;
 mod link;
 mod places;
@@ -26,6 +27,7 @@ use chunkwise_dsl::typed::{
 
 use crate::{Form, Unsupported};
 use edit::Edit;
+pub use edit::keep_needed;
 pub use link::link;
 use places::Places;
 
@@ -56,6 +58,9 @@ impl Stage {
 /// # Errors
 /// An order whose places kernels cannot count, a value of a scan that looks at other tokens by position.
 pub fn stages(variant: &Variant) -> Result<Option<Vec<Stage>>> {
+    if variant.states.iter().any(|state| state.reverse) {
+        return both::both_ways(variant).map(Some);
+    }
     if variant.states.is_empty() || !needs_stages(variant) {
         return Ok(None);
     }
@@ -99,24 +104,28 @@ fn order_name(kind: OrderKind) -> &'static str {
     }
 }
 
-/// What the scans give out, to be merged: the read, or else every output that mentions a state.
+/// What the scans give out, to be merged: the reads, or else every output that mentions a state.
 enum Wanted {
-    Read(LetId),
+    Reads(Vec<LetId>),
     Outputs,
 }
 
 fn wanted(variant: &Variant) -> Wanted {
-    let read = variant.body.iter().find_map(|stmt| match stmt {
+    let read = |stmt: &Stmt| match stmt {
         Stmt::Read(id) => Some(*id),
         _ => None,
-    });
+    };
+    let reads: Vec<LetId> = variant.body.iter().filter_map(read).collect();
     let normed = || {
         variant.lets.iter().find_map(|binding| match binding.value {
             LetValue::Norm { of, heads: true, .. } => Some(of),
             _ => None,
         })
     };
-    read.or_else(normed).map_or(Wanted::Outputs, Wanted::Read)
+    if !reads.is_empty() {
+        return Wanted::Reads(reads);
+    }
+    normed().map_or(Wanted::Outputs, |of| Wanted::Reads(vec![of]))
 }
 
 /// The tensor in which a scan gives out its n-th result.
@@ -128,12 +137,14 @@ fn result_name(stage: &str, n: usize) -> String {
 fn merged(variant: &Variant, results: &[(String, Places)]) -> Variant {
     let mut edit = Edit::without_states(variant);
     match wanted(variant) {
-        Wanted::Read(read) => {
-            let binding = &variant.lets[read.index()];
-            let token = binding.indices.first().copied();
-            let value = merged_value(&mut edit, results, (0, token), &binding.ty);
-            let binding = &mut edit.variant.lets[read.index()];
-            (binding.value, binding.scan, binding.kind) = (LetValue::Expr(value), false, LetKind::Let);
+        Wanted::Reads(reads) => {
+            for (n, read) in reads.into_iter().enumerate() {
+                let binding = &variant.lets[read.index()];
+                let token = binding.indices.first().copied();
+                let value = merged_value(&mut edit, results, (n, token), &binding.ty);
+                let binding = &mut edit.variant.lets[read.index()];
+                (binding.value, binding.scan, binding.kind) = (LetValue::Expr(value), false, LetKind::Let);
+            }
         }
         Wanted::Outputs => {
             let scans = variant.outputs().filter(|output| output.scan);

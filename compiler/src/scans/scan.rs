@@ -90,12 +90,12 @@ struct Split<'a> {
 
 impl Split<'_> {
     fn body(&mut self) -> Result<()> {
-        let read = match wanted(self.original) {
-            Wanted::Read(read) => Some(read),
-            Wanted::Outputs => None,
+        let reads = match wanted(self.original) {
+            Wanted::Reads(reads) => reads,
+            Wanted::Outputs => Vec::new(),
         };
         let mut body = Vec::new();
-        let used = self.used(read);
+        let used = self.used(&reads);
         for stmt in self.original.body.clone() {
             match stmt {
                 Stmt::Let(of) | Stmt::Read(of) if used.contains(&of) => {
@@ -112,20 +112,16 @@ impl Split<'_> {
             }
         }
         let mut results = Vec::new();
-        match read {
-            Some(read) => {
-                let binding = &self.original.lets[read.index()];
-                let LetValue::Expr(value) = self.scan.variant.lets[read.index()].value else {
-                    return Err(self.refused("this read", "it is no expression", binding.span));
-                };
-                results.push((binding.indices.clone(), binding.ty.clone(), value));
-            }
-            None => {
-                for output in self.original.outputs().filter(|output| output.scan) {
-                    let value = self.rewritten(output.value)?;
-                    results.push((output.indices.clone(), output.ty.clone(), value));
-                }
-            }
+        for read in &reads {
+            let binding = &self.original.lets[read.index()];
+            let LetValue::Expr(value) = self.scan.variant.lets[read.index()].value else {
+                return Err(self.refused("this read", "it is no expression", binding.span));
+            };
+            results.push((binding.indices.clone(), binding.ty.clone(), value));
+        }
+        for output in self.original.outputs().filter(|output| reads.is_empty() && output.scan) {
+            let value = self.rewritten(output.value)?;
+            results.push((output.indices.clone(), output.ty.clone(), value));
         }
         for (n, (indices, ty, value)) in results.into_iter().enumerate() {
             body.push(Stmt::Output(handed_on(result_name(self.name, n), (indices, ty), value, &self.scan)));
@@ -135,17 +131,17 @@ impl Split<'_> {
     }
 
     /// The lets that states and what is read of them depend on.
-    fn used(&self, read: Option<LetId>) -> HashSet<LetId> {
+    fn used(&self, reads: &[LetId]) -> HashSet<LetId> {
         let mut below: Vec<ExprId> = Vec::new();
         let mut used = HashSet::new();
         for stmt in &self.original.body {
             match stmt {
                 Stmt::Update(update) => below.push(update.value),
-                Stmt::Output(output) if read.is_none() && output.scan => below.push(output.value),
+                Stmt::Output(output) if reads.is_empty() && output.scan => below.push(output.value),
                 _ => {}
             }
         }
-        let mut lets: Vec<LetId> = read.into_iter().collect();
+        let mut lets: Vec<LetId> = reads.to_vec();
         loop {
             while let Some(of) = lets.pop() {
                 if used.insert(of) {
