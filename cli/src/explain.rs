@@ -22,6 +22,9 @@ pub struct Arguments {
     /// The derived form's data-flow graph, for Graphviz
     #[arg(long)]
     dot: bool,
+    /// The gradient program that is derived, with the rule of each of its lines
+    #[arg(long, conflicts_with_all = ["dot", "check"])]
+    backward: bool,
     #[command(flatten)]
     shared: Shared,
 }
@@ -31,6 +34,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn of_variant(variant: &Variant, arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.backward {
+        let told = chunkwise_compiler::adjoint::explain(variant)?;
+        let object = json!({"variant": variant.name, "text": told});
+        return print::line(&if print::json() { object.to_string() } else { told.trim_end().to_string() });
+    }
     let form = arguments.shared.form()?.unwrap_or_else(|| usual_form(variant));
     if arguments.dot {
         let layout = (form, chunkwise_compiler::Schedule::Fused);

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use chunkwise_compiler::{Form, bind::Sizes};
+use chunkwise_compiler::{Form, adjoint::adjoint, bind::Sizes};
 use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
     Backend, Engine, Outputs, Precision, Request, Settings, Tensor,
     choose::{Choice, Wish, choose},
+    gradient,
     initial::only_interpreted,
-    inputs, room, suspect, tensor,
+    inputs::{self, Inputs},
+    room, suspect, tensor,
 };
 use clap::Args;
 use serde_json::json;
@@ -29,6 +31,9 @@ pub struct Arguments {
     /// Where the outputs and the final states go
     #[arg(long, value_name = "OUT.safetensors")]
     output: PathBuf,
+    /// The gradients instead: IN holds cotangents too, `d_o` of an output `o` and `d_S` of a final state
+    #[arg(long)]
+    backward: bool,
     #[command(flatten)]
     shared: Shared,
 }
@@ -38,9 +43,36 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     program::with_one(&arguments.which, &arguments.shared, |variant| of_variant(variant, wish, &arguments))
 }
 
-fn of_variant(variant: &Variant, mut wish: Wish, arguments: &Arguments) -> Result<(), Failure> {
+fn of_variant(variant: &Variant, wish: Wish, arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.backward {
+        return gradients(variant, wish, arguments);
+    }
+    let inputs = inputs::load(variant, &arguments.inputs, &arguments.shared.dims).map_err(Failure::Wrong)?;
+    run_on(variant, &inputs, (wish, arguments), &|outputs| outputs)
+}
+
+/// The adjoint on a file's tensors; gradients of what has none by the reference.
+fn gradients(primal: &Variant, wish: Wish, arguments: &Arguments) -> Result<(), Failure> {
+    let inputs = gradient::load(primal, &arguments.inputs, &arguments.shared.dims).map_err(Failure::Wrong)?;
+    let made = match adjoint(primal) {
+        Ok(made) => made,
+        Err(refusal) if wish.backend == Some(Backend::Reference) => {
+            print::note(&format!("by the reference, a run for every entry, which is slow: {refusal}"));
+            return write(gradient::by_reference(primal, &inputs)?, &arguments.output);
+        }
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let sizes = inputs.sizes.clone();
+    run_on(&made.variant, &inputs, (wish, arguments), &|outputs| gradient::gathered(primal, &made, &sizes, outputs))
+}
+
+fn run_on(
+    variant: &Variant,
+    inputs: &Inputs,
+    (mut wish, arguments): (Wish, &Arguments),
+    finished: &dyn Fn(Outputs) -> Outputs,
+) -> Result<(), Failure> {
     let shared = &arguments.shared;
-    let inputs = inputs::load(variant, &arguments.inputs, &shared.dims).map_err(Failure::Wrong)?;
     room::for_tensors(variant, &inputs.sizes, room::OF_A_RUN)?;
     let mut engine = shared.engine()?;
     if let (None, Some(state)) = (wish.backend, only_interpreted(variant, &inputs.sizes, &inputs.initial)) {
@@ -70,6 +102,7 @@ fn of_variant(variant: &Variant, mut wish: Wish, arguments: &Arguments) -> Resul
             print::detail(&format!("{name} deviates from f32 by {:.1e} at most", deviation(&outputs, &exact)));
         }
     }
+    let outputs = finished(outputs);
     let object = print::json().then(|| as_json(variant, &outputs, (&choice, arguments)));
     write(outputs, &arguments.output)?;
     object.map_or(Ok(()), |object| print::line(&object))

@@ -1,6 +1,7 @@
 //! `chunkwise verify`: every form on every back end present, against the reference. `cases` says on what, `compare` what
 //! counts as an error, `targets` on which forms and back ends, `table` how rows look; here they are run.
 
+mod backward;
 mod cases;
 mod compare;
 mod table;
@@ -30,6 +31,9 @@ pub struct Arguments {
     /// The source files
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+    /// The gradients: the adjoint against derivatives by dual numbers, and its forms on every back end against it
+    #[arg(long)]
+    backward: bool,
     #[command(flatten)]
     shape: Shape,
     #[command(flatten)]
@@ -57,7 +61,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut table = Table::new(variants().map(|(one, _)| one), if all { Extent::All } else { Extent::Worst });
     let mut over = 0;
     for (variant, source) in variants() {
-        match verify(variant, &backends, &arguments, &mut table) {
+        let compared = match arguments.backward {
+            true => backward::verify(variant, &backends, &arguments, &mut table),
+            false => verify(variant, &backends, &arguments, &mut table),
+        };
+        match compared {
             Ok(more) => over += more,
             Err(Failure::Wrong(messages)) => {
                 wrong.extend(messages.into_iter().map(|message| format!("{}: {message}", variant.name)));
@@ -179,7 +187,8 @@ fn references(variant: &Variant, cases: &[Case], threads: usize, bar: &ProgressB
         for _ in 0..threads.min(cases.len()) {
             scope.spawn(|| {
                 while let Some(place) = next.lock().ok().and_then(|mut next| next.next()) {
-                    let result = reference::results(cases[place].request(variant, 1)).map(Expected::new);
+                    let result =
+                        reference::results(cases[place].request(variant, 1)).map(|found| Expected::of(variant, found));
                     if let Ok(mut slot) = results[place].lock() {
                         *slot = Some(result.map_err(|failure| failure.to_string()));
                     }

@@ -50,7 +50,7 @@ pub fn load(variant: &Variant, path: &Path, dims: &[(String, usize)]) -> Result<
 }
 
 /// The tensors of a file as a variant's inputs.
-fn gather(
+pub(crate) fn gather(
     variant: &Variant,
     stored: BTreeMap<String, Stored>,
     dims: &[(String, usize)],

@@ -15,6 +15,7 @@ pub mod execute;
 mod floats;
 #[cfg(feature = "wgpu")]
 pub mod gpu;
+pub mod gradient;
 pub mod initial;
 pub mod inputs;
 mod launch;

@@ -2,17 +2,32 @@
 //! is.
 
 use chunkwise_compiler::reference::{Array, Results};
+use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{Outputs, Tensor};
 
 /// The reference's results.
 pub struct Expected {
     tensors: Vec<(String, Array)>,
+    /// What errors are at least relative to: of gradients, which are of one scale, a part of the largest.
+    floor: f64,
 }
 
+/// Beside the largest gradient one this small is nothing.
+const SMALL: f64 = 1e-3;
+
 impl Expected {
-    pub fn new(results: Results) -> Self {
-        Self { tensors: results.outputs.into_iter().chain(results.states).collect() }
+    pub fn of(variant: &Variant, results: Results) -> Self {
+        let tensors: Vec<(String, Array)> = results.outputs.into_iter().chain(results.states).collect();
+        let finite = tensors.iter().flat_map(|(_, array)| &array.data).filter(|x| x.is_finite());
+        let largest = finite.fold(0f64, |largest, x| largest.max(x.abs()));
+        let floor = if is_adjoint(variant) { SMALL * largest } else { 0.0 };
+        Self { tensors, floor }
     }
+}
+
+/// Whether results are gradients: states scan both ways in adjoints, or tensors are cotangents.
+fn is_adjoint(variant: &Variant) -> bool {
+    variant.states.iter().any(|state| state.reverse) || variant.name.ends_with("_backward")
 }
 
 /// The largest error met, and where.
@@ -52,7 +67,7 @@ pub fn worst(expected: &Expected, got: &Outputs, case: &'static str) -> Worst {
     for (name, reference) in &expected.tensors {
         let found = got.all().find(|(found, _)| found == name);
         let (error, why) = match found {
-            Some((_, tensor)) => error(reference, tensor),
+            Some((_, tensor)) => error((reference, expected.floor), tensor),
             None => (f64::INFINITY, Some("it was not given out".to_string())),
         };
         if error > worst.error || worst.tensor.is_empty() {
@@ -63,7 +78,7 @@ pub fn worst(expected: &Expected, got: &Outputs, case: &'static str) -> Worst {
 }
 
 /// The error of one tensor. Where the reference is not finite (a NaN among the inputs reaches it) nothing is asked.
-fn error(reference: &Array, got: &Tensor) -> (f64, Option<String>) {
+fn error((reference, floor): (&Array, f64), got: &Tensor) -> (f64, Option<String>) {
     if reference.shape != got.shape {
         return (f64::INFINITY, Some(format!("its shape is {:?}, expected {:?}", got.shape, reference.shape)));
     }
@@ -80,7 +95,8 @@ fn error(reference: &Array, got: &Tensor) -> (f64, Option<String>) {
         largest = largest.max(expected.abs());
         furthest = furthest.max((got - expected).abs());
     }
-    (if largest == 0.0 { furthest } else { furthest / largest }, None)
+    let scale = largest.max(floor);
+    (if scale == 0.0 { furthest } else { furthest / scale }, None)
 }
 
 /// Magnitudes from here on leave f32 little room: what is squared or summed on the way to them has passed it.
@@ -116,24 +132,24 @@ mod tests {
 
     #[test]
     fn errors_are_relative_to_the_largest_reference() {
-        let (found, _) = error(&array(&[4.0, 0.0]), &Tensor::f32(vec![2], vec![4.0, 1.0]));
+        let (found, _) = error((&array(&[4.0, 0.0]), 0.0), &Tensor::f32(vec![2], vec![4.0, 1.0]));
         assert_eq!(found, 0.25);
-        let (found, _) = error(&array(&[0.0, 0.0]), &Tensor::f32(vec![2], vec![0.0, 0.5]));
+        let (found, _) = error((&array(&[0.0, 0.0]), 0.0), &Tensor::f32(vec![2], vec![0.0, 0.5]));
         assert_eq!(found, 0.5, "where the reference is 0, the error is absolute");
     }
 
     #[test]
     fn numbers_that_are_not_finite_count_where_the_reference_is() {
         let got = Tensor::f32(vec![2], vec![f32::NAN, 1.0]);
-        assert_eq!(error(&array(&[1.0, 1.0]), &got).0, f64::INFINITY);
-        assert_eq!(error(&array(&[f64::NAN, 1.0]), &got).0, 0.0);
-        assert_eq!(error(&array(&[1.0]), &got).0, f64::INFINITY, "a wrong shape is no match");
-        assert_eq!(error(&array(&[2.0, 1.0]), &got).1.as_deref(), Some("NaN at [0], expected 2.000e0"));
+        assert_eq!(error((&array(&[1.0, 1.0]), 0.0), &got).0, f64::INFINITY);
+        assert_eq!(error((&array(&[f64::NAN, 1.0]), 0.0), &got).0, 0.0);
+        assert_eq!(error((&array(&[1.0]), 0.0), &got).0, f64::INFINITY, "a wrong shape is no match");
+        assert_eq!(error((&array(&[2.0, 1.0]), 0.0), &got).1.as_deref(), Some("NaN at [0], expected 2.000e0"));
     }
 
     #[test]
     fn a_reference_that_grows_out_of_f32_is_what_is_wrong() {
-        let (found, why) = error(&array(&[1.3e38, 1e45]), &Tensor::f32(vec![2], vec![f32::NAN, 1.0]));
+        let (found, why) = error((&array(&[1.3e38, 1e45]), 0.0), &Tensor::f32(vec![2], vec![f32::NAN, 1.0]));
         assert_eq!(found, f64::INFINITY);
         assert!(why.unwrap().starts_with("the reference itself grows to 1.0e45"));
     }
