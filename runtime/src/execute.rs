@@ -263,6 +263,24 @@ impl Engine {
         Ok(Ready::new(compiled, (variant, sizes), (chunk, threads)))
     }
 
+    /// The same for states that stay where they are: a run finds them in `Lent::states` and leaves them there. None where
+    /// the plan's kernels read states after they began to write them.
+    ///
+    /// # Errors
+    /// As `ready`.
+    pub fn ready_in_place(
+        &mut self,
+        (variant, sizes): (&Variant, &Sizes),
+        plan: Plan,
+        threads: usize,
+    ) -> Result<Option<Ready>, Failure> {
+        room::for_tensors(variant, sizes, room::OF_CODE)?;
+        plan.backend.devices().map_err(|why| Failure::Unusable(plan.backend, why))?;
+        let (compiled, in_place) = self.carrying((variant, sizes), plan, threads)?;
+        let chunk = chunk_length(plan.form, plan.chunk, tokens(variant, sizes));
+        Ok(in_place.then(|| Ready::new(compiled, (variant, sizes), (chunk, threads)).in_place()))
+    }
+
     /// Lays out calls of one plan at these sizes, each of which goes on from the states that the one before left.
     ///
     /// # Errors

@@ -21,6 +21,16 @@ pub struct Ready {
     sizes: Sizes,
     layout: Layout,
     threads: usize,
+    states: Place,
+}
+
+/// Where a call finds the states it starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In `Lent::initial`, or at their declared value.
+    Apart,
+    /// Where it leaves the final ones.
+    Same,
 }
 
 /// The tensors of a call, each whole and row-major, in the order in which the variant declares them.
@@ -31,7 +41,7 @@ pub struct Lent<'a> {
     /// A place a state; those not given start at their declared value.
     pub initial: Vec<Option<&'a [f32]>>,
     pub outputs: Vec<&'a mut [f32]>,
-    /// Where final states go; empty if they are not wanted.
+    /// Where final states go; empty if they are not wanted. Code that keeps states in place starts from what lies here.
     pub states: Vec<&'a mut [f32]>,
 }
 
@@ -42,22 +52,31 @@ impl Ready {
         (chunk, threads): (usize, usize),
     ) -> Self {
         let layout = compiled.layout((variant, sizes), (chunk, threads));
-        Self { compiled, variant: variant.clone(), sizes: sizes.clone(), layout, threads }
+        let (variant, sizes) = (variant.clone(), sizes.clone());
+        Self { compiled, variant, sizes, layout, threads, states: Place::Apart }
+    }
+
+    /// The same of code that finds states where it leaves them.
+    pub(crate) fn in_place(self) -> Self {
+        Self { states: Place::Same, ..self }
     }
 
     /// Runs once.
     ///
     /// # Errors
     /// Another number of tensors than declared, one of another length or type, an initial state or a final one under an
-    /// order that carries none, an initial value that only the reference evaluates, a failure of the device. Nothing has
-    /// run then.
+    /// order that carries none, an initial value that only the reference evaluates, a failure of the device; of code that
+    /// keeps states in place, no place, or an initial state beside it. Nothing has run then.
     pub fn run(&self, lent: Lent<'_>) -> Result<(), Failure> {
         self.counted(&lent)?;
         let Lent { inputs, initial, outputs, states } = lent;
         let tokens = self.variant.token.map_or(1, |axis| self.sizes.get(axis).unwrap_or(0));
         permutation::check_lent(&self.variant, tokens, &|id| inputs.get(id.index()).copied())
             .map_err(Failure::Failed)?;
-        let declared = self.declared(&inputs, &initial)?;
+        let declared = match self.states {
+            Place::Apart => self.declared(&inputs, &initial)?,
+            Place::Same => Tensors::new(),
+        };
         let mut unwanted = if states.is_empty() { self.unwanted() } else { Vec::new() };
         let names = self.variant.states.iter().map(|state| state.name.as_str());
         let start = names.clone().zip(&initial).filter_map(|(name, given)| {
@@ -93,6 +112,12 @@ impl Ready {
         of("states", lent.initial.len(), states)?;
         if !lent.states.is_empty() {
             of("states", lent.states.len(), states)?;
+        }
+        if self.states == Place::Same && (lent.states.is_empty() || lent.initial.iter().any(Option::is_some)) {
+            return Err(Failure::Failed(format!(
+                "the states of `{}` are kept in place: give them as such",
+                variant.name
+            )));
         }
         if !carried && (!lent.states.is_empty() || lent.initial.iter().any(Option::is_some)) {
             return Err(Failure::Failed(format!("the order of `{}` carries no state", variant.name)));

@@ -65,6 +65,30 @@ fn lent_memory_is_filled_as_the_runtime_fills_its_own() {
     }
 }
 
+#[test]
+fn states_go_on_where_they_lie() {
+    let variant = variant(TEXT);
+    let sizes = sizes(&variant);
+    let tensors = inputs(&variant, &sizes, Gates::Plain, 3);
+    let given = states(&variant, &sizes, 5).unwrap();
+    for backend in [Backend::Cranelift, Backend::Llvm].into_iter().filter(|of| of.usable()) {
+        let mut engine = Engine::new();
+        let request = Request { variant: &variant, sizes: &sizes, inputs: &tensors, initial: &given, threads: 2 };
+        let want = engine.run(request, plan(backend)).unwrap();
+        let ready = engine.ready_in_place((&variant, &sizes), plan(backend), 2).unwrap().unwrap();
+        let mut o = vec![f32::NAN; 2 * 9 * 3 * 5];
+        let [mut s, mut z] = ["S", "z"].map(|name| given[name].floats().unwrap().to_vec());
+        let none = vec![None, None];
+        let (inputs, states) = (lent(&variant, &tensors), vec![&mut s[..], &mut z[..]]);
+        ready.run(Lent { inputs: inputs.clone(), initial: none.clone(), outputs: vec![&mut o[..]], states }).unwrap();
+        assert_eq!(want.outputs[0].1.floats(), Some(&o[..]), "{}", backend.name());
+        assert_eq!([want.states[0].1.floats(), want.states[1].1.floats()], [Some(&s[..]), Some(&z[..])]);
+        let placeless = Lent { inputs, initial: none, outputs: vec![&mut o[..]], states: Vec::new() };
+        let told = ready.run(placeless).unwrap_err().to_string();
+        assert_eq!(told, "the states of `f` are kept in place: give them as such");
+    }
+}
+
 fn owned((name, tensor): (&String, &Tensor)) -> (String, Tensor) {
     (name.clone(), tensor.clone())
 }
