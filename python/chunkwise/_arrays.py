@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _engine
+from . import _engine, _packed
 from .errors import Error
 
 if TYPE_CHECKING:
@@ -39,12 +39,42 @@ def runner(kind: type) -> Runner:
         from . import torch as ours
 
         found = ours.run
-    elif any(base.__module__ == "numpy" and base.__name__ == "ndarray" for base in kind.__mro__):
+    elif _is_numpy(kind):
         found = _run_numpy
     else:
         found = _run_others
     RUNNERS[kind] = found
     return found
+
+
+def run_packed(
+    variant: Variant, tensors: Tensors, cu_seqlens: Any, how: tuple[Tensors | None, bool, Sizes]
+) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Outputs and final states of several sequences in a row of tokens."""
+    initial, wanted, sizes = how
+    if tensors and _is_torch(type(tensors[0])):
+        from . import torch as ours
+
+        return ours.run_packed(variant, tensors, cu_seqlens, how)
+    run = runner(type(tensors[0]))
+    namespace = getattr(tensors[0], "__array_namespace__", None)
+    library = _numpy() if namespace is None else namespace()
+    bounds = _packed.bounds_of(cu_seqlens)
+    call = lambda own, given: run(variant, own, given, wanted, sizes)  # noqa: E731
+    concatenate = getattr(library, "concat", None) or library.concatenate
+    join = lambda parts, axis: concatenate(parts, axis=axis)  # noqa: E731
+    return _packed.run(variant, tensors, initial, bounds, (call, join))
+
+
+def advance(variant: Variant, tensors: Tensors, states: Tensors, sizes: Sizes) -> Sequence[Any]:
+    """Outputs; the states go on where they lie."""
+    if tensors and _is_torch(type(tensors[0])):
+        from . import torch as ours
+
+        return ours.advance(variant, tensors, states, sizes)
+    made: Empty = _numpy().empty
+    outputs = variant._kernel.advance(tensors, states, made, (variant._threads or threads(), sizes))
+    return outputs if _is_numpy(type(tensors[0])) else _taken_over(tensors[0], outputs)
 
 
 def empty_like(tensor: Any) -> Empty:
@@ -59,6 +89,10 @@ def empty_like(tensor: Any) -> Empty:
 
 def _is_torch(kind: type) -> bool:
     return any(base.__name__ == "Tensor" and base.__module__.split(".")[0] == "torch" for base in kind.__mro__)
+
+
+def _is_numpy(kind: type) -> bool:
+    return any(base.__module__ == "numpy" and base.__name__ == "ndarray" for base in kind.__mro__)
 
 
 def _numpy() -> Any:
@@ -79,10 +113,11 @@ def _run_numpy(
 def _run_others(
     variant: Variant, tensors: Tensors, initial: Tensors | None, wanted: bool, sizes: Sizes
 ) -> tuple[Tensors, Tensors]:
-    """NumPy makes the results; a library of the array API takes them over where they lie."""
     outputs, states = _run_numpy(variant, tensors, initial, wanted, sizes)
-    namespace = getattr(tensors[0], "__array_namespace__", None)
-    if namespace is None:
-        return outputs, states
-    take = namespace().from_dlpack
-    return tuple(map(take, outputs)), tuple(map(take, states))
+    return _taken_over(tensors[0], outputs), _taken_over(tensors[0], states)
+
+
+def _taken_over(like: Any, results: Tensors) -> Tensors:
+    """NumPy made the results; a library of the array API takes them over where they lie."""
+    namespace = getattr(like, "__array_namespace__", None)
+    return results if namespace is None else tuple(map(namespace().from_dlpack, results))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _arrays
-from .errors import ShapeError, Unsupported
+from .errors import ShapeError
 
 if TYPE_CHECKING:
     from . import _engine
@@ -22,8 +22,6 @@ def arranged(what: str, names: Sequence[str], tensors: Tensors, named: Mapping[s
         raise TypeError(f"{what}() takes {len(names)} tensors ({', '.join(names)}), and {len(tensors)} are given")
     found = dict(zip(names, tensors))
     for name, tensor in named.items():
-        if name == "cu_seqlens" and name not in names:
-            raise _unpacked(what)
         if name not in names:
             raise TypeError(f"{what}() has no input `{name}`; its inputs are {', '.join(names)}")
         if name in found:
@@ -33,12 +31,6 @@ def arranged(what: str, names: Sequence[str], tensors: Tensors, named: Mapping[s
     if missing:
         raise TypeError(f"{what}() is not given {', '.join(f'`{name}`' for name in missing)}")
     return tuple(found[name] for name in names)
-
-
-def _unpacked(what: str) -> Unsupported:
-    operation, reason = f"`cu_seqlens` of `{what}`", "sequences are packed by the program, which this one does not say"
-    way_out = "say in the program where one starts, by an input that is 1 at its first token (docs/packing.md)"
-    return Unsupported(f"{operation} is unsupported: {reason}; {way_out}", operation, reason, way_out)
 
 
 def placed(what: str, names: Sequence[str], given: Any) -> Tensors:

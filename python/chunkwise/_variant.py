@@ -99,7 +99,8 @@ class Variant:
     """One attention variant, called with its inputs by position or by name.
 
     Sizes come from the tensors; those of axes that no tensor gives are arguments by the names of the axes (`Y=14, X=14`).
-    Results are of the library that the inputs are of.
+    Results are of the library that the inputs are of. `cu_seqlens` says that the row of tokens is several sequences, one
+    after the other: where each begins, and where the last one ends; states then have a place a sequence.
 
     >>> import numpy as np
     >>> gdn = compile("@gated_deltanet")
@@ -144,19 +145,42 @@ class Variant:
         self, *tensors: Any, initial_state: Any = None, output_final_state: bool = False, **named: Any
     ) -> Any:
         sizes: _arrays.Sizes = ()
+        packed = named.pop("cu_seqlens", None) if named and "cu_seqlens" not in self._names else None
         if named or len(tensors) != self._count:
             sizes = tuple((name, named.pop(name)) for name in self._axes if isinstance(named.get(name), int))
             tensors = arranged(self.name, self._names, tensors, named)
         initial = None if initial_state is None else placed(self.name, self._state_names, initial_state)
         kind = type(tensors[0]) if tensors else type(None)
         run = _arrays.RUNNERS.get(kind) or _arrays.runner(kind)
-        outputs, states = run(self, tensors, initial, output_final_state, sizes)
+        if packed is None:
+            outputs, states = run(self, tensors, initial, output_final_state, sizes)
+        else:
+            outputs, states = _arrays.run_packed(self, tensors, packed, (initial, output_final_state, sizes))
         packed = outputs[0] if self._outputs == 1 else self._pack_outputs(*outputs)
         if not output_final_state:
             return packed
         if isinstance(initial_state, dict):
             return packed, dict(zip(self._state_names, states))
         return packed, states[0] if len(self._state_names) == 1 else self._pack_states(*states)
+
+    def advance(self, *tensors: Any, states: Any, **named: Any) -> Any:
+        """The outputs of a call from these states, given as `initial_state`; the states are then those after it.
+
+        They are changed where they lie, float32 and contiguous, by a kernel that copies none of them if the variant's form
+        allows: what a cache of states wants in decoding.
+
+        >>> gla = compile("@gla")
+        >>> token = gla.draw(B=1, T=1, H=2, K=4, V=4)
+        >>> o, state = gla(**token, output_final_state=True)
+        >>> same = gla.advance(**token, states=state)
+        """
+        sizes: _arrays.Sizes = ()
+        if named or len(tensors) != self._count:
+            sizes = tuple((name, named.pop(name)) for name in self._axes if isinstance(named.get(name), int))
+            tensors = arranged(self.name, self._names, tensors, named)
+        held = placed(self.name, self._state_names, states)
+        outputs = _arrays.advance(self, tensors, held, sizes)
+        return outputs[0] if self._outputs == 1 else self._pack_outputs(*outputs)
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -335,6 +359,7 @@ class Variant:
         given += [
             kinds("initial_state", kinds.KEYWORD_ONLY, default=None),
             kinds("output_final_state", kinds.KEYWORD_ONLY, default=False),
+            kinds("cu_seqlens", kinds.KEYWORD_ONLY, default=None),
         ]
         return inspect.Signature(given)
 

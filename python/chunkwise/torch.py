@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import torch
 from torch import Tensor
 
+from . import _packed
 from .errors import Unsupported
 
 if TYPE_CHECKING:
@@ -46,11 +47,48 @@ def run(
     """Outputs, and final states if they are wanted."""
     given = tensors if initial is None else tensors + initial
     if torch.compiler.is_compiling() or not _is_plain(given):
-        return _by_operator(variant, tensors, initial, wanted, sizes)
-    if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in given):
+        return _by_operator(variant, tensors, initial, (wanted, sizes, None))
+    if _wants_gradient(given):
         results = _WithoutGradient.apply(variant, (wanted, sizes), len(tensors), *given)
         return results[: variant._outputs], results[variant._outputs :]
     return _eager(variant, tensors, initial, (wanted, sizes))
+
+
+def run_packed(
+    variant: Variant,
+    tensors: tuple[Tensor, ...],
+    cu_seqlens: Any,
+    how: tuple[tuple[Tensor | None, ...] | None, bool, Sizes],
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Outputs and final states of several sequences in a row of tokens."""
+    initial, wanted, sizes = how
+    given = tensors if initial is None else tensors + initial
+    if torch.compiler.is_compiling() or not _is_plain(given):
+        return _by_operator(variant, tensors, initial, (wanted, sizes, torch.as_tensor(cu_seqlens)))
+    call = lambda own, start: run(variant, own, start, wanted, sizes)  # noqa: E731
+    return _packed.run(variant, tensors, initial, _packed.bounds_of(cu_seqlens), (call, torch.cat))
+
+
+def advance(
+    variant: Variant, tensors: tuple[Tensor, ...], states: tuple[Tensor, ...], sizes: Sizes
+) -> Sequence[Tensor]:
+    """Outputs; the states go on where they lie."""
+    given = tensors + states
+    apart = torch.compiler.is_compiling() or not _is_plain(given) or _wants_gradient(given)
+    if apart or not all(state is not None and state.is_contiguous() and not state.is_neg() for state in states):
+        outputs, last = run(variant, tensors, states, True, sizes)
+        for state, after in zip(states, last):
+            state.copy_(after)
+        return outputs
+    half, inputs = _prepared(variant, tensors)
+    threads = variant._threads or torch.get_num_threads()
+    outputs = variant._kernel.advance(inputs, states, empty, (threads, sizes))
+    torch.autograd.graph.increment_version(states)
+    return outputs if half is None else tuple(one.to(half) for one in outputs)
+
+
+def _wants_gradient(given: Sequence[Tensor | None]) -> bool:
+    return torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in given)
 
 
 def _is_plain(given: Sequence[Any]) -> bool:
@@ -66,17 +104,24 @@ def _is_plain(given: Sequence[Any]) -> bool:
 def _eager(
     variant: Variant, tensors: Sequence[Tensor], initial: Sequence[Tensor | None] | None, how: tuple[bool, Sizes]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    half = _half(variant, tensors)
-    inputs = tuple(map(_resolved, tensors))
+    half, inputs = _prepared(variant, tensors)
     start = None if initial is None else tuple(one if one is None else _resolved(one) for one in initial)
-    if torch.is_autocast_enabled("cpu") and half is None:
-        inputs = tuple(_widened(one) for one in inputs)
-        start = None if start is None else tuple(one if one is None else _widened(one) for one in start)
+    if start is not None and torch.is_autocast_enabled("cpu") and half is None:
+        start = tuple(one if one is None else _widened(one) for one in start)
     threads = variant._threads or torch.get_num_threads()
     outputs, states = variant._kernel.run(inputs, start, (empty, how[0]), (threads, how[1]))
     if half is not None:
         outputs = tuple(one.to(half) for one in outputs)
     return outputs, states
+
+
+def _prepared(variant: Variant, tensors: Sequence[Tensor]) -> tuple[torch.dtype | None, tuple[Tensor, ...]]:
+    """What outputs are narrowed to, and inputs as the engine takes them."""
+    half = _half(variant, tensors)
+    inputs = tuple(map(_resolved, tensors))
+    if half is None and torch.is_autocast_enabled("cpu"):
+        inputs = tuple(map(_widened, inputs))
+    return half, inputs
 
 
 def _half(variant: Variant, tensors: Sequence[Tensor]) -> torch.dtype | None:
@@ -87,9 +132,11 @@ def _half(variant: Variant, tensors: Sequence[Tensor]) -> torch.dtype | None:
 
 
 def _resolved(tensor: Tensor) -> Tensor:
-    """The tensor as it lies in memory: a lazy negation is done."""
+    """The tensor as it lies in memory: a lazy negation is done, and slices of wider rows are put together."""
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
+    if not tensor.is_contiguous() and tensor.stride(-1) == 1:
+        tensor = tensor.contiguous()
     return tensor.detach() if _BY_CAPSULE and tensor.requires_grad else tensor
 
 
@@ -122,11 +169,11 @@ def _by_operator(
     variant: Variant,
     tensors: Sequence[Tensor],
     initial: Sequence[Tensor | None] | None,
-    wanted: bool,
-    sizes: Sizes,
+    how: tuple[bool, Sizes, Tensor | None],
 ) -> tuple[list[Tensor], list[Tensor]]:
+    wanted, sizes, packed = how
     axes = ",".join([f"{axis}={size}" for axis, size in sizes])
-    results = operator(list(tensors), [] if initial is None else list(initial), variant._key, wanted, axes)
+    results = operator(list(tensors), [] if initial is None else list(initial), variant._key, wanted, axes, packed)
     return results[: variant._outputs], results[variant._outputs :]
 
 
@@ -146,20 +193,39 @@ def _of_key(key: str) -> Variant:
 
 @torch.library.custom_op("chunkwise::run", mutates_args=(), device_types="cpu")
 def operator(
-    inputs: Sequence[Tensor], initial: Sequence[Optional[Tensor]], key: str, wanted: bool, axes: str
+    inputs: Sequence[Tensor],
+    initial: Sequence[Optional[Tensor]],
+    key: str,
+    wanted: bool,
+    axes: str,
+    packed: Optional[Tensor] = None,
 ) -> list[Tensor]:
-    """Outputs and, if they are wanted, final states of the variant that the key names; `axes` are sizes: `Y=14,X=14`."""
-    variant = _of_key(key)
-    outputs, states = _eager(variant, inputs, tuple(initial) if len(initial) else None, (wanted, _sizes(axes)))
-    return [*outputs, *states]
+    """Outputs and, if they are wanted, final states of the variant that the key names; `axes` are sizes: `Y=14,X=14`,
+    `packed` where sequences begin."""
+    variant, how = _of_key(key), (wanted, _sizes(axes))
+    start = tuple(initial) if len(initial) else None
+    if packed is None:
+        outputs, states = _eager(variant, inputs, start, how)
+        return [*outputs, *states]
+    call = lambda own, start: _eager(variant, own, start, how)  # noqa: E731
+    all_outputs, all_states = _packed.run(variant, tuple(inputs), start, _packed.bounds_of(packed), (call, torch.cat))
+    return [*all_outputs, *all_states]
 
 
 @operator.register_fake
 def _fake(
-    inputs: Sequence[Tensor], initial: Sequence[Optional[Tensor]], key: str, wanted: bool, axes: str
+    inputs: Sequence[Tensor],
+    initial: Sequence[Optional[Tensor]],
+    key: str,
+    wanted: bool,
+    axes: str,
+    packed: Optional[Tensor] = None,
 ) -> list[Tensor]:
     variant = _of_key(key)
     outputs, states = variant._shapes([tuple(one.shape) for one in inputs], _sizes(axes))
+    if packed is not None:
+        _packed.token_of(variant)
+        states = [[packed.shape[0] - 1, *shape[1:]] for shape in states]
     half = _half(variant, inputs)
     wide = torch.float64 if any(one.dtype == torch.float64 for one in inputs) else torch.float32
     made = [inputs[0].new_empty(shape, dtype=half or wide) for shape in outputs]

@@ -27,6 +27,17 @@ pub struct Settled {
     pub choice: Choice,
     /// None where the reference runs it.
     ready: Option<Ready>,
+    /// Where that code finds states, and leaves them.
+    pub states: States,
+}
+
+/// Where the states that a call starts from lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum States {
+    /// Apart from where it leaves them.
+    Apart,
+    /// There.
+    InPlace,
 }
 
 impl Options {
@@ -51,20 +62,31 @@ impl Options {
         Ok(Self { backend: backend.or(has), form, chunk, precision })
     }
 
-    /// Compiles a variant for these sizes.
+    /// Compiles a variant for these sizes; where states cannot stay in place as asked for, with states apart.
     ///
     /// # Errors
     /// What cannot be compiled as asked for, or does not fit into memory.
-    pub fn settle(self, variant: &Variant, sizes: Sizes, threads: usize) -> Result<Settled, Failure> {
+    pub fn settle(
+        self,
+        variant: &Variant,
+        sizes: Sizes,
+        (threads, states): (usize, States),
+    ) -> Result<Settled, Failure> {
         room::for_tensors(variant, &sizes, room::OF_CODE)?;
         let engine = self.engine(threads);
         let mut engine = locked(&engine);
         let choice = choose(&mut engine, variant, &sizes, self.wish(threads))?;
-        let ready = match choice.plan.backend {
-            Backend::Reference => None,
-            _ => Some(engine.ready((variant, &sizes), choice.plan, threads)?),
+        let of = (variant, &sizes);
+        let in_place = match (choice.plan.backend, states) {
+            (Backend::Reference, _) | (_, States::Apart) => None,
+            (_, States::InPlace) => engine.ready_in_place(of, choice.plan, threads)?,
         };
-        Ok(Settled { sizes, choice, ready })
+        let (ready, states) = match (choice.plan.backend, in_place) {
+            (Backend::Reference, _) => (None, States::Apart),
+            (_, Some(ready)) => (Some(ready), States::InPlace),
+            (_, None) => (Some(engine.ready(of, choice.plan, threads)?), States::Apart),
+        };
+        Ok(Settled { sizes, choice, ready, states })
     }
 
     /// Lays out calls that go on from each other's states.

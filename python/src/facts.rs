@@ -8,16 +8,22 @@ use chunkwise_dsl::{
     shape::Size,
     typed::{Dtype, Output, OutputDim, TensorRole, Variant},
 };
-use chunkwise_runtime::Plan;
+use chunkwise_runtime::{Plan, independent};
 use pyo3::{prelude::*, types::PyDict};
 
-/// A dict: `name`, `args`, `axes`, `inputs`, `states`, `outputs`, `carries_state`.
+use crate::stretch::{self, Needs};
+
+/// A dict: `name`, `args`, `axes`, `token`, `inputs`, `states`, `outputs`, `carries_state`, `stretch`,
+/// `independent`.
 pub fn declared<'py>(py: Python<'py>, variant: &Variant) -> PyResult<Bound<'py, PyAny>> {
     let facts = PyDict::new(py);
     facts.set_item("name", &variant.name)?;
     facts.set_item("args", variant.args.clone())?;
     let axes = variant.axes.iter().map(|axis| (axis.name.clone(), axis.value.as_ref().map(|size| text(variant, size))));
     facts.set_item("axes", axes.collect::<Vec<_>>())?;
+    // A grid's is made of others.
+    let token = variant.token.filter(|axis| variant.axes[axis.0 as usize].value.is_none());
+    facts.set_item("token", token.map(|axis| variant.axis_name(axis)))?;
     let inputs = variant.tensors.iter().map(|tensor| {
         let role = if tensor.role == TensorRole::Param { "param" } else { "input" };
         let dtype = if tensor.dtype == Dtype::I32 { "int32" } else { "float32" };
@@ -34,6 +40,15 @@ pub fn declared<'py>(py: Python<'py>, variant: &Variant) -> PyResult<Bound<'py, 
     let outputs = variant.outputs().map(|output| (output.name.clone(), shape(variant, output)));
     facts.set_item("outputs", outputs.collect::<Vec<_>>())?;
     facts.set_item("carries_state", carries_state(variant) && !variant.states.is_empty())?;
+    let needs = match stretch::needs(variant) {
+        Ok(Needs::States) => ("states", [0, 0], ""),
+        Ok(Needs::Coupled) => ("coupled", [0, 0], ""),
+        Ok(Needs::Window { left, right }) => ("window", [left, right], ""),
+        Err(why) => ("no", [0, 0], why),
+    };
+    facts.set_item("stretch", needs)?;
+    let independent: Vec<_> = independent(variant).into_iter().map(|axis| variant.axis_name(axis)).collect();
+    facts.set_item("independent", independent)?;
     Ok(facts.into_any())
 }
 

@@ -17,7 +17,7 @@ use chunkwise_runtime::{Data, Lent, Ready};
 use pyo3::{prelude::*, types::PyTuple};
 
 use crate::{
-    engine::{self, Arrays, Options, Settled},
+    engine::{self, Arrays, Options, Settled, States},
     errors, facts,
     operand::{Operand, array},
     results::Results,
@@ -40,7 +40,7 @@ struct Kept {
     /// The extents of all tensors and states given, ranks between them.
     shapes: Vec<usize>,
     dims: Dims,
-    threads: usize,
+    how: (usize, States),
     settled: Arc<Settled>,
 }
 
@@ -99,7 +99,7 @@ impl Kernel {
             let why = if self.variant.states.is_empty() { "it has none" } else { "its order carries none" };
             return Err(errors::shape(py, &format!("no final state of `{}` can be given: {why}", self.variant.name)));
         }
-        let settled = self.settled(py, &call, (threads, dims))?;
+        let settled = self.settled(py, &call, ((threads, States::Apart), dims))?;
         let mut shapes: Vec<_> =
             self.variant.outputs().map(|output| output_shape(&self.variant, output, &settled.sizes)).collect();
         if wanted {
@@ -113,10 +113,37 @@ impl Kernel {
         results.into_tuples(py, self.variant.outputs().count())
     }
 
+    /// Outputs, as of `run`; the states that it starts from are left as they are after it.
+    fn advance<'py>(
+        &self,
+        inputs: &Bound<'py, PyTuple>,
+        states: &Bound<'py, PyTuple>,
+        empty: Bound<'py, PyAny>,
+        how: (usize, Dims),
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let (py, (threads, dims)) = (inputs.py(), how);
+        let variant = &self.variant;
+        let call = self.call(inputs, Some(states))?;
+        if !carries_state(variant) || variant.states.is_empty() || call.initial.iter().any(Option::is_none) {
+            let why = "it has none, its order carries none, or one is not given";
+            return Err(errors::shape(py, &format!("the states of `{}` cannot go on in place: {why}", variant.name)));
+        }
+        let settled = self.settled(py, &call, ((threads, States::InPlace), dims))?;
+        let outputs = variant.outputs().map(|output| output_shape(variant, output, &settled.sizes));
+        let names: Vec<_> = variant.states.iter().map(|state| state.name.as_str()).collect();
+        let elem = call.elem(variant, &settled);
+        let results = Results::made(&empty, &outputs.collect::<Vec<_>>(), elem)?.and(states, &names, elem)?;
+        let results = match settled.ready() {
+            Some(ready) => self.going_on(py, &call, (ready, settled.states), results)?,
+            None => self.interpreted(py, &call, &settled.sizes, results)?,
+        };
+        Ok(results.into_tuples(py, variant.outputs().count())?.0)
+    }
+
     /// What is taken at these sizes, and why.
     fn choice(&self, py: Python<'_>, dims: Dims, threads: usize) -> PyResult<(String, Vec<String>)> {
         let sizes = self.sizes(py, &dims)?;
-        let settled = py.detach(|| self.options.settle(&self.variant, sizes, threads));
+        let settled = py.detach(|| self.options.settle(&self.variant, sizes, (threads, States::Apart)));
         let choice = settled.map_err(|failure| errors::failure(py, &failure))?.choice;
         Ok((facts::plan(&choice.plan), choice.reasons))
     }
@@ -192,16 +219,16 @@ impl Kernel {
     }
 
     /// The code for these shapes.
-    fn settled(&self, py: Python<'_>, call: &Call<'_>, (threads, dims): (usize, Dims)) -> PyResult<Arc<Settled>> {
+    fn settled(&self, py: Python<'_>, call: &Call<'_>, (how, dims): ((usize, States), Dims)) -> PyResult<Arc<Settled>> {
         let shapes = call.shapes();
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept.iter().find(|kept| kept.shapes == shapes && kept.threads == threads && kept.dims == dims);
+        let known = kept.iter().find(|kept| kept.shapes == shapes && kept.how == how && kept.dims == dims);
         if let Some(known) = known {
             return Ok(Arc::clone(&known.settled));
         }
         drop(kept);
         let sizes = self.bound(py, &self.named_shapes(call), &dims)?;
-        let settled = py.detach(|| self.options.settle(&self.variant, sizes, threads));
+        let settled = py.detach(|| self.options.settle(&self.variant, sizes, how));
         let settled = Arc::new(settled.map_err(|failure| errors::failure(py, &failure))?);
         if settled.choice.fell_back {
             let why = settled.choice.reasons.join("; ");
@@ -211,7 +238,7 @@ impl Kernel {
         if kept.len() == KEPT {
             kept.remove(0);
         }
-        kept.push(Kept { shapes, dims, threads, settled: Arc::clone(&settled) });
+        kept.push(Kept { shapes, dims, how, settled: Arc::clone(&settled) });
         Ok(settled)
     }
 
@@ -246,16 +273,12 @@ impl Kernel {
         ready: &Ready,
         mut results: Results<'py>,
     ) -> PyResult<Results<'py>> {
-        let precision = self.options.precision;
-        let tensors = self.variant.tensors.iter().zip(&call.inputs);
-        let inputs = tensors
-            .map(|(tensor, view)| Operand::of(py, &tensor.name, view, (tensor.dtype, precision)))
-            .collect::<PyResult<Vec<_>>>()?;
+        let inputs = self.operands(py, call)?;
         let states = self.variant.states.iter().zip(&call.initial);
         let initial = states
             .map(|(state, view)| {
-                let view = view.as_ref();
-                view.map(|view| Operand::of(py, &state.name, view, (Dtype::F32, precision))).transpose()
+                let of = (Dtype::F32, self.options.precision);
+                view.as_ref().map(|view| Operand::of(py, &state.name, view, of)).transpose()
             })
             .collect::<PyResult<Vec<_>>>()?;
         let read = call.inputs.iter().chain(call.initial.iter().flatten()).map(View::addresses);
@@ -269,6 +292,37 @@ impl Kernel {
         };
         py.detach(|| engine::run(ready, lent)).map_err(|failure| errors::failure(py, &failure))?;
         Ok(results)
+    }
+
+    /// A call whose states are among its results, and are what it starts from.
+    fn going_on<'py>(
+        &self,
+        py: Python<'py>,
+        call: &Call<'py>,
+        (ready, place): (&Ready, States),
+        mut results: Results<'py>,
+    ) -> PyResult<Results<'py>> {
+        let inputs = self.operands(py, call)?;
+        let mut outputs = results.floats(py, call.inputs.iter().map(View::addresses).collect())?;
+        let states = outputs.split_off(self.variant.outputs().count());
+        let before: Vec<Option<Vec<f32>>> =
+            states.iter().map(|state| (place == States::Apart).then(|| state.to_vec())).collect();
+        let lent = Lent {
+            inputs: inputs.iter().map(Operand::input).collect(),
+            initial: before.iter().map(Option::as_deref).collect(),
+            outputs,
+            states,
+        };
+        py.detach(|| engine::run(ready, lent)).map_err(|failure| errors::failure(py, &failure))?;
+        Ok(results)
+    }
+
+    fn operands<'a>(&self, py: Python<'_>, call: &'a Call<'_>) -> PyResult<Vec<Operand<'a>>> {
+        let tensors = self.variant.tensors.iter().zip(&call.inputs);
+        let operand = |(tensor, view): (&chunkwise_dsl::typed::Tensor, &'a View<'_>)| {
+            Operand::of(py, &tensor.name, view, (tensor.dtype, self.options.precision))
+        };
+        tensors.map(operand).collect()
     }
 
     fn interpreted<'py>(

@@ -8,6 +8,7 @@ mod kernel;
 mod operand;
 mod results;
 mod session;
+mod stretch;
 mod view;
 
 #[pyo3::pymodule(gil_used = false)]

@@ -38,6 +38,24 @@ impl<'py> Results<'py> {
         Ok(results)
     }
 
+    /// These, and tensors of the caller that a call is to leave something in.
+    ///
+    /// # Errors
+    /// One of other elements than these, or one that cannot be written where it lies.
+    pub fn and(mut self, given: &Bound<'py, PyTuple>, names: &[&str], elem: Elem) -> PyResult<Self> {
+        for (object, name) in given.iter().zip(names) {
+            let view = View::of(name, &object)?;
+            if !view.takes(elem) {
+                let message =
+                    format!("`{name}` cannot be left in place: expected {}, contiguous and writable", elem.name());
+                return Err(errors::shape(given.py(), &message));
+            }
+            self.views.push(view);
+            self.objects.push(object);
+        }
+        Ok(self)
+    }
+
     pub fn len(&self) -> usize {
         self.views.len()
     }

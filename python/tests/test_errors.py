@@ -58,8 +58,6 @@ def test_arguments_are_bound_as_a_function_binds_them(gdn):
         gdn(**inputs, betta=inputs["beta"])
     with pytest.raises(TypeError, match="is given `q` twice"):
         gdn(inputs["q"], **inputs)
-    with pytest.raises(chunkwise.Unsupported, match="`cu_seqlens` of `gated_deltanet` is unsupported"):
-        gdn(**inputs, cu_seqlens=np.array([0, 5]))
     with pytest.raises(TypeError, match="`q` is a list, expected a tensor"):
         gdn(**{**inputs, "q": [1.0]})
 

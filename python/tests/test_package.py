@@ -36,8 +36,10 @@ def test_the_command_is_there():
     assert done.returncode == 2 and "did you mean @gla" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["chunkwise", "chunkwise._variant"])
+@pytest.mark.parametrize("module", ["chunkwise", "chunkwise._variant", "chunkwise.onnx", "chunkwise.fla"])
 def test_the_examples_of_the_documentation_hold(module):
+    if module == "chunkwise.fla":
+        pytest.importorskip("torch")
     __import__(module)
     found = doctest.testmod(sys.modules[module])
     assert found.failed == 0 and found.attempted > 0
@@ -46,7 +48,7 @@ def test_the_examples_of_the_documentation_hold(module):
 def test_help_tells_the_arguments(gdn):
     text = pydoc.render_doc(gdn, renderer=pydoc.plaintext)
     assert "arXiv:2412.06464" in text and "input g : [B,T,H] float32" in text and "state S : [B,H,K,V]" in text
-    assert str(inspect.signature(gdn)) == "(q, k, v, g, beta, *, initial_state=None, output_final_state=False)"
+    assert str(inspect.signature(gdn)) == "(q, k, v, g, beta, *, initial_state=None, output_final_state=False, cu_seqlens=None)"
 
 
 def test_a_variant_says_what_it_is(gdn):

@@ -40,4 +40,5 @@ pub use launch::{Input, Launch, RunError, interpret};
 pub use ready::{Lent, Ready};
 pub use request::{Failure, Outputs, Plan, Request};
 pub use session::{Session, View};
+pub use split::independent;
 pub use tensor::{Data, Tensor, Tensors};

@@ -55,6 +55,12 @@ fn half(request: Request, axis: AxisId, range: std::ops::Range<usize>) -> Half {
     }
 }
 
+/// The batch axes that nothing but the layout of tensors depends on: what is done along parts of one is what is done along
+/// all of it.
+pub fn independent(variant: &Variant) -> Vec<AxisId> {
+    batch_axes(variant).into_iter().filter(|axis| lays_out_only(variant, *axis)).collect()
+}
+
 /// Whether an axis is met only as whole dims of tensors: no size, index, group or head's number depends on it.
 fn lays_out_only(variant: &Variant, axis: AxisId) -> bool {
     let mentions = |size: &Size| size.axes().contains(&axis);

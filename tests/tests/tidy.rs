@@ -116,7 +116,7 @@ const ROOMS: [(&str, &[&str]); 5] = [
             "bench",
         ],
     ),
-    ("python", &["errors", "view", "operand", "results", "engine", "facts", "session", "kernel"]),
+    ("python", &["errors", "view", "operand", "results", "engine", "stretch", "facts", "session", "kernel"]),
 ];
 /// The lowest of the compiler's rooms that the derivation lives in.
 const DERIVATION: &str = "ir";

@@ -4,6 +4,7 @@
 
 mod buffer;
 mod dlpack;
+mod gather;
 mod layout;
 
 use std::ops::Range;
@@ -145,6 +146,11 @@ impl<'py> View<'py> {
         T::ELEM == self.elem && self.is_dense() && self.data.cast::<T>().is_aligned() && !self.data.is_null()
     }
 
+    /// Whether elements of this type can be written where they lie.
+    pub fn takes(&self, elem: Elem) -> bool {
+        self.elem == elem && self.writable && self.is_dense()
+    }
+
     /// The elements where they lie; None if they are others, or do not lie one after another.
     pub fn dense<T: Element>(&self) -> Option<&[T]> {
         if self.len() == 0 && T::ELEM == self.elem {
@@ -162,37 +168,9 @@ impl<'py> View<'py> {
             return Some(&mut []);
         }
         // SAFETY: as in `dense`; the library says that they may be written, and `crate::results` asks for slices to write
-        // of memory alone that it has found to overlap no other view.
+        // of memory alone that it has found to overlap nothing that is read or written beside it.
         (self.writable && self.is_slice::<T>())
             .then(|| unsafe { std::slice::from_raw_parts_mut(self.data.cast::<T>(), self.len()) })
-    }
-
-    /// The elements in the order of their indices, each made another; None if they are of another type.
-    pub fn gathered<T: Element, U>(&self, made: impl Fn(T) -> U) -> Option<Vec<U>> {
-        if T::ELEM != self.elem {
-            return None;
-        }
-        let len = self.len();
-        let mut all = Vec::with_capacity(len);
-        let inner = self.rank.saturating_sub(1);
-        let (row, step) = if self.rank == 0 { (1, 0) } else { (self.shape[inner], self.strides[inner]) };
-        let mut index = [0usize; RANK];
-        while all.len() < len {
-            let places = index[..inner].iter().zip(&self.strides).map(|(at, stride)| *at as isize * stride);
-            let start = self.data.wrapping_offset(places.sum());
-            for at in 0..row {
-                // SAFETY: the index is inside the shape, so the library has an element there; it need not be aligned.
-                all.push(made(unsafe { start.wrapping_offset(at as isize * step).cast::<T>().read_unaligned() }));
-            }
-            for axis in (0..inner).rev() {
-                index[axis] += 1;
-                if index[axis] < self.shape[axis] {
-                    break;
-                }
-                index[axis] = 0;
-            }
-        }
-        Some(all)
     }
 
     /// The addresses from the first element to behind the last; none of a tensor without elements.
