@@ -67,9 +67,11 @@ test: setup
 	cargo test --workspace $(FLAGS)
 
 # The Python package as users get it: a wheel, installed into an environment of its own and tested there, then into one that
-# has PyTorch, where pip can have it. That one is kept; PYTHON_TORCH= leaves it out.
-PYTHON_VENV  ?= target/python-venv
-PYTHON_TORCH ?= torch
+# has PyTorch, and the libraries that the package works beside, where pip can have them. That one is kept; PYTHON_TORCH=
+# leaves it out, PYTHON_BESIDE= the libraries.
+PYTHON_VENV   ?= target/python-venv
+PYTHON_TORCH  ?= torch
+PYTHON_BESIDE ?= transformers onnx onnxruntime matplotlib
 
 python: FEATURES =
 python: setup
@@ -96,6 +98,9 @@ python: setup
 	echo "== With PyTorch"
 	$$in/bin/pip install --quiet --force-reinstall --no-deps "$$wheel"
 	$$in/bin/pip install --quiet "$$wheel[test]"
+	if ! $$in/bin/pip install --quiet $(PYTHON_BESIDE); then
+	  echo "== pip has not all of $(PYTHON_BESIDE) here: the tests of what is missing are left out"
+	fi
 	$$in/bin/python -m pytest -q python/tests
 
 bench: setup

@@ -1,7 +1,10 @@
 """What the pages show of Python holds. Not there for an installed package alone: the pages are of the checkout."""
 
 import doctest
+import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +33,34 @@ def test_the_page_runs(gdn):
     names = {**inputs, **{f"{name}2": x for name, x in inputs.items()}}
     names["tokens"] = [[x[:, t : t + 1] for x in inputs.values()] for t in range(6)]
     found = blocks("docs/python.md", "python")
-    assert len(found) == 3
-    for block in found:
+    assert len(found) == 7
+    for block in found[:5]:
         exec(block, names)
-    assert isinstance(names["window"], chunkwise.Variant) and np.array_equal(names["o"].shape, (1, 1, 8, 128))
+    assert isinstance(names["window"], chunkwise.Variant) and np.array_equal(names["o"].shape, (1, 6, 8, 128))
+
+
+def test_the_page_runs_on_torch(gdn):
+    torch = pytest.importorskip("torch")
+    names = gdn.draw(B=1, T=6, H=8, K=16, V=16, like=torch.empty(0))
+    exec(blocks("docs/python.md", "python")[6], names)
+    assert names["o"].shape == (1, 6, 8, 16) and names["state"].shape == (1, 8, 16, 16)
+
+
+def run(script, *words):
+    done = subprocess.run([sys.executable, ROOT / "examples/python" / script, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_paper_becomes_numbers(tmp_path):
+    drawn = ["--plot", str(tmp_path / "plot.svg")] if importlib.util.find_spec("matplotlib") else []
+    said = run("from_a_paper.py", "--tokens", "32,64", *drawn)
+    assert "transition: scalar decay and rank one (key of the write)" in said and "(1, 1, 2, 16)" in said
+    assert not drawn or (tmp_path / "plot.svg").read_text().startswith("<?xml")
+
+
+def test_a_model_stays_what_it_is():
+    pytest.importorskip("transformers", minversion="5.24")
+    said = run("in_a_model.py", "--tokens", "70", "--new", "4")
+    assert "model.layers.2.linear_attn (Qwen3NextGatedDeltaNet): causal_conv1d_fn" in said
+    assert said.splitlines()[-1].endswith("the same tokens: True")
