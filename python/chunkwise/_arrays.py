@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,7 @@ def _is_numpy(kind: type) -> bool:
     return any(base.__module__ == "numpy" and base.__name__ == "ndarray" for base in kind.__mro__)
 
 
+@functools.cache
 def _numpy() -> Any:
     try:
         import numpy

@@ -1,7 +1,7 @@
 """Calls on PyTorch's tensors. In eager mode nothing stands between the caller and the engine; while `torch.compile` traces,
 under modes and for subclasses one operator serves all variants: `chunkwise::run`.
 
-Gradients are not derived yet: a result of inputs that want one says so when `backward` reaches it.
+Gradients do not come through Python yet: a result of inputs that want one says so when `backward` reaches it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAKERS = {
     "int32": torch.empty(0, dtype=torch.int32, device="cpu").new_empty,
 }
 _HALVES = (torch.bfloat16, torch.float16)
-_PLAIN = (Tensor, torch.nn.Parameter)
+_PLAIN = frozenset((Tensor, torch.nn.Parameter, type(None)))
 # A tensor that wants gradients gives no capsule; the C table asks nothing.
 _BY_CAPSULE = not hasattr(Tensor, "__dlpack_c_exchange_api__")
 
@@ -88,7 +88,7 @@ def advance(
 
 
 def _wants_gradient(given: Sequence[Tensor | None]) -> bool:
-    return torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in given)
+    return torch.is_grad_enabled() and any([one is not None and one.requires_grad for one in given])
 
 
 def _is_plain(given: Sequence[Any]) -> bool:
@@ -97,7 +97,7 @@ def _is_plain(given: Sequence[Any]) -> bool:
         not torch._C._len_torch_function_stack()
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._functorch.peek_interpreter_stack() is None
-        and all(one is None or type(one) in _PLAIN for one in given)
+        and _PLAIN.issuperset(map(type, given))
     )
 
 
@@ -118,7 +118,9 @@ def _eager(
 def _prepared(variant: Variant, tensors: Sequence[Tensor]) -> tuple[torch.dtype | None, tuple[Tensor, ...]]:
     """What outputs are narrowed to, and inputs as the engine takes them."""
     half = _half(variant, tensors)
-    inputs = tuple(map(_resolved, tensors))
+    inputs = tuple(tensors)
+    if _BY_CAPSULE or not all(map(Tensor.is_contiguous, inputs)) or any(map(Tensor.is_neg, inputs)):
+        inputs = tuple(map(_resolved, inputs))
     if half is None and torch.is_autocast_enabled("cpu"):
         inputs = tuple(map(_widened, inputs))
     return half, inputs
@@ -145,7 +147,7 @@ def _widened(tensor: Tensor) -> Tensor:
 
 
 def _refusal(name: str) -> Unsupported:
-    operation, reason = f"the gradient of `{name}`", "no backward pass is derived"
+    operation, reason = f"the gradient of `{name}`", "none comes through Python yet"
     way_out = "call it under torch.no_grad(), or detach its inputs"
     return Unsupported(f"{operation} is unsupported: {reason}; {way_out}", operation, reason, way_out)
 

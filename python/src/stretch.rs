@@ -29,6 +29,9 @@ pub fn needs(variant: &Variant) -> Result<Needs, &'static str> {
     if order.by.is_some() || !order.bindings.is_empty() {
         return Err("its order is that of a tensor, or binds one");
     }
+    if variant.states.iter().any(|state| state.reverse) {
+        return Err("a state scans against the order");
+    }
     let window = window(variant)?;
     let said = said(variant);
     let pairs = said.iter().any(|id| ranges_over_tokens(variant, &variant.expr(*id).kind));
