@@ -52,9 +52,57 @@ fn operands<const N: usize>(graph: &Graph, of: &Operand) -> Option<[Operand; N]>
 }
 
 /// `column * j + rest`, the rest in terms of the row.
+#[derive(Clone)]
 struct Linear {
     column: i64,
     rest: Index,
+}
+
+/// `(j + rest) div by`, the rest in terms of the row, `by` the same everywhere and at least 1 wherever there are tokens.
+struct Quotient {
+    rest: Index,
+    by: Index,
+}
+
+/// The column's quotient that an operand is.
+fn quotient(graph: &Graph, x: &Operand) -> Option<Quotient> {
+    let node = graph.node(x.node);
+    match &node.op {
+        Op::Position(index) => {
+            let place = |axis: usize| x.at.get(axis).cloned().unwrap_or(Index::Number(0));
+            let Index::Div(of, by) = index.replaced(&place) else { return None };
+            let rest = match *of {
+                Index::Axis(1) => Index::Number(0),
+                Index::Sub(j, rest) if *j == Index::Axis(1) => Index::Number(0).minus(*rest),
+                _ => return None,
+            };
+            let fixed = slope(&by) == Some(0) && slope(&rest) == Some(0);
+            fixed.then_some(Quotient { rest, by: *by })
+        }
+        Op::Map(Function::FloorDiv) => {
+            let [of, by] = operands(graph, x)?;
+            let by = linear(graph, &by).filter(|by| by.column == 0 && is_positive(&by.rest))?.rest;
+            if let Some(of) = linear(graph, &of) {
+                return (of.column == 1).then_some(Quotient { rest: of.rest, by });
+            }
+            // A quotient of a quotient is one by the product.
+            let of = quotient(graph, &of)?;
+            Some(Quotient { by: of.by.times(by), ..of })
+        }
+        Op::Map(Function::Sub | Function::Add) => {
+            // A whole number beside a quotient goes inside.
+            let [of, more] = operands(graph, x)?;
+            let more = linear(graph, &more).filter(|more| more.column == 0)?.rest;
+            let of = quotient(graph, &of)?;
+            let more = more.times(of.by.clone());
+            let rest = match node.op {
+                Op::Map(Function::Add) => of.rest.plus(more),
+                _ => of.rest.minus(more),
+            };
+            Some(Quotient { rest, ..of })
+        }
+        _ => None,
+    }
 }
 
 fn at_most(a: &Linear, b: &Linear) -> Option<Band> {
@@ -85,15 +133,11 @@ fn below(graph: &Graph, a: &Operand, b: &Operand) -> Option<Band> {
 /// `a == b`, where a is the column or the block of a width that it lies in.
 fn equal(graph: &Graph, a: &Operand, b: &Operand) -> Option<Band> {
     let place = linear(graph, b).filter(|b| b.column == 0)?.rest;
-    if let (Op::Map(Function::FloorDiv), Some([x, width])) = (&graph.node(a.node).op, operands(graph, a)) {
-        let (x, width) = (linear(graph, &x)?, linear(graph, &width)?);
-        if x.column != 1 || width.column != 0 || !is_positive(&width.rest) {
-            return None;
-        }
-        let alike = x.rest == Index::Number(0) && place == Index::Axis(0).quotient(width.rest.clone());
-        let block = if alike { number(&width.rest) } else { None };
-        let first = place.times(width.rest.clone()).minus(x.rest);
-        let last = first.clone().plus(width.rest.minus(Index::Number(1)));
+    if let Some(Quotient { rest, by }) = quotient(graph, a) {
+        let alike = rest == Index::Number(0) && place == Index::Axis(0).quotient(by.clone());
+        let block = if alike { number(&by) } else { None };
+        let first = place.times(by.clone()).minus(rest);
+        let last = first.clone().plus(by.minus(Index::Number(1)));
         return Some(Band { first: Some(first), last: Some(last), block });
     }
     let a = linear(graph, a)?;
@@ -157,6 +201,16 @@ fn is_positive(index: &Index) -> bool {
     }
 }
 
+/// Whether it is at least 0 at whatever sizes: an axis is as long as that, a product of such, a maximum of one.
+fn is_natural(index: &Index) -> bool {
+    match index {
+        Index::Size(size) => size.as_axis().is_some(),
+        Index::Mul(a, b) => is_natural(a) && is_natural(b),
+        Index::Max(a, b) => is_natural(a) || is_natural(b),
+        other => is_positive(other),
+    }
+}
+
 /// 1 where it rises with the row, -1 where it falls, 0 where it stays; None where it may do both.
 pub fn slope(index: &Index) -> Option<i64> {
     let both = |a: &Index, b: &Index| match (slope(a)?, slope(b)?) {
@@ -175,11 +229,11 @@ pub fn slope(index: &Index) -> Option<i64> {
         },
         Index::Mul(a, b) => match (slope(a)?, slope(b)?) {
             (0, 0) => Some(0),
-            (x, 0) if is_positive(b) => Some(x),
-            (0, x) if is_positive(a) => Some(x),
+            (x, 0) if is_natural(b) => Some(x),
+            (0, x) if is_natural(a) => Some(x),
             _ => None,
         },
-        Index::Div(a, b) => (slope(b)? == 0 && (is_positive(b) || slope(a)? == 0)).then(|| slope(a))?,
+        Index::Div(a, b) => (slope(b)? == 0 && (is_natural(b) || slope(a)? == 0)).then(|| slope(a))?,
         Index::Mod(a, b) => (slope(a)? == 0 && slope(b)? == 0).then_some(0),
     }
 }
@@ -229,6 +283,7 @@ mod tests {
         assert_eq!(bounds("order full; local where (i - j) mod 2 == 0;", 7), [None]);
         assert_eq!(bounds("order full; local where i < 3;", 7), [None]);
         assert_eq!(bounds("order full; local where j <= i mod 4;", 7), [None]);
+        assert_eq!(bounds("order full; local where j <= i * (T - 5);", 7), [None]);
         assert_eq!(bounds("order full; local where g[j] > 0;", 7), [None]);
         assert_eq!(bounds("order full; local where 2 * j < i;", 7), [None]);
     }

@@ -321,9 +321,26 @@ impl<'a> Builder<'a> {
     pub fn combine(&mut self, op: Op, args: &[View], span: Span) -> View {
         let free = union(args.iter().map(|view| view.free.as_slice()));
         let dims = args.iter().map(|view| &view.dims).max_by_key(|dims| dims.len()).cloned().unwrap_or_default();
-        let operands = args.iter().map(|view| view.at(&places(&free))).collect();
         let axes = self.axes_of(&free, &dims);
+        let operands = args.iter().map(|view| {
+            let operand = view.at(&places(&free));
+            self.straight(operand, (&axes, free.len()), span)
+        });
+        let operands = operands.collect();
         View::of(self.node(op, operands, axes, span), free, dims)
+    }
+
+    /// An operand, in memory of its own if it is read at places that bend with two tokens: no vector reads those, and a
+    /// value of pairs has many users.
+    fn straight(&mut self, operand: Operand, (axes, free): (&[Axis], usize), span: Span) -> Operand {
+        let tokens = |index: &Index| (0..free).filter(|axis| index.mentions(*axis)).count();
+        let bends = operand.at.iter().any(|index| index.bends());
+        let of_pairs = (0..free).filter(|axis| operand.mentions(*axis)).count() > 1;
+        if !bends || !of_pairs || operand.at.iter().all(|index| tokens(index) < 2) {
+            return operand;
+        }
+        let node = self.node(Op::Copy, vec![operand], axes.to_vec(), span);
+        Operand { node, at: (0..axes.len()).map(Index::Axis).collect(), within: Vec::new() }
     }
 
     pub fn axes_of(&self, free: &[IndexId], dims: &[Size]) -> Vec<Axis> {

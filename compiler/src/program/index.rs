@@ -104,6 +104,15 @@ impl Index {
         Index::Max(Box::new(below), Box::new(Index::Number(0)))
     }
 
+    /// Whether a quotient, remainder, minimum or maximum in it depends on an axis.
+    pub fn bends(&self) -> bool {
+        let varies = |index: &Index| index.any(&|leaf| matches!(leaf, Index::Axis(_)));
+        match self {
+            Index::Div(..) | Index::Mod(..) | Index::Min(..) | Index::Max(..) => varies(self),
+            _ => self.parts().is_some_and(|[a, b]| a.bends() || b.bends()),
+        }
+    }
+
     pub fn mentions(&self, axis: usize) -> bool {
         self.any(&|leaf| *leaf == Index::Axis(axis))
     }

@@ -128,8 +128,29 @@ impl Builder<'_> {
         }])
     }
 
-    /// Whether two coordinates lie in one tile of the rolled axis, on one side of the roll.
+    /// Whether two coordinates lie in one tile of the rolled axis, on one side of the roll. Coordinates less the shift lie
+    /// in one tile where they are, if it is no longer than a tile: those before the roll in the one before the first.
     fn in_one_tile(&mut self, (a, b): (View, View), length: &Size, (width, shift): (&Size, &Size), span: Span) -> View {
+        let constants = (width.as_constant().map(|width| width.max(1)), shift.as_constant());
+        if let (Some(wide), Some(shift)) = constants
+            && (0..=wide).contains(&shift)
+        {
+            let wide = self.number(wide as f64);
+            let by = self.number(shift as f64);
+            let apart = |this: &mut Self, at: &View| match shift {
+                0 => at.clone(),
+                _ => this.map(Function::Sub, &[at.clone(), by.clone()], span),
+            };
+            let [here, there] = [&a, &b].map(|at| apart(self, at));
+            let same = self.both_same(Function::FloorDiv, (&here, &there), &wide, span);
+            if shift == 0 {
+                return same;
+            }
+            let length = self.at_least_one(length, span);
+            let [here, there] = [here, there].map(|at| self.map(Function::Mod, &[at, length.clone()], span));
+            let rolled = self.both_same(Function::FloorDiv, (&here, &there), &wide, span);
+            return self.map(Function::And, &[same, rolled], span);
+        }
         let (length, width) = (self.at_least_one(length, span), self.at_least_one(width, span));
         let shift = self.size(shift, span);
         let mut tile = |at: &View| {

@@ -105,6 +105,8 @@ impl Stages<'_> {
                 all_to = if always { all_to } else { all_to.min(least + 1i64) };
             }
         }
+        // No less than nothing, so that the trips of every loop are bounded.
+        let last = last.max(0i64);
         let down = |at: Int| at.floor_div(COLUMNS) * COLUMNS;
         let first = down(first);
         let end = |at: Int| at.min(last.clone());
