@@ -4,6 +4,7 @@ use chunkwise_compiler::{
     Derivation, Form, Schedule,
     bind::{Sizes, carries_state},
 };
+use chunkwise_dsl::shape::AxisId;
 use chunkwise_dsl::typed::Variant;
 use chunkwise_runtime::{
     Backend, Plan,
@@ -170,10 +171,16 @@ fn schedules(
 }
 
 fn tokens(variant: &Variant, backend: Backend, arguments: &Arguments) -> Vec<usize> {
-    let given = variant.token.and_then(|token| {
-        let name = variant.axis_name(token);
+    let asked = |axis: AxisId| {
+        let name = variant.axis_name(axis);
         arguments.shared.dims.iter().find(|(given, _)| *given == name).map(|(_, size)| *size)
-    });
+    };
+    // Of a grid the sides say how many tokens there are.
+    let of_sides = |token: AxisId| {
+        let value = variant.axes.get(token.0 as usize)?.value.as_ref()?;
+        usize::try_from(value.eval(&|axis| asked(axis).map(|size| size as i64))?).ok()
+    };
+    let given = variant.token.and_then(|token| asked(token).or_else(|| of_sides(token)));
     match (arguments.shape.tokens.as_slice(), given, backend) {
         _ if arguments.decode => vec![1],
         ([], Some(given), _) => vec![given],
