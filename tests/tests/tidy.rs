@@ -387,10 +387,7 @@ impl Source {
 
     /// Without comments and unit tests.
     fn code(&self) -> String {
-        match is_test_module(&self.name) {
-            true => String::new(),
-            false => before_tests(&self.code_and_tests()).to_string(),
-        }
+        if is_test_module(&self.name) { String::new() } else { before_tests(&self.code_and_tests()).to_string() }
     }
 }
 
