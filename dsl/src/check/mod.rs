@@ -35,7 +35,8 @@ pub mod vocabulary;
 mod warn;
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::fmt::{self, Write as _};
+use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 
 use crate::ast;
@@ -302,9 +303,19 @@ impl<'a> Checker<'a> {
 
 /// A hash of everything that is known of a variant. `DefaultHasher::new` has fixed keys, so it is one in every run.
 fn fingerprint(variant: &typed::Variant) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    format!("{variant:?}").hash(&mut hasher);
-    hasher.finish()
+    let mut text = Hashed(DefaultHasher::new());
+    write!(text, "{variant:?}").expect("a hash takes any text");
+    text.0.finish()
+}
+
+/// Text that is hashed as it comes: that of a long variant takes megabytes.
+struct Hashed(DefaultHasher);
+
+impl fmt::Write for Hashed {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
 }
 
 fn empty(variant: &ast::Variant) -> typed::Variant {

@@ -1,5 +1,7 @@
 //! Parse tree to syntax tree: items and statements. Expressions are in `express`.
 
+use std::cell::Cell;
+
 use pest::iterators::{Pair, Pairs};
 
 use super::Rule;
@@ -18,6 +20,8 @@ pub(super) struct Builder<'t> {
     tokens: &'t [Token],
     /// Where the piece starts in the source.
     offset: usize,
+    /// Where the last span ended among the tokens: the next one ends nearby.
+    near: Cell<usize>,
     /// What the grammar takes but the language does not: numbers out of range, expressions too deep.
     pub errors: Vec<Diagnostic>,
 }
@@ -112,15 +116,31 @@ fn is_word(rule: Rule) -> bool {
 
 impl<'t> Builder<'t> {
     pub fn new(tokens: &'t [Token], offset: usize) -> Self {
-        Self { tokens, offset, errors: Vec::new() }
+        Self { tokens, offset, near: Cell::new(0), errors: Vec::new() }
     }
 
     /// A pair's place in the source. The grammar lets white space trail; the last token's end is the true one.
     pub fn span(&self, pair: &Pair<Rule>) -> Span {
         let (start, end) = (pair.as_span().start() + self.offset, pair.as_span().end() + self.offset);
-        let after = self.tokens.partition_point(|token| token.span.start < end);
+        let after = self.tokens_before(end);
         let last = if after == 0 { end } else { self.tokens[after - 1].span.end.min(end) };
         Span::new(start, last.max(start))
+    }
+
+    /// How many tokens start before a place. A long text has so many that to look among all of them misses the caches.
+    fn tokens_before(&self, place: usize) -> usize {
+        let (tokens, near) = (self.tokens, self.near.get().min(self.tokens.len()));
+        let starts_before = |at: usize| tokens[at].span.start < place;
+        let (mut low, mut high, mut step) = (near, near, 1);
+        while high < tokens.len() && starts_before(high) {
+            (low, high, step) = (high + 1, tokens.len().min(high + step), 2 * step);
+        }
+        while low > 0 && !starts_before(low - 1) {
+            (high, low, step) = (low - 1, low.saturating_sub(step), 2 * step);
+        }
+        let after = low + tokens[low..high].partition_point(|token| token.span.start < place);
+        self.near.set(after);
+        after
     }
 
     pub fn ident(&self, pair: Pair<Rule>) -> Ident {
