@@ -149,8 +149,6 @@ const TANH: Slope = Slope::Of(Function::Sub, &[ONE, Slope::Of(Function::Mul, &[Y
 const RSQRT: Slope =
     Slope::Of(Function::Mul, &[Slope::Number(-0.5), Slope::Of(Function::Mul, &[Y, Slope::Of(Function::Mul, &[Y, Y])])]);
 
-/// Below this size exp(x) - 1 has a polynomial of its own: less than ln(2) / 2, and exact in f32.
-pub const NEAR_ZERO: f64 = 0.34375;
 /// From 0 down to here, itself not included, an exponent's power is 1 and a rest (`Function::ExpRest`). Farther down the
 /// rest would lose what little is left beside 1.
 pub const REST_ENDS: f64 = -4.0;
@@ -160,6 +158,16 @@ const LEAST_REST: f64 = f32::MIN_POSITIVE as f64;
 /// exp(x) - 1 and below 0 where x <= 0 is above `REST_ENDS`, exp(x) and not below 0 elsewhere.
 pub fn exp_rest(x: f64) -> f64 {
     if x > REST_ENDS && x <= 0.0 { x.exp_m1().min(-LEAST_REST) } else { x.exp() }
+}
+
+/// The exponential of which x is the rest (`exp_rest`), rounded where it is computed.
+pub fn exp_of_rest(x: f64) -> f64 {
+    if x < 0.0 { 1.0 + x } else { x }
+}
+
+/// The exponential of which x is the rest, less `exp_of_rest`: exact where that was rounded.
+pub fn rest_lost(x: f64) -> f64 {
+    if x < 0.0 { x - ((1.0 + x) - 1.0) } else { 0.0 }
 }
 
 /// Every function of scalars.
@@ -178,6 +186,8 @@ pub const ROWS: &[Row] = &[
     named(Function::Clamp, "clamp", 3, |x| smaller(larger(x[0], x[1]), x[2]), CLAMP),
     named(Function::Exp, "exp", 1, |x| x[0].exp(), &[Y]),
     internal(Function::ExpRest, "exp_rest", 1, |x| exp_rest(x[0]), &[Slope::Of(Function::Exp, &[X])]),
+    internal(Function::ExpOfRest, "exp_of_rest", 1, |x| exp_of_rest(x[0]), &[ONE]),
+    internal(Function::RestLost, "rest_lost", 1, |x| rest_lost(x[0]), FLAT),
     named(Function::Ln, "ln", 1, |x| x[0].ln(), &[Slope::Of(Function::Div, &[ONE, X])]),
     named(Function::Sqrt, "sqrt", 1, |x| x[0].sqrt(), &[Slope::Of(Function::Div, &[Slope::Number(0.5), Y])]),
     named(Function::Rsqrt, "rsqrt", 1, |x| 1.0 / x[0].sqrt(), &[RSQRT]),

@@ -37,11 +37,10 @@ fn counted(x: f32) -> f32 {
     if x.is_subnormal() { 0f32.copysign(x) } else { x }
 }
 
-/// Compares within `relative` of the result or `absolute`, whichever is more.
-fn agree(function: Function, constant: Option<f64>, args: [&[f32]; 3], relative: f64, absolute: f64) {
+/// The function's values on every target.
+fn values(function: Function, constant: Option<f64>, args: [&[f32]; 3]) -> Vec<(String, Vec<f32>)> {
     let n = args[0].len();
-    let module = module(function, constant, n);
-    for (target, loaded) in targets::load(&module) {
+    let run = |(target, loaded): (_, chunkwise_runtime::cpu::Loaded)| {
         let mut z = vec![0f32; n];
         let sizes = BTreeMap::new();
         let mut launch = Launch {
@@ -54,6 +53,14 @@ fn agree(function: Function, constant: Option<f64>, args: [&[f32]; 3], relative:
             states_out: BTreeMap::new(),
         };
         loaded.run(&mut launch, 1).expect("the launch fits");
+        (target, z)
+    };
+    targets::load(&module(function, constant, n)).into_iter().map(run).collect()
+}
+
+/// Compares within `relative` of the result or `absolute`, whichever is more.
+fn agree(function: Function, constant: Option<f64>, args: [&[f32]; 3], relative: f64, absolute: f64) {
+    for (target, z) in values(function, constant, args) {
         let mut worst = (0.0, 0.0);
         for (i, got) in z.iter().enumerate() {
             let mut of = args.map(|x| f64::from(counted(x[i])));
@@ -73,6 +80,20 @@ fn agree(function: Function, constant: Option<f64>, args: [&[f32]; 3], relative:
             assert!(near, "{function:?}{:?}, {target}: {got}, not {exact}", &of[..function.arity()]);
         }
         println!("{function:?}, {target}: {:.1e} at {}", worst.0, worst.1);
+    }
+}
+
+/// A rest is its factor and what that lost, to the last bit.
+#[test]
+fn nothing_is_lost_of_a_rest() {
+    let rests = ramp(-0.99, 3.0);
+    let each = |function| values(function, None, [&rests, &rests, &rests]);
+    for ((target, factors), (_, lost)) in each(Function::ExpOfRest).into_iter().zip(each(Function::RestLost)) {
+        for ((rest, factor), lost) in rests.iter().zip(factors).zip(lost).filter(|((rest, _), _)| !rest.is_nan()) {
+            let whole = if *rest < 0.0 { 1.0 } else { 0.0 };
+            assert_eq!(f64::from(factor) - whole + f64::from(lost), f64::from(*rest), "{target}: {factor} {lost}");
+            assert!(lost.abs() <= f32::EPSILON / 4.0 && factor >= 0.0, "{target}: {rest}");
+        }
     }
 }
 

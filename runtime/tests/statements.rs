@@ -432,11 +432,12 @@ fn sweeps_agree() {
             |r: i64| Outer { row: Access::new(X, r, [2i64.into()]), column: Access::new(Z, (M + r) * N, [one()]) };
         for (ranks, reads) in (0..3).flat_map(|ranks| [(ranks, 1), (ranks, 2)]) {
             let factor = |first: i64, stride: Int| Access::new(X, first, [stride]);
-            let kept = |stride: Int, whole: Whole| Some(Keep { rest: factor(0, stride), whole });
-            let given = |stride: Int| kept(stride.clone(), Whole::Given(factor(1, stride)));
-            let [alone, signed] =
-                [Whole::Zero, Whole::BySign].map(|whole| [zero(), one()].map(|stride| kept(stride, whole.clone())));
-            let keeps = [None, given(zero()), given(one())].into_iter().chain(alone).chain(signed);
+            let alone = |stride: Int| Some(Keep { factor: factor(0, stride), lost: None });
+            let given_back = |stride: Int| {
+                let lost = Some(factor(1, stride.clone()));
+                Some(Keep { factor: factor(0, stride), lost })
+            };
+            let keeps = [None, alone(zero()), alone(one()), given_back(zero()), given_back(one())];
             for (keep, from) in keeps.into_iter().flat_map(|keep| [(keep.clone(), tile()), (keep, at(Y, &[N, one()]))])
             {
                 let update = Rankwise { from, keep, ranks: (0..ranks).map(rank).collect() };

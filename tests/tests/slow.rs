@@ -148,6 +148,29 @@ fn a_gate_of_what_a_decay_leaves() {
     slow("input g : [B,T,H,K];", "decay a[t] = exp(g[t]); update S gated(v);", &[("g", -1e-4)]);
 }
 
+/// WGSL leaves the rounding of a sum to the driver.
+#[test]
+fn decays_on_a_gpu() {
+    if Backend::Wgpu.devices().is_err() {
+        println!("no GPU, and no driver that plays one");
+        return;
+    }
+    for (declared, g) in [(SCALAR, -1e-6), (DIAGONAL, -1e-4)] {
+        let variant = variant(declared, "decay a[t] = exp(g[t]); update S additive(k, v);");
+        let sizes = sizes(&variant, TOKENS);
+        let (inputs, initial) = (inputs(&variant, &sizes, &[("g", g)]), Tensors::new());
+        let request = || Request { variant: &variant, sizes: &sizes, inputs: &inputs, initial: &initial, threads: 1 };
+        let want = reference::results(request()).unwrap_or_else(|error| panic!("{error}"));
+        let want = want.outputs.into_iter().map(|(name, array)| (name, array.data)).collect();
+        for (form, schedule, chunk) in [FORMS[0], FORMS[2]] {
+            let plan = Plan { backend: Backend::Wgpu, form, schedule, chunk };
+            let got = Engine::new().run(request(), plan).unwrap_or_else(|error| panic!("{plan:?}: {error}"));
+            let error = deviation(got.outputs.iter().map(|(name, x)| (name, x)), &want);
+            assert!(error <= 1e-4, "{plan:?} at {g}: {error:.1e}");
+        }
+    }
+}
+
 /// What is given as a decay is right as f32 gives it.
 #[test]
 fn decays_that_are_no_exponentials() {

@@ -256,7 +256,7 @@ impl Checker<'_> {
                     self.access(factor, 1);
                     self.floats(&[factor]);
                 }
-                if keep.factors().any(|factor| factor.strides != keep.rest.strides) {
+                if keep.factors().any(|factor| factor.strides != keep.factor.strides) {
                     self.error("the two factors of a sweep have strides of their own");
                 }
             }

@@ -3,7 +3,7 @@
 
 use super::{
     BufferRole, Function, Int, Keep, Kernel, Map, Module, Param, ParamId, ParamRole, Rankwise, Rates, Reduce, ReduceOp,
-    ScanFrom, Stmt, Triangle, Value, VarId, Whole,
+    ScanFrom, Stmt, Triangle, Value, VarId,
 };
 
 /// Grid points counted one by one; of larger grids as many, evenly spread, stand for the rest.
@@ -254,7 +254,7 @@ fn operations(stmt: &Stmt, place: &Place) -> f64 {
             2.0 * solve.p.len() as f64 * triangle(n, n, true) * place.extent(&solve.columns)
         }
         Stmt::Sweep(sweep) => {
-            let kept = |keep: &Keep| if keep.whole == Whole::Zero { 1 } else { 3 };
+            let kept = |keep: &Keep| if keep.lost.is_none() { 1 } else { 3 };
             let update = |x: &Rankwise| x.keep.as_ref().map_or(0, kept) + 2 * x.ranks.len();
             let each = sweep.update.as_ref().map_or(0, update) + 2 * sweep.reads.len();
             place.extent(&sweep.rows) * place.extent(&sweep.columns) * each as f64

@@ -8,8 +8,8 @@
 use std::fmt;
 
 use super::{
-    Access, BufferId, BufferRole, Int, Keep, Kernel, Map, Module, Position, Product, Reduce, ReduceOp, Scan, ScanFrom,
-    Solve, Stmt, Sweep, Triangle, Value, VarId, Whole,
+    Access, BufferId, BufferRole, Int, Kernel, Map, Module, Position, Product, Reduce, ReduceOp, Scan, ScanFrom, Solve,
+    Stmt, Sweep, Triangle, Value, VarId,
 };
 
 /// Why a module cannot run to its end: a statement that reaches outside a buffer.
@@ -248,28 +248,23 @@ impl Machine<'_, '_> {
         let (rows, columns, state) = (self.int(&sweep.rows), self.int(&sweep.columns), self.place(&sweep.state));
         if let Some(update) = &sweep.update {
             let from = self.place(&update.from);
-            let given = |keep: &Keep| match &keep.whole {
-                Whole::Given(whole) => Some(self.place(whole)),
-                Whole::Zero | Whole::BySign => None,
-            };
-            let signed = update.keep.as_ref().is_some_and(|keep| keep.whole == Whole::BySign);
-            let keep = update.keep.as_ref().map(|keep| (given(keep), self.place(&keep.rest)));
+            let keep =
+                update.keep.as_ref().map(|keep| (self.place(&keep.factor), keep.lost.as_ref().map(|x| self.place(x))));
             let pair = |outer: &super::Outer| (self.place(&outer.row), self.place(&outer.column));
             let ranks: Vec<(Place, Place)> = update.ranks.iter().map(pair).collect();
             each(&[rows, columns], &mut |point| {
                 let (i, j) = (&point[..1], &point[1..]);
                 let before = self.load(&from, point)?;
                 let mut x = match &keep {
-                    Some((_, rest)) => self.load(rest, i)? * before,
+                    Some((_, Some(lost))) => self.load(lost, i)? * before,
+                    Some((_, None)) => 0.0,
                     None => before,
                 };
                 for (w, u) in &ranks {
                     x += self.load(w, i)? * self.load(u, j)?;
                 }
-                match &keep {
-                    Some((Some(whole), _)) => x += self.load(whole, i)? * before,
-                    Some((None, rest)) if signed && self.load(rest, i)? < 0.0 => x += before,
-                    _ => {}
+                if let Some((factor, _)) = &keep {
+                    x += self.load(factor, i)? * before;
                 }
                 self.store(&state, point, x)
             })?;

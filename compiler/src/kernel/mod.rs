@@ -305,33 +305,20 @@ pub struct Rankwise {
     pub ranks: Vec<Outer>,
 }
 
-/// What a tile's rows are multiplied by before something is added to them, in two parts:
-/// `whole[i] * x[i,j] + (rest[i] * x[i,j] + what is added)`, the whole being 0 or 1. A factor near 1 that is 1 and a small
-/// rest keeps the digits of the rest: its product is rounded beside what is added, not beside x.
+/// What a tile's rows are multiplied by before something is added to them: `factor[i] * x[i,j] + what is added`, or
+/// `factor[i] * x[i,j] + (lost[i] * x[i,j] + what is added)` with what the factor lost when it was rounded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keep {
     /// One stride, that of i.
-    pub rest: Access,
-    pub whole: Whole,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whole {
-    Zero,
-    /// 1 where the rest is below 0, else 0.
-    BySign,
-    /// At the stride of the rest.
-    Given(Access),
+    pub factor: Access,
+    /// At the stride of the factor.
+    pub lost: Option<Access>,
 }
 
 impl Keep {
     /// Its factors.
     pub fn factors(&self) -> impl Iterator<Item = &Access> {
-        let given = match &self.whole {
-            Whole::Given(whole) => Some(whole),
-            Whole::Zero | Whole::BySign => None,
-        };
-        given.into_iter().chain([&self.rest])
+        [&self.factor].into_iter().chain(&self.lost)
     }
 }
 

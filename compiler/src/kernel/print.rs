@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter, Write};
 
 use super::{
     Access, BufferRole, Elem, Int, Keep, Kernel, Map, Module, ParamRole, Position, Product, Reduce, ReduceOp, Scan,
-    ScanFrom, Solve, Stmt, Sweep, Triangle, Value, Whole, scalar,
+    ScanFrom, Solve, Stmt, Sweep, Triangle, Value, scalar,
 };
 
 impl Display for Module {
@@ -145,13 +145,9 @@ impl Module {
             let from = self.access(&update.from);
             text += &match &update.keep {
                 None => format!(" {state} = {from}"),
-                Some(Keep { rest, whole: Whole::Zero }) => format!(" {state} = {} * {from}", self.access(rest)),
-                Some(Keep { rest, whole: Whole::BySign }) => {
-                    let rest = self.access(rest);
-                    format!(" {state} = ((< {rest} 0) + {rest}) * {from}")
-                }
-                Some(Keep { rest, whole: Whole::Given(whole) }) => {
-                    format!(" {state} = ({} + {}) * {from}", self.access(whole), self.access(rest))
+                Some(Keep { factor, lost: None }) => format!(" {state} = {} * {from}", self.access(factor)),
+                Some(Keep { factor, lost: Some(lost) }) => {
+                    format!(" {state} = ({} + {}) * {from}", self.access(factor), self.access(lost))
                 }
             };
             for rank in &update.ranks {

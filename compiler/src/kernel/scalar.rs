@@ -17,7 +17,7 @@ pub fn exps(function: Function) -> usize {
 pub(crate) fn has_tiles(function: Function) -> bool {
     use Function::*;
     let arithmetic = matches!(function, Add | Sub | Mul | Div | Min | Max | Neg | Abs | Lt | Le | Gt | Ge | Eq);
-    let powers = matches!(function, Sqrt | Rsqrt | Exp | ExpRest | Ln | Sin | Cos);
+    let powers = matches!(function, Sqrt | Rsqrt | Exp | ExpRest | ExpOfRest | RestLost | Ln | Sin | Cos);
     let activation = matches!(function, Relu | Elu | Silu | Gelu | Sigmoid | LogSigmoid | Softplus | Tanh);
     arithmetic || powers || activation
 }

@@ -7,7 +7,7 @@
 
 use super::{Access, Function, Int, Map, Product, Stmt, Triangle, Value};
 
-/// The product, and the factors w and p of each of its rows: accesses of one axis, with one stride.
+/// The product, and of each of its rows the factor w and what it lost, p: accesses of one axis, with one stride.
 pub fn scaled<'s>(first: &'s Stmt, second: &'s Stmt) -> Option<(&'s Product, [Access; 2])> {
     let (Stmt::Map(map), Stmt::Product(product)) = (first, second) else { return None };
     let Map { axes, below: None, dst, value: Value::Call(Function::Add, args) } = map else { return None };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Access, BufferId, Element, Int, Keep, Map, Module, Outer, ParamId, Position, Product, Rankwise, Reduce, Scan,
-    Solve, Stmt, Sweep, Value, VarId, Whole,
+    Solve, Stmt, Sweep, Value, VarId,
 };
 
 /// The buffers that a statement touches, whole, whatever the extents of its loops.
@@ -246,11 +246,8 @@ impl Rebuild<'_> {
                 update: update.as_ref().map(|update| Rankwise {
                     from: self.access(&update.from),
                     keep: update.keep.as_ref().map(|keep| Keep {
-                        rest: self.access(&keep.rest),
-                        whole: match &keep.whole {
-                            Whole::Given(whole) => Whole::Given(self.access(whole)),
-                            other => other.clone(),
-                        },
+                        factor: self.access(&keep.factor),
+                        lost: keep.lost.as_ref().map(|lost| self.access(lost)),
                     }),
                     ranks: self.outers(&update.ranks),
                 }),

@@ -264,6 +264,9 @@ pub enum Function {
     Neg,
     /// An exponential that says by its sign whether it is one: `function::exp_rest`. No program writes it.
     ExpRest,
+    /// The exponential of such a rest, and what f32 loses of it: `function::exp_of_rest`, `function::rest_lost`.
+    ExpOfRest,
+    RestLost,
     Min,
     Max,
     Clamp,

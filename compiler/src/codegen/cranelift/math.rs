@@ -50,6 +50,18 @@ pub(super) fn call(b: &mut FunctionBuilder<'_>, function: Function, args: &[Valu
             let below = b.ins().fcmp(FloatCC::LessThan, x, zero);
             choose(b, below, zero, x)
         }
+        (ExpOfRest, _) => {
+            let (zero, one) = (constant(b, x, 0.0), constant(b, x, 1.0));
+            let (near, sum) = (b.ins().fcmp(FloatCC::LessThan, x, zero), b.ins().fadd(x, one));
+            choose(b, near, sum, x)
+        }
+        (RestLost, _) => {
+            let (zero, one) = (constant(b, x, 0.0), constant(b, x, 1.0));
+            let (near, sum) = (b.ins().fcmp(FloatCC::LessThan, x, zero), b.ins().fadd(x, one));
+            let kept = b.ins().fsub(sum, one);
+            let lost = b.ins().fsub(x, kept);
+            choose(b, near, lost, zero)
+        }
         // `kernel::check` counts arguments, and every other function is called or is a condition.
         _ => x,
     }

@@ -15,9 +15,9 @@ impl Emitter<'_> {
         let strides = [&product.dst.strides[0], &product.a.strides[0], &product.a.strides[1], &product.b.strides[0]];
         let [ldc, am, ak, ldb] = strides.map(|x| self.int(x));
         let [m, n, k] = [&product.m, &product.n, &product.k].map(|x| self.extent(x).value);
-        if let Some([whole, rest]) = factors {
-            let [whole, rest, stride] = [self.first(whole), self.first(rest), self.int(&rest.strides[0])];
-            return self.call(Routine::ProductScaled, &[c, ldc, a, am, ak, b, ldb, m, n, k, rest, stride, whole]);
+        if let Some([factor, lost]) = factors {
+            let [factor, lost, stride] = [self.first(factor), self.first(lost), self.int(&lost.strides[0])];
+            return self.call(Routine::ProductScaled, &[c, ldc, a, am, ak, b, ldb, m, n, k, lost, stride, factor]);
         }
         let add = self.constant(i64::from(product.accumulate));
         let exact = self.exact.contains(&product.dst.buffer);

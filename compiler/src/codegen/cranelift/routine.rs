@@ -9,8 +9,8 @@ use crate::kernel::{ReduceOp, Triangle};
 /// ```text
 /// product_*(c, ldc, a, am, ak, b, ldb, m, n, k, add)      c[m,n] (+)= sum over k of a[m,k] b[k,n]; add is 0 or 1
 /// exact_*                                                 the same, its operands never rounded
-/// product_scaled(c, ldc, a, am, ak, b, ldb, m, n, k, rest, stride, whole)
-///                                         c[m,n] = whole[m] c[m,n] + (rest[m] c[m,n] + sum over k of a[m,k] b[k,n])
+/// product_scaled(c, ldc, a, am, ak, b, ldb, m, n, k, lost, stride, factor)
+///                                         c[m,n] = factor[m] c[m,n] + (lost[m] c[m,n] + sum over k of a[m,k] b[k,n])
 /// solve(systems, n, columns, table)                       `kernel::Solve`
 /// sweep(rows, columns, ranks, reads, table)               `kernel::Sweep`
 /// vector_NAME(dst, a, n), vector_NAME(dst, a, b, n)       dst[i] = f(a[i]) for i < n; dst may be a or b
@@ -23,9 +23,9 @@ use crate::kernel::{ReduceOp, Triangle};
 ///
 /// The table of a solve holds, for each of r systems, the address and the row stride of x; then for each of the r by r
 /// tiles, row-major, its address, row stride and column stride. That of a sweep holds address and row stride of the state,
-/// of the tile before (the state itself where there is no update) and of the rest kept, then the address of the whole kept
-/// (0 where there is none, that of the rest where its sign says it: 1 below 0); then address and stride of w and the address of u for every rank; then those of x and y for
-/// every read.
+/// of the tile before (the state itself where there is no update) and of the factors kept, then the address of what they
+/// lost (0 where there is none); then address and stride of w and the address of u for every rank; then those of x and y
+/// for every read.
 ///
 /// Operands of a map have the last stride 0 or 1, those of `turn` any. A map goes row by row: an operand may be a row of
 /// the result that lies before. An operand may be the result itself, but for `turn`.

@@ -3,7 +3,7 @@
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::types::I64;
 
-use crate::kernel::{Keep, Outer, Sweep, Whole};
+use crate::kernel::{Keep, Outer, Sweep};
 
 use super::Routine;
 use super::kernel::{Emitter, TRUSTED};
@@ -16,12 +16,11 @@ impl Emitter<'_> {
             words.extend([self.first(access), self.int(&access.strides[0])]);
         }
         match update.and_then(|update| update.keep.as_ref()) {
-            Some(Keep { rest, whole }) => {
-                words.extend([self.first(rest), self.int(&rest.strides[0])]);
-                words.push(match whole {
-                    Whole::Given(whole) => self.first(whole),
-                    Whole::BySign => self.first(rest),
-                    Whole::Zero => self.constant(0),
+            Some(Keep { factor, lost }) => {
+                words.extend([self.first(factor), self.int(&factor.strides[0])]);
+                words.push(match lost {
+                    Some(lost) => self.first(lost),
+                    None => self.constant(0),
                 });
             }
             None => words.extend([0; 3].map(|none| self.constant(none))),

@@ -4,7 +4,7 @@
 //! Polynomials are those of Cephes (single precision) unless said otherwise. Rounding to an integer adds and takes away
 //! 1.5 * 2^23, whose low bits then hold the integer: no conversion, so no NaN traps, and no libm call on old targets.
 
-use chunkwise_dsl::function::{NEAR_ZERO, REST_ENDS};
+use chunkwise_dsl::function::REST_ENDS;
 use chunkwise_dsl::typed::Function;
 
 use super::text::{Text, constant as k, whole};
@@ -43,6 +43,16 @@ pub(super) fn call(t: &mut Text, function: Function, args: &[String]) -> String 
         (Relu, _) => {
             let below = t.compare("olt", a, &k(0.0));
             t.select(&below, &k(0.0), a)
+        }
+        (ExpOfRest, _) => {
+            let (near, sum) = (t.compare("olt", a, &k(0.0)), t.exact("fadd", a, &k(1.0)));
+            t.select(&near, &sum, a)
+        }
+        (RestLost, _) => {
+            let (near, sum) = (t.compare("olt", a, &k(0.0)), t.exact("fadd", a, &k(1.0)));
+            let kept = t.exact("fsub", &sum, &k(1.0));
+            let lost = t.exact("fsub", a, &kept);
+            t.select(&near, &lost, &k(0.0))
         }
         _ => routine(t, function, args),
     }
@@ -202,20 +212,29 @@ fn exp(t: &mut Text, x: &str, target: &Target) -> String {
     power_of_e(t, x, &k(1.0), target)
 }
 
-/// As `function::exp_rest` says. Near 0, where n is 0, the 1 is left out; below it is taken away again.
+/// As `function::exp_rest` says.
 fn exp_rest(t: &mut Text, x: &str, target: &Target) -> String {
-    let [down, near, rest] =
-        [("ole", 0.0), ("ogt", -NEAR_ZERO), ("ogt", REST_ENDS)].map(|(is, limit)| t.compare(is, x, &k(limit)));
-    let bools = t.vector("i1");
-    let [near, rest] = [near, rest].map(|above| t.set(format_args!("and {bools} {down}, {above}")));
-    let added = t.select(&near, &k(0.0), &k(1.0));
-    let y = power_of_e(t, x, &added, target);
-    let taken = t.select(&rest, &added, &k(0.0));
-    let y = t.exact("fsub", &y, &taken);
+    let (down, above) = (t.compare("ole", x, &k(0.0)), t.compare("ogt", x, &k(REST_ENDS)));
+    let (floats, bools, lanes) = (t.floats(), t.vector("i1"), t.lanes);
+    let near = t.set(format_args!("and {bools} {down}, {above}"));
+    // 2^n (exp(r) - 1) + (2^n - 1) keeps the digits of small x, and takes less than an exponential does.
+    let low = within(t, x, REST_ENDS, 0.0);
+    let (_, integer, r, p) = reduce_exponent(t, &low);
+    let square = t.exact("fmul", &r, &r);
+    let tail = t.fma(&p, &square, &r);
+    let scale = two_to(t, &integer);
+    let less = t.exact("fsub", &scale, &k(1.0));
+    let y = t.fma(&tail, &scale, &less);
     let least = k(-f64::from(f32::MIN_POSITIVE));
     let is_less = t.compare("olt", &y, &least);
-    let below = t.select(&is_less, &y, &least);
-    t.select(&rest, &below, &y)
+    let y = t.select(&is_less, &y, &least);
+    let all = t.set(format_args!("call i1 @llvm.vector.reduce.and.v{lanes}i1({bools} {near})"));
+    t.branch(&all, "near", "apart");
+    t.block("near");
+    t.run(format_args!("ret {floats} {y}"));
+    t.block("apart");
+    let power = exp(t, x, target);
+    t.select(&near, &y, &power)
 }
 
 /// 2^n (exp(r) - 1 + one) for x = n ln 2 + r.

@@ -75,7 +75,7 @@ fn panels(target: &Target) -> Vec<Tile> {
 }
 
 /// What a driver and a tile take.
-pub(super) const PARAMS: &str = "ptr %c, i64 %ldc, ptr %a, i64 %am, i64 %ak, ptr %b, i64 %ldb, i64 %m, i64 %n, i64 %k, ptr %scale, i64 %sm, ptr %whole";
+pub(super) const PARAMS: &str = "ptr %c, i64 %ldc, ptr %a, i64 %am, i64 %ak, ptr %b, i64 %ldb, i64 %m, i64 %n, i64 %k, ptr %lost, i64 %sm, ptr %factor";
 
 /// The call of a driver or a tile, its sizes last: rows (all, or of this tile), columns, k.
 struct Call<'c> {
@@ -87,15 +87,15 @@ struct Call<'c> {
     b: &'c str,
     ldb: &'c str,
     size: [&'c str; 3],
-    /// What each row of c is multiplied by before the product is added, in two parts: the rest, their stride, the whole.
+    /// What each row of c is multiplied by before the product is added: what the factors lost, their stride, the factors.
     scale: [&'c str; 3],
 }
 
 impl Call<'_> {
     fn write(&self, t: &mut Text, routine: Routine) {
-        let Call { c, ldc, a, am, ak, b, ldb, size: [m, n, k], scale: [scale, sm, whole] } = self;
+        let Call { c, ldc, a, am, ak, b, ldb, size: [m, n, k], scale: [lost, sm, factor] } = self;
         t.run(format_args!(
-            "call void @{}(ptr {c}, i64 {ldc}, ptr {a}, i64 {am}, i64 {ak}, ptr {b}, i64 {ldb}, i64 {m}, i64 {n}, i64 {k}, ptr {scale}, i64 {sm}, ptr {whole})",
+            "call void @{}(ptr {c}, i64 {ldc}, ptr {a}, i64 {am}, i64 {ak}, ptr {b}, i64 {ldb}, i64 {m}, i64 {n}, i64 {k}, ptr {lost}, i64 {sm}, ptr {factor})",
             routine.name()
         ));
         t.needs.insert(routine);
@@ -129,15 +129,15 @@ pub(super) fn product(emitter: &mut Emitter<'_>, product: &Product, factors: Opt
         Triangle::LowerLeft { strict: true } => Kind::StrictlyLower,
         Triangle::LowerOut => Kind::LowerOut,
     };
-    let factors = factors.map(|[whole, rest]| {
+    let factors = factors.map(|[factor, lost]| {
         let mut first = |factor: &Access| {
             let offset = emitter.int(&factor.offset);
             emitter.t.element(&format!("%b{}", factor.buffer.0), &offset)
         };
-        [first(rest), first(whole), emitter.int(&rest.strides[0])]
+        [first(lost), first(factor), emitter.int(&lost.strides[0])]
     });
     let scale = match &factors {
-        Some([rest, whole, stride]) => [rest.as_str(), stride.as_str(), whole.as_str()],
+        Some([lost, factor, stride]) => [lost.as_str(), stride.as_str(), factor.as_str()],
         None => {
             if product.accumulate {
                 ADD
@@ -222,7 +222,7 @@ impl Spot<'_> {
         let b = t.element("%b", self.column);
         let columns = t.sub("%n", self.column);
         let down = t.mul(row, "%sm");
-        let [scale, whole] = ["%scale", "%whole"].map(|base| t.element(base, &down));
+        let [lost, factor] = ["%lost", "%factor"].map(|base| t.element(base, &down));
         Call {
             c: &c,
             ldc: "%ldc",
@@ -232,7 +232,7 @@ impl Spot<'_> {
             b: &b,
             ldb: "%ldb",
             size: [size[0], &columns, size[1]],
-            scale: [&scale, "%sm", &whole],
+            scale: [&lost, "%sm", &factor],
         }
         .write(t, Routine::Tile(kind, tile));
     }

@@ -3,22 +3,21 @@
 //! ```text
 //! for every strip of columns (widest first)     u of its columns in registers
 //!     for every run of rows                     sums of their own, so that long sums lose less to rounding
-//!         for every group of rows: s = whole * from + (rest * from + w * u), stored; sums += x * s
+//!         for every group of rows: s = factor * from + (lost * from + w * u), stored; sums += x * s
 //!     y = sums
 //! ```
-//! The rows of a group have sums of their own: one sum alone would wait for the multiply-add before it. Where the whole is 1
-//! for all rows, s = rest * from + (from + w * u): no more than with one factor.
+//! The rows of a group have sums of their own: one sum alone would wait for the multiply-add before it.
 
 mod spec;
 
-use crate::kernel::{Access, Sweep, Whole};
+use crate::kernel::{Access, Sweep};
 
 use super::kernel::Emitter;
 use super::text::{Text, constant};
 use super::{Routine, Target};
 
 pub(super) use spec::Spec;
-use spec::{Beside, Kept, Stride};
+use spec::{Kept, Stride};
 
 /// A strip: vectors of lanes beside each other, and rows that are treated together.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +58,7 @@ fn arguments(spec: Spec) -> Vec<String> {
     if spec.keeps() != Kept::All {
         all.extend(["ptr %a", "i64 %as"].map(str::to_owned));
     }
-    if spec.beside() == Beside::Given {
+    if spec.loses() {
         all.extend(["ptr %e", "i64 %es"].map(str::to_owned));
     }
     for r in 0..spec.ranks().count() {
@@ -89,10 +88,7 @@ pub(super) fn sweep(emitter: &mut Emitter<'_>, sweep: &Sweep) {
             place(&update.from, true);
         }
         if let Some(keep) = &update.keep {
-            place(&keep.rest, true);
-            if let Whole::Given(whole) = &keep.whole {
-                place(whole, true);
-            }
+            keep.factors().for_each(|factor| place(factor, true));
         }
     }
     let ranks = sweep.update.iter().flat_map(|update| &update.ranks);
@@ -114,54 +110,6 @@ pub(super) fn sweep(emitter: &mut Emitter<'_>, sweep: &Sweep) {
 /// A sweep as an internal function.
 pub(super) fn define(spec: Spec, target: &Target) -> (String, Text) {
     let mut t = Text::new(target.width);
-    if spec.beside() == Beside::BySign {
-        let near = all_near(&mut t, spec, target);
-        t.branch(&near, "near", "apart");
-        t.block("near");
-        columns(&mut t, (spec, Rows::Near), target);
-        t.lanes = target.width;
-        t.block("apart");
-    }
-    columns(&mut t, (spec, Rows::Apart), target);
-    (format!("define internal void @{}({}) noinline #0", spec.name(), arguments(spec).join(", ")), t)
-}
-
-/// Whether the rests of all rows are below 0, where a few instructions tell.
-fn all_near(t: &mut Text, spec: Spec, target: &Target) -> String {
-    match spec.keeps() {
-        Kept::Scaled => {
-            let rest = t.set("load float, ptr %a, align 4");
-            t.set(format_args!("fcmp olt float {rest}, 0.0"))
-        }
-        Kept::Rows(Stride::Known(1)) if target.width > 1 => {
-            let (floats, bools, n) = (t.floats(), t.vector("i1"), target.width);
-            let over = t.set(format_args!("and i64 %rows, {}", n - 1));
-            let even = t.set(format_args!("icmp eq i64 {over}, 0"));
-            let end = t.set(format_args!("select i1 {even}, i64 %rows, i64 0"));
-            let rows = t.open("0", &end, n, &[(bools.clone(), "splat (i1 true)".to_owned())]);
-            let at = t.element("%a", &rows.index);
-            let rests = t.set(format_args!("load {floats}, ptr {at}, align 4"));
-            let below = t.compare("olt", &rests, &constant(0.0));
-            let so_far = t.set(format_args!("and {bools} {}, {below}", rows.carried[0]));
-            t.close(&rows, &[so_far]);
-            let all = t.set(format_args!("call i1 @llvm.vector.reduce.and.v{n}i1({bools} {})", rows.carried[0]));
-            t.set(format_args!("and i1 {all}, {even}"))
-        }
-        Kept::All | Kept::Rows(_) => "false".to_owned(),
-    }
-}
-
-/// What is known of the rests of all rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rows {
-    /// All are below 0: what is added is summed with the row first, which costs no more than one factor.
-    Near,
-    /// Nothing; or, where one rest is that of all rows, that it is not below 0.
-    Apart,
-}
-
-/// All columns, strip by strip, and the return.
-fn columns(t: &mut Text, (spec, rows): (Spec, Rows), target: &Target) {
     let mut column = "0".to_owned();
     for strip in strips(spec, target) {
         let width = strip.vectors as i64 * i64::from(strip.lanes);
@@ -169,11 +117,12 @@ fn columns(t: &mut Text, (spec, rows): (Spec, Rows), target: &Target) {
         // The loop's index goes on where the strips before stopped.
         let strips = t.open(&column, &end, width, &[]);
         t.lanes = strip.lanes;
-        Writer::new(&mut *t, (spec, rows), strip, &strips.index).write();
+        Writer::new(&mut t, spec, strip, &strips.index).write();
         t.close(&strips, &[]);
         column = strips.index;
     }
     t.run("ret void");
+    (format!("define internal void @{}({}) noinline #0", spec.name(), arguments(spec).join(", ")), t)
 }
 
 /// Terms of a sum of its own.
@@ -182,15 +131,14 @@ const RUN: i64 = 64;
 /// What a row of the tile before is multiplied by.
 #[derive(Debug, Clone, Default)]
 struct Factors {
-    rest: Option<String>,
-    whole: Option<String>,
+    factor: Option<String>,
+    lost: Option<String>,
 }
 
 /// A strip being written.
 struct Writer<'t> {
     t: &'t mut Text,
     spec: Spec,
-    rows: Rows,
     strip: Strip,
     mask: Option<String>,
     state: String,
@@ -204,7 +152,7 @@ struct Writer<'t> {
 }
 
 impl<'t> Writer<'t> {
-    fn new(t: &'t mut Text, (spec, rows): (Spec, Rows), strip: Strip, column: &str) -> Self {
+    fn new(t: &'t mut Text, spec: Spec, strip: Strip, column: &str) -> Self {
         let mask = strip.masked.then(|| {
             let left = t.sub("%columns", column);
             let left = t.smaller(&left, &strip.lanes.to_string());
@@ -216,7 +164,7 @@ impl<'t> Writer<'t> {
         let state = t.element("%s", column);
         let from = if spec.from().is_some() { t.element("%f", column) } else { state.clone() };
         let (added, column) = (Vec::new(), column.to_owned());
-        let mut writer = Self { t, spec, rows, strip, mask, state, from, keep: Factors::default(), added, column };
+        let mut writer = Self { t, spec, strip, mask, state, from, keep: Factors::default(), added, column };
         if spec.keeps() == Kept::Scaled {
             writer.keep = writer.kept("0", Stride::Known(0));
         }
@@ -304,62 +252,37 @@ impl<'t> Writer<'t> {
         }
     }
 
-    /// whole * x + (rest * x + sum of factor * row). What does not wait for x comes first.
+    /// factor * x + (lost * x + sum of factor * row). What does not wait for x comes first.
     fn element(&mut self, x: &str, keep: &Factors, factors: &[String], v: usize) -> String {
         let mut pairs = factors.iter().zip(&self.added).map(|(factor, row)| (factor.clone(), row[v].clone()));
-        let mut sum = match &keep.rest {
-            None => x.to_owned(),
-            Some(rest) if self.rows == Rows::Near => {
-                let added = pairs.fold(x.to_owned(), |sum, (factor, row)| self.t.fma(&factor, &row, &sum));
-                return self.t.fma(rest, x, &added);
-            }
-            Some(rest) => match pairs.next() {
-                None => self.t.float("fmul", rest, x),
-                Some((factor, row)) => {
-                    let first = self.t.float("fmul", &factor, &row);
-                    self.t.fma(rest, x, &first)
-                }
-            },
+        let Some(factor) = &keep.factor else {
+            return pairs.fold(x.to_owned(), |sum, (factor, row)| self.t.fma(&factor, &row, &sum));
         };
+        let Some((first, row)) = pairs.next() else { return self.t.float("fmul", factor, x) };
+        let mut sum = self.t.float("fmul", &first, &row);
         for (factor, row) in pairs {
             sum = self.t.fma(&factor, &row, &sum);
         }
-        match &keep.whole {
-            None => sum,
-            Some(whole) => self.t.fma(whole, x, &sum),
+        if let Some(lost) = &keep.lost {
+            sum = self.t.fma(lost, x, &sum);
         }
+        self.t.fma(factor, x, &sum)
     }
 
     /// What is kept of a row.
     fn kept(&mut self, at: &str, stride: Stride) -> Factors {
-        let rest = Some(self.factor("%a", at, stride));
-        let whole = match (self.spec.beside(), self.rows, self.spec.keeps()) {
-            (Beside::Given, ..) => Some(self.factor("%e", at, stride)),
-            (Beside::BySign, Rows::Apart, Kept::Rows(_)) => Some(self.sign("%a", at, stride)),
-            _ => None,
-        };
-        Factors { rest, whole }
+        let factor = Some(self.factor("%a", at, stride));
+        let lost = self.spec.loses().then(|| self.factor("%e", at, stride));
+        Factors { factor, lost }
     }
 
     /// Element `at` of the factors at `base`, in all lanes.
     fn factor(&mut self, base: &str, at: &str, stride: Stride) -> String {
-        let x = self.scalar(base, at, stride);
-        self.t.splat("float", &x)
-    }
-
-    /// 1 where element `at` of the factors at `base` is below 0, else 0, in all lanes.
-    fn sign(&mut self, base: &str, at: &str, stride: Stride) -> String {
-        let x = self.scalar(base, at, stride);
-        let below = self.t.set(format_args!("fcmp olt float {x}, 0.0"));
-        let whole = self.t.set(format_args!("select i1 {below}, float 1.0, float 0.0"));
-        self.t.splat("float", &whole)
-    }
-
-    fn scalar(&mut self, base: &str, at: &str, stride: Stride) -> String {
         let named = format!("%{}s{}", &base[1..2], &base[2..]);
         let at = self.t.mul(at, &stride.operand(&named));
         let from = self.t.element(base, &at);
-        self.t.set(format_args!("load float, ptr {from}, align 4"))
+        let x = self.t.set(format_args!("load float, ptr {from}, align 4"));
+        self.t.splat("float", &x)
     }
 
     fn load(&mut self, from: &str, v: usize) -> String {

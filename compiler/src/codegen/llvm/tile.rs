@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! for every run of k    for k: one row of b, one scalar of a for every row, fused multiply-adds
-//!                       c = sums, c + sums, or whole c + (scale c + sums)
+//!                       c = sums, c + sums, or factor c + (lost c + sums)
 //! ```
 //! A triangular tile ends with the rows of its diagonal block, written out: row r takes k0 .. k0 + r only, so nothing
 //! above the diagonal is read. A substitution does the same with its own sums in place of b.
@@ -26,10 +26,10 @@ pub(super) fn define(kind: Kind, tile: Tile) -> (String, Text) {
     let to = writer.t.smaller(&to, "%k");
     let mut sums = writer.sums(&runs.index, &to);
     let later = writer.t.less("0", &runs.index);
-    let plain = writer.t.set("icmp eq ptr %scale, @one");
+    let plain = writer.t.set("icmp eq ptr %lost, @one");
     let plain = writer.t.set(format_args!("or i1 {later}, {plain}"));
     sums = writer.given(&plain, sums, |writer, sums| writer.added(sums));
-    let scaled = writer.t.set("icmp ne ptr %scale, null");
+    let scaled = writer.t.set("icmp ne ptr %lost, null");
     let scaled = writer.t.set(format_args!("select i1 {plain}, i1 false, i1 {scaled}"));
     sums = writer.given(&scaled, sums, |writer, sums| writer.joined(sums));
     if !matches!(kind, Kind::Full | Kind::LowerOut) {
@@ -123,12 +123,12 @@ impl Writer {
         }
     }
 
-    /// sums = whole c + (scale c + sums)
+    /// sums = factor c + (lost c + sums)
     fn joined(&mut self, sums: &mut [String]) {
         for r in 0..self.tile.rows as usize {
             let (c, row) = (self.c[r].clone(), self.r[r].clone());
             let down = self.t.mul(&row, "%sm");
-            let [rest, whole] = ["%scale", "%whole"].map(|base| {
+            let [lost, factor] = ["%lost", "%factor"].map(|base| {
                 let at = self.t.element(base, &down);
                 let factor = self.t.set(format_args!("load float, ptr {at}, align 4"));
                 self.t.splat("float", &factor)
@@ -136,8 +136,8 @@ impl Writer {
             for v in 0..self.tile.vectors {
                 let total = self.vector(&c, v);
                 let sum = &mut sums[r * self.tile.vectors as usize + v as usize];
-                let added = self.t.fma(&rest, &total, sum);
-                *sum = self.t.fma(&whole, &total, &added);
+                let added = self.t.fma(&lost, &total, sum);
+                *sum = self.t.fma(&factor, &total, &added);
             }
         }
     }

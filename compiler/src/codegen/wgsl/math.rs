@@ -60,6 +60,8 @@ pub(super) fn call(function: Function, args: &[String]) -> (String, Option<Routi
         Sign => ours("f_sign", Routine::Sign),
         Exp => ours("f_exp", Routine::Exp),
         ExpRest => ours("f_exp_rest", Routine::ExpRest),
+        ExpOfRest => plain(format!("select({a}, 1.0f + {}, {a} < 0.0f)", kept(a))),
+        RestLost => plain(format!("select(0.0f, {a} - {}, {a} < 0.0f)", kept(a))),
         Ln => ours("f_ln", Routine::Ln),
         Elu => ours("f_elu", Routine::Elu),
         Silu => (format!("({a} * f_sigmoid({a}))"), Some(Routine::Sigmoid)),
@@ -75,6 +77,11 @@ pub(super) fn call(function: Function, args: &[String]) -> (String, Option<Routi
         Mod => ours("f_mod", Routine::Mod),
         Lt | Le | Gt | Ge | Eq | Ne | And | Or | Not => plain(a.clone()),
     }
+}
+
+/// What is left of a rest once it was added to 1: its multiples of 2^-24. `(1 + x) - 1` is x to drivers that calculate.
+fn kept(rest: &str) -> String {
+    format!("round({rest} * {}) * {}", number(16_777_216.0), number(1.0 / 16_777_216.0))
 }
 
 /// A power with a constant exponent, where multiplications or a root do.

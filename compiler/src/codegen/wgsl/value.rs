@@ -157,7 +157,7 @@ impl Emitter<'_> {
             }
             Value::Call(function, args) => {
                 let mut args: Vec<String> = args.iter().map(|x| self.value(x, index)).collect();
-                if matches!(function, Function::Silu | Function::Relu) {
+                if matches!(function, Function::Silu | Function::Relu | Function::ExpOfRest | Function::RestLost) {
                     args[0] = self.atom(&args[0]);
                 }
                 let (text, routine) = math::call(*function, &args);

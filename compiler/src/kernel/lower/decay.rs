@@ -1,5 +1,5 @@
-//! Decays that a program gives as exponentials, by their exponents; and what is made of those near 1, in two parts each,
-//! `whole(x)` 1 near 0 and else 0 (`form::decay` says why).
+//! Decays that a program gives as exponentials, by their exponents; and what is made of them: `whole(x)` 1 near 0 and else 0,
+//! `factor(x)` rounded, `lost(x)` by rounding (`form::decay` says why).
 //!
 //! ```text
 //! exp(x)                      has the exponent x
@@ -7,8 +7,9 @@
 //! exp(x) ^ n                  n * x
 //! if c then 0 else exp(x)     if c then -1e4 else x
 //!
-//! exp(x) * S[t-1] + W         ->   whole(x) * S[t-1] + (exp_rest(x) * S[t-1] + W)      an update
+//! exp(x) * S[t-1] + W         ->   factor(x) * S[t-1] + (lost(x) * S[t-1] + W)      an update
 //! 1 - exp(x)                  ->   (1 - whole(x)) - exp_rest(x)
+//! factor(x) = exp_of_rest(exp_rest(x)),   lost(x) = rest_lost(exp_rest(x))
 //! ```
 
 use chunkwise_dsl::typed::{Expr, ExprId, ExprKind, Function, Ty, Update};
@@ -75,12 +76,12 @@ impl Arena<'_> {
                 break;
             }
         }
-        let Some([whole, rest]) = split else { return Ok(id) };
+        let Some([kept, lost]) = split else { return Ok(id) };
         let Expr { ty, span, .. } = self.expr(id).clone();
         let mut sum = |a, b| self.intern(ExprKind::Map { function: Function::Add, args: vec![a, b] }, ty.clone(), span);
         let added = summands.into_iter().reduce(&mut sum);
-        let rest = added.map_or(rest, |added| sum(rest, added));
-        Ok(sum(whole, rest))
+        let lost = added.map_or(lost, |added| sum(lost, added));
+        Ok(sum(kept, lost))
     }
 
     fn summands(&self, id: ExprId, found: &mut Vec<ExprId>) {
@@ -100,13 +101,13 @@ impl Arena<'_> {
         match kind {
             ExprKind::Map { function: Function::Mul, args } => {
                 let (a, state) = if is_old(self, args[1]) { (args[0], args[1]) } else { (args[1], args[0]) };
-                let parts = if is_old(self, state) { self.parts(a)? } else { return None };
+                let parts = if is_old(self, state) { self.factor(a)? } else { return None };
                 let times = |part| ExprKind::Map { function: Function::Mul, args: vec![part, state] };
                 Some(parts.map(|part| self.intern(times(part), ty.clone(), span)))
             }
             ExprKind::Product(diagonal, state) if is_old(self, state) => {
                 let Expr { kind: ExprKind::Diag(d), ty: square, .. } = self.expr(diagonal).clone() else { return None };
-                Some(self.parts(d)?.map(|part| {
+                Some(self.factor(d)?.map(|part| {
                     let diagonal = self.intern(ExprKind::Diag(part), square.clone(), span);
                     self.intern(ExprKind::Product(diagonal, state), ty.clone(), span)
                 }))
@@ -115,7 +116,15 @@ impl Arena<'_> {
         }
     }
 
-    /// The two parts of an exponential.
+    /// An exponential rounded, and what it lost.
+    fn factor(&mut self, id: ExprId) -> Option<[ExprId; 2]> {
+        let [_, rest] = self.parts(id)?;
+        let Expr { ty, span, .. } = self.expr(id).clone();
+        let of_rest = |function| ExprKind::Map { function, args: vec![rest] };
+        Some([Function::ExpOfRest, Function::RestLost].map(|function| self.intern(of_rest(function), ty.clone(), span)))
+    }
+
+    /// The whole and the rest of an exponential.
     fn parts(&mut self, id: ExprId) -> Option<[ExprId; 2]> {
         let x = self.exponent(id)?;
         let Expr { ty, span, .. } = self.expr(id).clone();

@@ -10,7 +10,7 @@ use super::arena::refusal;
 use super::tile::{Tile, TileDim};
 use super::{Lowering, Result, Stretch};
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
     /// A grid axis for every batch axis, in the order of `axes`.
     pub fn grid(&mut self) -> Vec<GridAxis> {
         let grid = self.grid.clone();
@@ -133,6 +133,21 @@ impl Lowering<'_> {
             }
             None => Ok((value, Vec::new())),
         }
+    }
+
+    /// The only output that is this expression of the variant at every token, where nothing else is made of it.
+    pub fn output_of(&mut self, id: ExprId) -> Result<Option<&'a Output>> {
+        let id = self.arena.convert(id)?;
+        let mut found = None;
+        for output in self.variant.outputs() {
+            if self.is_per_token(output) && self.output_node(output)? == (id, Vec::new()) {
+                if found.is_some() {
+                    return Ok(None);
+                }
+                found = Some(output);
+            }
+        }
+        Ok(found.filter(|_| self.arena.uses(id) == 0))
     }
 
     fn token_axis_of(&self, output: &Output, dims: &[Size]) -> bool {

@@ -3,7 +3,6 @@
 use crate::kernel::visit::Effects;
 use crate::kernel::{
     Access, Buffer, Elem, Function, Int, Keep, Map, Module, Outer, Product, Rankwise, Stmt, Sweep, Triangle, Value,
-    Whole,
 };
 
 /// The module with sweeps where a tile is updated and then read.
@@ -92,8 +91,8 @@ fn update(buffers: &[Buffer], stmt: &Stmt) -> Option<Sweep> {
     }
 }
 
-/// `s[i,j] = keep[i] * from[i,j] + sum of w[i] * u[j]` as a sweep without reads; the factor kept may be a sum of two, of which
-/// one is 0 or 1.
+/// `s[i,j] = keep[i] * from[i,j] + sum of w[i] * u[j]` as a sweep without reads; what is kept may be a sum of two, of which
+/// the second is what the first lost.
 fn of_map(buffers: &[Buffer], map: &Map) -> Option<Sweep> {
     let ([rows, columns], None) = (&map.axes[..], &map.below) else { return None };
     if *columns == Int::Const(1) || !is_tile(&map.dst) {
@@ -102,15 +101,10 @@ fn of_map(buffers: &[Buffer], map: &Map) -> Option<Sweep> {
     let mut terms = Vec::new();
     operands(&map.value, Function::Add, &mut terms);
     let mut before: Vec<(&Access, Option<Access>)> = Vec::new();
-    let mut signs = Vec::new();
     let mut ranks = Vec::new();
     for term in terms {
         let mut factors = Vec::new();
         operands(term, Function::Mul, &mut factors);
-        if let Some((rest, from)) = kept_by_sign(buffers, &factors) {
-            signs.push((from, first(rest)));
-            continue;
-        }
         let factors: Vec<&Access> = factors.into_iter().map(|x| float(buffers, x)).collect::<Option<_>>()?;
         match &factors[..] {
             [a, b] if is_row(a) && is_column(b) => ranks.push(outer(a, b)),
@@ -120,13 +114,12 @@ fn of_map(buffers: &[Buffer], map: &Map) -> Option<Sweep> {
             _ => return None,
         }
     }
-    let keep = |rest: &Access, whole| Some(Keep { rest: rest.clone(), whole });
-    let (from, keep) = match (&before[..], &signs[..]) {
-        ([(from, None)], []) => (*from, None),
-        ([(from, Some(rest))], []) => (*from, keep(rest, Whole::Zero)),
-        ([(from, Some(rest))], [sign]) if *sign == (*from, rest.clone()) => (*from, keep(rest, Whole::BySign)),
-        ([(from, Some(whole)), (same, Some(rest))], []) if from == same && whole.strides == rest.strides => {
-            (*from, keep(rest, Whole::Given(whole.clone())))
+    let keep = |factor: &Access, lost| Some(Keep { factor: factor.clone(), lost });
+    let (from, keep) = match &before[..] {
+        [(from, None)] => (*from, None),
+        [(from, Some(factor))] => (*from, keep(factor, None)),
+        [(from, Some(factor)), (same, Some(lost))] if from == same && factor.strides == lost.strides => {
+            (*from, keep(factor, Some(lost.clone())))
         }
         _ => return None,
     };
@@ -139,18 +132,6 @@ fn of_map(buffers: &[Buffer], map: &Map) -> Option<Sweep> {
     }
     let update = Some(Rankwise { from: from.clone(), keep, ranks });
     Some(Sweep { rows: rows.clone(), columns: columns.clone(), state: map.dst.clone(), update, reads: Vec::new() })
-}
-
-/// The access of a rest and of the tile, where a tile is kept as the sign of the rest says: `(rest < 0) * tile`.
-fn kept_by_sign<'v>(buffers: &[Buffer], factors: &[&'v Value]) -> Option<(&'v Access, &'v Access)> {
-    let (rest, from) = match factors {
-        [Value::Call(Function::Lt, args), from] | [from, Value::Call(Function::Lt, args)] => match &args[..] {
-            [rest, Value::Const(0.0)] => (float(buffers, rest)?, float(buffers, from)?),
-            _ => return None,
-        },
-        _ => return None,
-    };
-    (is_row(rest) && is_tile(from)).then_some((rest, from))
 }
 
 /// `y[j] = sum over i of x[i] * s[i,j]` as a sweep that only reads.

@@ -46,6 +46,12 @@ elements! {
     Neg: |s, [x]| s.neg_f32s(x);
     Abs: |s, [x]| s.abs_f32s(x);
     Relu: |s, [x]| s.select_f32s(s.less_than_f32s(x, s.splat_f32s(0.0)), s.splat_f32s(0.0), x);
+    ExpOfRest: |s, [x]| s.select_f32s(near(s, x), s.add_f32s(x, s.splat_f32s(1.0)), x);
+    RestLost: |s, [x]| {
+        let one = s.splat_f32s(1.0);
+        let kept = s.sub_f32s(s.add_f32s(x, one), one);
+        s.select_f32s(near(s, x), s.sub_f32s(x, kept), s.splat_f32s(0.0))
+    };
     Add: |s, [x, y]| s.add_f32s(x, y);
     Sub: |s, [x, y]| s.sub_f32s(x, y);
     Mul: |s, [x, y]| s.mul_f32s(x, y);
@@ -59,6 +65,12 @@ elements! {
     Eq: |s, [x, y]| truth(s, s.equal_f32s(x, y));
     MulAdd: |s, [x, y, z]| multiply_add(s, x, y, z);
     Select: |s, [x, y, z]| s.select_f32s(s.equal_f32s(x, s.splat_f32s(0.0)), z, y);
+}
+
+/// Whether a rest is one of 1.
+#[inline(always)]
+fn near<S: Simd>(s: S, rest: S::f32s) -> S::m32s {
+    s.less_than_f32s(rest, s.splat_f32s(0.0))
 }
 
 /// x where it is chosen, else y; NaN where either is.

@@ -11,7 +11,7 @@ use super::math;
 use super::pair::{self, Binary, Pairs};
 use super::product::{Full, Lower, LowerOut, Operands, Product, Scale, Shape, StrictlyLower};
 use super::solve::{Matrix, Solve};
-use super::sweep::{ALL, NEAR, Outer, PARTS, Rows, SCALED, SIGNED, Sweep};
+use super::sweep::{ALL, GIVEN_BACK, Outer, Rows, SCALED, Sweep};
 use super::turn::{self, Tile};
 use super::{Routine, Table};
 
@@ -130,6 +130,8 @@ fn tiles<S: Set>() -> Vec<Routine> {
         ("map_relu", map_one::<S, element::Relu> as *const u8),
         ("map_exp", map_one::<S, math::Exp> as *const u8),
         ("map_exp_rest", map_one::<S, math::ExpRest> as *const u8),
+        ("map_exp_of_rest", map_one::<S, element::ExpOfRest> as *const u8),
+        ("map_rest_lost", map_one::<S, element::RestLost> as *const u8),
         ("map_ln", map_one::<S, math::Ln> as *const u8),
         ("map_sqrt", map_one::<S, math::Sqrt> as *const u8),
         ("map_rsqrt", map_one::<S, math::Rsqrt> as *const u8),
@@ -187,7 +189,7 @@ unsafe extern "C" fn product<S: Set, T: Shape>(
     unsafe { multiply::<S, T>(at, [m, n, k].map(|x| x as isize)) };
 }
 
-/// c[m,n] = whole[m] c[m,n] + (rest[m] c[m,n] + sum over k of a[m,k] b[k,n]).
+/// c[m,n] = factor[m] c[m,n] + (lost[m] c[m,n] + sum over k of a[m,k] b[k,n]).
 ///
 /// # Safety
 /// As `product`; every row has its two factors, `stride` elements from those before, apart from c.
@@ -203,11 +205,11 @@ unsafe extern "C" fn product_scaled<S: Set>(
     m: i64,
     n: i64,
     k: i64,
-    rest: *const f32,
+    lost: *const f32,
     stride: i64,
-    whole: *const f32,
+    factor: *const f32,
 ) {
-    let scale = Some(Scale { rest, whole, stride: stride as isize });
+    let scale = Some(Scale { lost, factor, stride: stride as isize });
     let at = Operands { scale, ..operands((c, ldc), (a, am, ak), (b, ldb)) };
     // SAFETY: the caller vouches for the operands and the processor.
     unsafe { multiply::<S, Full>(at, [m, n, k].map(|x| x as isize)) };
@@ -288,9 +290,9 @@ unsafe extern "C" fn solve<S: Set>(systems: i64, n: i64, columns: i64, table: *c
 /// any other number it does nothing.
 ///
 /// # Safety
-/// The table holds an address and a stride for the state, the tile before and the rests kept, then the address of the
-/// wholes kept, whose stride is that of the rests (0 where there are none); then the address and stride of the factors and
-/// the address of the row of every rank and every read. What they describe may be read, the state and the reads' rows be
+/// The table holds an address and a stride for the state, the tile before and the factors kept, then the address of what
+/// they lost, whose stride is theirs (0 where there is none); then the address and stride of the factors and the address of
+/// the row of every rank and every read. What they describe may be read, the state and the reads' rows be
 /// written, and what is written overlaps nothing else but the tile before, which may be the state. The processor has the
 /// set.
 unsafe extern "C" fn sweep<S: Set>(rows: i64, columns: i64, ranks: i64, reads: i64, table: *const i64) {
@@ -308,20 +310,10 @@ unsafe extern "C" fn sweep<S: Set>(rows: i64, columns: i64, ranks: i64, reads: i
 }
 
 fn keeping<S: Set, const RANKS: usize>(simd: S, table: &[i64], (size, reads): ([isize; 2], usize)) {
-    let [rest, stride, whole] = [table[4], table[5], table[6]];
-    if rest == 0 {
-        passes::<S, ALL, RANKS>(simd, table, (size, reads))
-    } else if whole == 0 || size[0] == 0 {
-        passes::<S, SCALED, RANKS>(simd, table, (size, reads))
-    } else if whole != rest {
-        passes::<S, PARTS, RANKS>(simd, table, (size, reads))
-    } else if stride != 0 {
-        passes::<S, SIGNED, RANKS>(simd, table, (size, reads))
-    // SAFETY: there is a rest for all rows.
-    } else if unsafe { *(rest as *const f32) } < 0.0 {
-        passes::<S, NEAR, RANKS>(simd, table, (size, reads))
-    } else {
-        passes::<S, SCALED, RANKS>(simd, table, (size, reads))
+    match [table[4], table[6]] {
+        [0, _] => passes::<S, ALL, RANKS>(simd, table, (size, reads)),
+        [_, 0] => passes::<S, SCALED, RANKS>(simd, table, (size, reads)),
+        [_, _] => passes::<S, GIVEN_BACK, RANKS>(simd, table, (size, reads)),
     }
 }
 
@@ -344,8 +336,8 @@ fn pass<S: Set, const KEEP: u8, const RANKS: usize, const READS: usize>(
     let outer = |n: usize| Outer { factors: tile(KEPT + 3 * n), row: table[KEPT + 3 * n + 2] as *mut f32 };
     let ranks = std::array::from_fn(outer);
     let reads = std::array::from_fn(|n| outer(RANKS + n));
-    let (state, from, keep, whole) = (tile(0), tile(2), tile(4), table[6] as *const f32);
-    let of = Sweep::<KEEP, RANKS, READS> { state, from, keep, whole, ranks, reads, rows, columns };
+    let (state, from, keep, lost) = (tile(0), tile(2), tile(4), table[6] as *const f32);
+    let of = Sweep::<KEEP, RANKS, READS> { state, from, keep, lost, ranks, reads, rows, columns };
     Simd::vectorize(simd, of);
 }
 

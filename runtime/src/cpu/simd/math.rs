@@ -4,7 +4,7 @@
 //! Polynomials are those of Cephes (single precision) unless said otherwise. Rounding to an integer adds and takes away
 //! 1.5 * 2^23, whose low bits then hold the integer: no conversions, which not every instruction set has.
 
-use chunkwise_dsl::function::{NEAR_ZERO, REST_ENDS};
+use chunkwise_dsl::function::REST_ENDS;
 use pulp::Simd;
 
 use super::function::{Unary, multiply_add};
@@ -128,16 +128,21 @@ fn exp<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     power_of_e(s, x, s.splat_f32s(1.0))
 }
 
-/// As `function::exp_rest` says. Near 0, where n is 0, the 1 is left out; below it is taken away again.
+/// As `function::exp_rest` says.
 #[inline(always)]
 fn exp_rest<S: Simd>(s: S, x: S::f32s) -> S::f32s {
-    let [zero, one] = [0.0, 1.0].map(|x| s.splat_f32s(x));
-    let above = |limit: f64| s.greater_than_f32s(x, s.splat_f32s(limit as f32));
-    let down = s.less_than_or_equal_f32s(x, zero);
-    let (near, rest) = (s.and_m32s(down, above(-NEAR_ZERO)), s.and_m32s(down, above(REST_ENDS)));
-    let added = s.select_f32s(near, zero, one);
-    let y = s.sub_f32s(power_of_e(s, x, added), s.select_f32s(rest, added, zero));
-    s.select_f32s(rest, s.min_f32s(y, s.splat_f32s(-f32::MIN_POSITIVE)), y)
+    let (zero, one) = (s.splat_f32s(0.0), s.splat_f32s(1.0));
+    let ends = s.splat_f32s(REST_ENDS as f32);
+    let near = s.and_m32s(s.less_than_or_equal_f32s(x, zero), s.greater_than_f32s(x, ends));
+    // 2^n (exp(r) - 1) + (2^n - 1) keeps the digits of small x, and takes less than an exponential does.
+    let Exponent { raised, rest } = exponent(s, within(s, x, REST_ENDS as f32, 0.0));
+    let scale = two_to(s, s.sub_u32s(raised, s.splat_u32s(127)));
+    let y = multiply_add(s, rest, scale, s.sub_f32s(scale, one));
+    let y = s.min_f32s(y, s.splat_f32s(-f32::MIN_POSITIVE));
+    if s.first_true_m32s(s.not_m32s(near)) == S::F32_LANES {
+        return y;
+    }
+    s.select_f32s(near, y, exp(s, x))
 }
 
 /// 2^n (exp(r) - 1 + one) for x = n ln 2 + r.

@@ -18,7 +18,7 @@
 //! | --- | --- |
 //! | `product_full`, `product_lower`, `product_strictly_lower`, `product_lower_out` | c, ldc, a, am, ak, b, ldb, m, n, k, add |
 //! | `exact_full` and so on | as `product_full`: the products whose operands no precision rounds |
-//! | `product_scaled` | c, ldc, a, am, ak, b, ldb, m, n, k, rest, stride, whole |
+//! | `product_scaled` | c, ldc, a, am, ak, b, ldb, m, n, k, lost, stride, factor |
 //! | `solve` | systems, n, columns, table |
 //! | `sweep` | rows, columns, ranks, reads, table |
 //! | `vector_NAME` of one argument | dst, a, n |

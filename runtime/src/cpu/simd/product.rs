@@ -29,11 +29,11 @@ pub(super) struct Operands {
     pub scale: Option<Scale>,
 }
 
-/// A factor a row, in two parts: whole c + (rest c + what is added).
+/// A factor a row, and what it lost when it was rounded: factor c + (lost c + what is added).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scale {
-    pub rest: *const f32,
-    pub whole: *const f32,
+    pub lost: *const f32,
+    pub factor: *const f32,
     pub stride: isize,
 }
 
@@ -41,18 +41,18 @@ impl Scale {
     /// The same from row `row` on.
     #[inline(always)]
     pub(super) fn at(self, row: isize) -> Scale {
-        let [rest, whole] = [self.rest, self.whole].map(|first| first.wrapping_offset(row * self.stride));
-        Scale { rest, whole, ..self }
+        let [lost, factor] = [self.lost, self.factor].map(|first| first.wrapping_offset(row * self.stride));
+        Scale { lost, factor, ..self }
     }
 
-    /// The rest and the whole of the first row.
+    /// What the first row's factor lost, and the factor.
     ///
     /// # Safety
     /// They may be read.
     #[inline(always)]
     pub(super) unsafe fn first(self) -> [f32; 2] {
         // SAFETY: the caller vouches for them.
-        unsafe { [*self.rest, *self.whole] }
+        unsafe { [*self.lost, *self.factor] }
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! for every strip of V vectors               u of its columns in registers
 //!     for every run of rows                  sums of their own, so that long sums lose less to rounding
-//!         for every group of G rows          s = whole * from + (rest * from + sum of w * u); sums += x * s
+//!         for every group of G rows          s = factor * from + (lost * from + sum of w * u); sums += x * s
 //!     y = sums
 //! ```
 //! The rows of a group have sums of their own: one sum alone would wait for the multiply-add before it.
@@ -37,21 +37,17 @@ pub(super) struct Outer {
 /// What is kept of the tile before: all of it, or each row times a factor.
 pub(super) const ALL: u8 = 0;
 pub(super) const SCALED: u8 = 1;
-/// A factor in two parts: a whole and a rest.
-pub(super) const PARTS: u8 = 2;
-/// The same, the whole 1 where the rest is below 0, else 0.
-pub(super) const SIGNED: u8 = 3;
-/// The same, every rest below 0: what is added is summed with the row first, which costs no more than one factor.
-pub(super) const NEAR: u8 = 4;
+/// The same with what the factor lost.
+pub(super) const GIVEN_BACK: u8 = 2;
 
-/// What a sweep works on: `state = whole * from + (rest * from + sum of ranks)`, then its reads.
+/// What a sweep works on: `state = factor * from + (lost * from + sum of ranks)`, then its reads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sweep<const KEEP: u8, const RANKS: usize, const READS: usize> {
     pub state: Rows,
     pub from: Rows,
-    /// The rest, or the only factor.
     pub keep: Rows,
-    pub whole: *const f32,
+    /// At the stride of the factors.
+    pub lost: *const f32,
     pub ranks: [Outer; RANKS],
     pub reads: [Outer; READS],
     pub rows: isize,
@@ -63,18 +59,6 @@ impl<const KEEP: u8, const RANKS: usize, const READS: usize> WithSimd for Sweep<
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if KEEP == SIGNED && self.is_near(simd) {
-            let Self { state, from, keep, whole, ranks, reads, rows, columns } = self;
-            Sweep::<NEAR, RANKS, READS> { state, from, keep, whole, ranks, reads, rows, columns }.strips(simd);
-        } else {
-            self.strips(simd);
-        }
-    }
-}
-
-impl<const KEEP: u8, const RANKS: usize, const READS: usize> Sweep<KEEP, RANKS, READS> {
-    #[inline(always)]
-    fn strips<S: Simd>(self, simd: S) {
         let lanes = S::F32_LANES as isize;
         let mut column = 0;
         if S::REGISTER_COUNT >= 32 {
@@ -87,22 +71,9 @@ impl<const KEEP: u8, const RANKS: usize, const READS: usize> Sweep<KEEP, RANKS, 
             column += lanes;
         }
     }
+}
 
-    /// Whether all rests are below 0, where a few instructions tell.
-    #[inline(always)]
-    fn is_near<S: Simd>(&self, simd: S) -> bool {
-        if self.keep.stride != 1 || self.rows % S::F32_LANES as isize != 0 {
-            return false;
-        }
-        let mut most = simd.splat_f32s(-1.0);
-        for i in (0..self.rows).step_by(S::F32_LANES) {
-            // SAFETY: there is a rest for each of the rows.
-            let rests = unsafe { self.keep.row(i).cast::<S::f32s>().read_unaligned() };
-            most = simd.max_f32s(rests, most);
-        }
-        simd.reduce_max_f32s(most) < 0.0
-    }
-
+impl<const KEEP: u8, const RANKS: usize, const READS: usize> Sweep<KEEP, RANKS, READS> {
     /// Strips of V vectors from `column` on, as many as fit.
     #[inline(always)]
     fn panel<S: Simd, const V: usize, const G: usize>(self, simd: S, mut column: isize) -> isize {
@@ -186,26 +157,21 @@ impl<S: Simd, const KEEP: u8, const RANKS: usize, const READS: usize, const V: u
                 for v in 0..V {
                     x[v] = match r {
                         // What does not wait for the row comes first.
-                        0 if KEEP != ALL && KEEP != NEAR => simd.mul_f32s(factor, added[v]),
+                        0 if KEEP != ALL => simd.mul_f32s(factor, added[v]),
                         _ => multiply_add(simd, factor, added[v], x[v]),
                     };
                 }
             }
-            if KEEP != ALL {
-                let rest = simd.splat_f32s(*of.keep.row(i));
+            if KEEP == GIVEN_BACK {
+                let lost = simd.splat_f32s(*of.lost.wrapping_offset(i * of.keep.stride));
                 for v in 0..V {
-                    x[v] = multiply_add(simd, rest, before[v], x[v]);
+                    x[v] = multiply_add(simd, lost, before[v], x[v]);
                 }
             }
-            if KEEP == PARTS || KEEP == SIGNED {
-                let whole = if KEEP == PARTS {
-                    *of.whole.wrapping_offset(i * of.keep.stride)
-                } else {
-                    f32::from(u8::from(*of.keep.row(i) < 0.0))
-                };
-                let whole = simd.splat_f32s(whole);
+            if KEEP != ALL {
+                let factor = simd.splat_f32s(*of.keep.row(i));
                 for v in 0..V {
-                    x[v] = multiply_add(simd, whole, before[v], x[v]);
+                    x[v] = multiply_add(simd, factor, before[v], x[v]);
                 }
             }
             if RANKS > 0 {

@@ -3,7 +3,7 @@
 //! ```text
 //! for every run of k                     at most RUN terms, so that long sums lose less to rounding
 //!     for k: one row of b, one scalar of a for every row, fused multiply-adds
-//!     c += sums                          or c = sums, c = whole c + (rest c + sums): the first run of a product
+//!     c += sums                          or c = sums, c = factor c + (lost c + sums): the first run of a product
 //! ```
 //! A triangular tile goes on with its diagonal block after the last run, written out: row r takes the first r rows only,
 //! so nothing above the diagonal is read. A substitution takes its own sums in place of b there.
@@ -144,16 +144,16 @@ impl<S: Simd, const R: usize, const V: usize, const MASKED: bool> Registers<S, R
         }
     }
 
-    /// sums = whole c + (rest c + sums), [rest, whole] = factors(r)
+    /// sums = factor c + (lost c + sums), [lost, factor] = factors(r)
     #[inline(always)]
     unsafe fn join_scaled(&self, sums: &mut Sums<S, R, V>, c: &[*mut f32; R], factors: impl Fn(usize) -> [f32; 2]) {
         for r in 0..R {
             // SAFETY: the caller vouches for the tile's rows of c.
             let row = unsafe { self.load(c[r]) };
-            let [rest, whole] = factors(r).map(|factor| self.simd.splat_f32s(factor));
+            let [lost, factor] = factors(r).map(|factor| self.simd.splat_f32s(factor));
             for v in 0..V {
-                let added = multiply_add(self.simd, rest, row[v], sums[r][v]);
-                sums[r][v] = multiply_add(self.simd, whole, row[v], added);
+                let added = multiply_add(self.simd, lost, row[v], sums[r][v]);
+                sums[r][v] = multiply_add(self.simd, factor, row[v], added);
             }
         }
     }

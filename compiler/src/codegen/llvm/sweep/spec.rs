@@ -1,6 +1,6 @@
 //! What tells one sweep's routine from another's: strides, what is kept of the tile before, ranks and reads.
 
-use crate::kernel::{Access, Int, Keep, Outer, Sweep, Whole};
+use crate::kernel::{Access, Int, Keep, Outer, Sweep};
 
 /// What a sweep does to its tile, and how often it reads. Strides that are known are written into the code: without, the
 /// addresses of all operands would not fit the registers.
@@ -18,8 +18,8 @@ pub(super) struct Update {
     /// Of the rows of the tile before; none where it is the tile itself.
     pub(super) from: Option<Stride>,
     pub(super) keep: Kept,
-    /// What is kept beside the rest.
-    pub(super) whole: Beside,
+    /// Whether what the factors lost is kept beside them.
+    pub(super) lost: bool,
     /// Of the factors of every rank.
     pub(super) ranks: [Option<Stride>; Sweep::RANKS],
 }
@@ -31,14 +31,6 @@ pub(super) enum Kept {
     Scaled,
     /// A factor a row.
     Rows(Stride),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Beside {
-    Nothing,
-    /// 1 where the rest is below 0.
-    BySign,
-    Given,
 }
 
 /// How far rows lie apart, in elements.
@@ -80,17 +72,13 @@ impl Spec {
     pub(super) fn of(sweep: &Sweep) -> Self {
         let keep = |keep: &Option<Keep>| match keep {
             None => Kept::All,
-            Some(keep) if Stride::of(&keep.rest) == Stride::Known(0) => Kept::Scaled,
-            Some(keep) => Kept::Rows(Stride::of(&keep.rest)),
+            Some(keep) if Stride::of(&keep.factor) == Stride::Known(0) => Kept::Scaled,
+            Some(keep) => Kept::Rows(Stride::of(&keep.factor)),
         };
         let update = sweep.update.as_ref().map(|x| Update {
             from: (x.from != sweep.state).then(|| Stride::of(&x.from)),
             keep: keep(&x.keep),
-            whole: match x.keep.as_ref().map(|keep| &keep.whole) {
-                None | Some(Whole::Zero) => Beside::Nothing,
-                Some(Whole::BySign) => Beside::BySign,
-                Some(Whole::Given(_)) => Beside::Given,
-            },
+            lost: x.keep.as_ref().is_some_and(|keep| keep.lost.is_some()),
             ranks: Stride::each(&x.ranks),
         });
         Self { state: Stride::of(&sweep.state), update, reads: Stride::each(&sweep.reads) }
@@ -98,18 +86,14 @@ impl Spec {
 
     pub(in crate::codegen::llvm) fn name(self) -> String {
         let mut name = format!("sweep.{}", self.state.name());
-        if let Some(Update { from, keep, whole, ranks }) = self.update {
+        if let Some(Update { from, keep, lost, ranks }) = self.update {
             name += &from.map_or_else(String::new, |from| format!(".from.{}", from.name()));
             name += &match keep {
                 Kept::All => ".all".to_owned(),
                 Kept::Scaled => ".scaled".to_owned(),
                 Kept::Rows(stride) => format!(".rows.{}", stride.name()),
             };
-            name += match whole {
-                Beside::Nothing => "",
-                Beside::BySign => ".signed",
-                Beside::Given => ".whole",
-            };
+            name += if lost { ".lost" } else { "" };
             ranks.iter().flatten().for_each(|stride| name += &format!(".w{}", stride.name()));
         }
         self.reads.iter().flatten().for_each(|stride| name += &format!(".x{}", stride.name()));
@@ -133,7 +117,7 @@ impl Spec {
         self.update.map_or(Kept::All, |update| update.keep)
     }
 
-    pub(super) fn beside(self) -> Beside {
-        self.update.map_or(Beside::Nothing, |update| update.whole)
+    pub(super) fn loses(self) -> bool {
+        self.update.is_some_and(|update| update.lost)
     }
 }

@@ -1,29 +1,31 @@
-//! Decays in two parts. One near 1 is 1 and a small rest: rounded to f32 it would have lost the digits of that rest, and
-//! in the same way at every token.
+//! Decays as factors, and what a factor lost when it was rounded to f32: it would lose the same at every token again.
 //!
 //! ```text
-//! a = exp(x)      whole = 1 where -4 < x <= 0, else 0;   rest = exp(x) - whole, below 0 just where whole is 1
-//! another a       whole = 1 where |a - 1| < 1/4, else 0; rest = a - whole
-//! S = a S + W     S = whole S + (rest S + W)
-//! of its tokens   f = fl(whole + rest); the last one's rest is rest + lost (whole + rest), lost = sum of rest - (f - whole)
+//! a = exp(x)      rest = exp(x) - 1 where -4 < x <= 0, else exp(x);   whole = 1 where rest < 0, else 0
+//!                 factor = fl(whole + rest);   lost = rest - (factor - whole)
+//! another a       factor = a: it is what the program gives
+//! S = a S + W     S = factor S + (lost S + W)
 //! of a block      exp of the sum of its x; or the product P of its a, P - 1 = sum over t of (a[0] .. a[t-1]) (a[t] - 1)
+//! of its tokens   factor S + W; the last one's lost is what it lost + factor (sum of what those before it lost)
+//! of both sides   (w + r) (v + q) = w v + (r v + q (w + r)): again a whole and a rest, for each element at every token
 //! ```
 //!
-//! A decay that is rounded is off by up to 2^-25 of itself, so n tokens of one decay move the state by n 2^-25: 4e-4 where
-//! x = -1e-5 and n = 60,000. A rest is off by 2^-23 of itself, which is no more than that of what the state keeps, however
-//! many tokens it keeps. `rest S` is summed with the write first: alone it would be rounded to the digits of S, thousands
-//! of times the same way. What is left is the rounding of the last sum, 2^-24 of S at most, which the write makes another
-//! one at every token: about the square root of n times as much in the end (4e-6 for 65,536 tokens of x = -1e-6). A sweep
-//! whose rows are all near sums the write with S first: one such rounding more.
-//! Strong decays lose nothing: their whole is 0 and their rest is what it was, 0 where it is exactly 0. Between, where x is
-//! below -1 say, what is left of the state is off by 2^-25 of what was there before the token.
+//! A factor is off by up to 2^-25, so n tokens of one decay would move the state by n 2^-25: 4e-4 where x = -1e-5 and
+//! n = 60,000. What it lost is known to 2^-24 of the rest. `lost S` is summed with the write first: alone it would be
+//! less than half a digit of S. What is left is the rounding of the last sum, 2^-24 of S at most, which the write makes
+//! another one at every token: about the square root of n times as much in the end (4e-6 for 65,536 tokens of x = -1e-6).
+//! Strong decays lose nothing: their whole is 0 and their factor is the rest, 0 where it is exactly 0. Between, where x is
+//! below -1 say, what is left of the state is off by 2^-25 of what was there before the token. A state that fades goes
+//! through no number below the normal range: there the factor alone counts, and what it leaves is 0.
 //!
-//! Products of decays within a block stay products: they are off by 2^-25 a token, and no block hands that on. So a block
-//! of C tokens loses up to C 2^-25 (C = 64: 2e-6), and a parallel form, whose block is the whole sequence, T 2^-25.
-//! So does a state with one decay for all its elements that goes token by token: it is multiplied by one factor, and the
-//! block's last token, in two parts, gives back what the factors before it lost. A decay by rows is in two parts at every
-//! token: to sum up what its factors lose would take a tenth of the time of the update where a state has 64 columns.
-//! A decay that is no exponential loses what f32 lost of `a` itself, which is its input: token by token it is one factor.
+//! Tokens take their factors alone, and the last one of the block gives back what those before it lost. So a read within
+//! a block of C tokens is off by up to C 2^-25 (C = 64: 2e-6), which no block hands on. The same holds of products of
+//! decays within a block: a parallel form, whose block is the whole sequence, is off by up to T 2^-25.
+//!
+//! Not done: `S + (rest S + W)` at every token, which is as right but takes a third more time a token, and never lets go
+//! of a state below the least normal number over the rest; `(S + W) + rest S`, which takes no more time but rounds
+//! `rest S` to the digits of S, thousands of times the same way (5e-5 where x = -1e-6 and n = 65,536, 4e-3 where
+//! x = -1e-5 and n = 1,000,000).
 
 use chunkwise_dsl::typed::Function;
 use petgraph::graph::NodeIndex;
@@ -46,34 +48,62 @@ use super::{
 /// How far from 1 the whole of a decay that is no exponential is 1.
 const NEAR_ONE: f64 = 0.25;
 
-/// The whole and the rest of a decay: tiles of rows, or accesses of one factor for each element.
-pub(super) type Parts<T> = [T; 2];
-
-/// A decay at every token.
-pub(super) enum Stepped {
-    /// As it is.
-    Factor(Tile),
-    /// The rest of an exponential, whose sign says what its whole is.
-    Rest(Tile),
-    Parts(Parts<Tile>),
+/// The factor of a decay and, where it is an exponential, what that lost.
+#[derive(Debug, Clone)]
+pub(super) struct Decay<T> {
+    pub(super) factor: T,
+    pub(super) lost: Option<T>,
 }
 
-impl Stepped {
-    /// It in summands, its tiles looked at as `load` does.
-    pub(super) fn summands(&self, load: &dyn Fn(&Tile) -> Value) -> Vec<Value> {
+/// What scales a state: decays as tiles of rows, or as accesses of one number for each element.
+pub(super) enum Scales<T> {
+    Nothing,
+    Rows(Decay<T>),
+    Columns(Decay<T>),
+    /// The whole and the rest of each side.
+    Both([[T; 2]; 2]),
+}
+
+impl<T> Scales<T> {
+    /// The decay of an element, by the factors of its row (side 0) and its column (side 1).
+    fn of_element(&self, load: &dyn Fn(&T, usize) -> Value) -> Option<Decay<Value>> {
+        let one = |Decay { factor, lost }: &Decay<T>, side| Decay {
+            factor: load(factor, side),
+            lost: lost.as_ref().map(|lost| load(lost, side)),
+        };
         match self {
-            Stepped::Factor(factor) => vec![load(factor)],
-            Stepped::Rest(rest) => vec![whole_of(load(rest)), load(rest)],
-            Stepped::Parts(parts) => parts.each_ref().map(load).into(),
+            Scales::Nothing => None,
+            Scales::Rows(rows) => Some(one(rows, 0)),
+            Scales::Columns(columns) => Some(one(columns, 1)),
+            Scales::Both([rows, columns]) => {
+                let ([w, r], [v, q]) = (rows.each_ref().map(|x| load(x, 0)), columns.each_ref().map(|x| load(x, 1)));
+                // (w + r) (v + q) = w v + (r v + q (w + r))
+                let [add, mul] = [Function::Add, Function::Mul];
+                let rest = call(add, [call(mul, [r.clone(), v.clone()]), call(mul, [q, call(add, [w.clone(), r])])]);
+                let whole = call(mul, [w, v]);
+                let factor = call(add, [whole.clone(), rest.clone()]);
+                let lost = lost_by(rest, factor.clone(), whole);
+                Some(Decay { factor, lost: Some(lost) })
+            }
+        }
+    }
+
+    /// What they leave of a state, as summands: what is summed with a write goes with the last one.
+    pub(super) fn kept(&self, state: &Value, load: &dyn Fn(&T, usize) -> Value) -> Vec<Value> {
+        let times = |factor| call(Function::Mul, [factor, state.clone()]);
+        match self.of_element(load) {
+            None => vec![state.clone()],
+            Some(Decay { factor, lost }) => [Some(factor), lost].into_iter().flatten().map(times).collect(),
         }
     }
 }
 
 /// How a state decays at the tokens of a block.
 pub(super) struct Spans {
-    pub(super) each: Stepped,
-    /// At the last token, where that is another: with what the factors before it lost.
-    pub(super) last: Option<Stepped>,
+    /// The factors.
+    pub(super) each: Decay<Tile>,
+    /// At the last token, where that is another: with what all lost.
+    pub(super) last: Option<Decay<Tile>>,
 }
 
 /// The logarithm of a decay, as a sum.
@@ -133,91 +163,123 @@ impl Emission<'_, '_> {
         Ok(())
     }
 
-    /// A decay at every token of the block, where nothing else decays the state: one that is no exponential loses nothing.
-    pub(super) fn alone(&mut self, decay: NodeIndex) -> Result<Spans> {
-        let each = match self.exponent(decay)? {
-            Some(x) if self.width(decay).is_none() => return self.given_back(&x),
-            Some(_) => self.stepped(decay)?,
-            None => Stepped::Factor(self.stream(decay, 0)?),
-        };
-        Ok(Spans { each, last: None })
-    }
-
-    /// One factor a token, and two parts at the last one.
-    fn given_back(&mut self, x: &Exponent) -> Result<Spans> {
-        let [rests, factors] = ["rest", "decay"].map(|name| self.rows_of(name, None, 0));
-        let [whole, lost] = ["whole", "lost"].map(|name| {
-            let buffer = self.lowering.scratch(name, Int::from(1i64));
-            Tile { row: Int::from(0i64), ..Tile::dense(buffer, 0i64, &[]) }
-        });
-        let last = self.count() - 1i64;
-        let [rest, factor] = [&rests, &factors].map(|tile| Value::Load(at(tile)));
-        let exponent = x.value(&|tile| at(&shaped(tile, false)));
-        self.map(vec![self.count()], at(&rests), call(Function::ExpRest, [exponent]));
-        let sum = call(Function::Add, [whole_of(rest.clone()), rest.clone()]);
-        self.map(vec![last.clone()], at(&factors), sum);
-
-        let rounded = call(Function::Sub, [factor, whole_of(rest.clone())]);
-        let value = call(Function::Sub, [rest, rounded]);
-        let (inner, dst) = (last.clone(), row_of(&lost, last.clone()));
-        self.push(Stmt::Reduce(Reduce { axes: Vec::new(), inner, op: ReduceOp::Sum, dst, value }));
-
-        let [own, lost_so_far] = [&rests, &lost].map(|tile| Value::Load(row_of(tile, last.clone())));
-        self.map(Vec::new(), row_of(&whole, last.clone()), whole_of(own.clone()));
-        let decay = call(Function::Add, [Value::Load(row_of(&whole, last.clone())), own.clone()]);
-        let back = call(Function::Add, [own, call(Function::Mul, [lost_so_far, decay])]);
-        self.map(Vec::new(), row_of(&lost, last), back);
-        Ok(Spans { each: Stepped::Factor(factors), last: Some(Stepped::Parts([whole, lost])) })
-    }
-
     /// A decay at every token of the block.
-    pub(super) fn stepped(&mut self, decay: NodeIndex) -> Result<Stepped> {
+    pub(super) fn stepped(&mut self, decay: NodeIndex) -> Result<Spans> {
+        let Some(x) = self.exponent(decay)? else {
+            return Ok(Spans { each: Decay { factor: self.stream(decay, 0)?, lost: None }, last: None });
+        };
         let width = self.width(decay);
-        let view = |tile: &Tile| at(&shaped(tile, width.is_some()));
-        if let Some(x) = self.exponent(decay)? {
-            let rest = self.rows_of("rest", width.clone(), 0);
-            self.map(self.axes(&rest), at(&rest), call(Function::ExpRest, [x.value(&view)]));
-            return Ok(Stepped::Rest(rest));
-        }
-        let values = of_decay(Value::Load(view(&self.stream(decay, 0)?)));
-        let tiles = ["whole", "rest"].map(|name| self.rows_of(name, width.clone(), 0));
-        for (tile, value) in tiles.iter().zip(values) {
-            self.map(self.axes(tile), at(tile), value);
-        }
-        Ok(Stepped::Parts(tiles))
+        let rests = self.rests(decay, &x);
+        let factors = self.rows_of("decay", width.clone(), 0);
+        self.map(self.axes(&factors), at(&factors), call(Function::ExpOfRest, [Value::Load(at(&rests))]));
+        self.known(decay, &factors)?;
+
+        let buffer = self.lowering.scratch("lost", width.clone().unwrap_or(Int::from(1i64)));
+        let axes: Vec<Int> = width.into_iter().collect();
+        let lost = Tile { row: Int::from(0i64), ..Tile::dense(buffer, 0i64, &axes) };
+        let last = self.count() - 1i64;
+        let lost_at = |at| call(Function::RestLost, [Value::Load(at)]);
+        let (inner, value, dst) = (last.clone(), lost_at(down(&rests)), row_of(&lost, last.clone()));
+        self.push(Stmt::Reduce(Reduce { axes: axes.clone(), inner, op: ReduceOp::Sum, dst: dst.clone(), value }));
+        let before = [row_of(&factors, last.clone()), dst.clone()].map(Value::Load);
+        let own = lost_at(row_of(&rests, last.clone()));
+        self.map(axes, dst, call(Function::Add, [own, call(Function::Mul, before)]));
+        let each = Decay { factor: factors.clone(), lost: None };
+        Ok(Spans { each, last: Some(Decay { factor: factors, lost: Some(lost) }) })
     }
 
-    /// A decay over the whole block; none where it is the constant 1.
-    pub(super) fn total(&mut self, decay: NodeIndex) -> Result<Option<Parts<Access>>> {
-        if self.is_one(decay) {
-            return Ok(None);
+    /// The rests of an exponential's tokens.
+    fn rests(&mut self, decay: NodeIndex, x: &Exponent) -> Tile {
+        let width = self.width(decay);
+        let rests = self.rows_of("rest", width.clone(), 0);
+        let value = x.value(&|tile| at(&shaped(tile, width.is_some())));
+        self.map(self.axes(&rests), at(&rests), call(Function::ExpRest, [value]));
+        rests
+    }
+
+    /// The whole and the rest of a decay at every token of the block.
+    pub(super) fn apart(&mut self, decay: NodeIndex) -> Result<[Tile; 2]> {
+        let width = self.width(decay);
+        let whole = self.rows_of("whole", width.clone(), 0);
+        let axes = self.axes(&whole);
+        if let Some(x) = self.exponent(decay)? {
+            let rest = self.rests(decay, &x);
+            self.map(axes, at(&whole), whole_of(Value::Load(at(&rest))));
+            return Ok([whole, rest]);
         }
+        let a = Value::Load(at(&shaped(&self.stream(decay, 0)?, width.is_some())));
+        let rest = self.rows_of("rest", width, 0);
+        self.map(axes.clone(), at(&whole), near(call(Function::Sub, [a.clone(), Value::Const(1.0)]), NEAR_ONE));
+        self.map(axes, at(&rest), call(Function::Sub, [a, Value::Load(at(&whole))]));
+        Ok([whole, rest])
+    }
+
+    /// A decay's factors are its values from here on, where it is one expression of the program.
+    fn known(&mut self, decay: NodeIndex, factors: &Tile) -> Result<()> {
+        if let Op::Leaf(Leaf { number: 1.0, factors: powers, .. }, definitions) = self.node(decay).op.clone()
+            && let ([(_, 1)], [Definition::Expr(expr)]) = (&powers[..], &definitions[..])
+            && self.lowering.variant().expr(*expr).ty.is_scalar() == factors.dims.is_empty()
+        {
+            self.lowering.bind(*expr, factors.clone())?;
+        }
+        Ok(())
+    }
+
+    /// A decay over the whole block.
+    pub(super) fn total(&mut self, decay: NodeIndex) -> Result<Decay<Access>> {
+        let axes: Vec<Int> = self.width(decay).into_iter().collect();
+        if let Some(x) = self.exponent(decay)? {
+            let lost = self.total_rest(decay, &x);
+            let factor = self.once("decay", decay);
+            let rest = Value::Load(lost.clone());
+            self.map(axes.clone(), factor.clone(), call(Function::ExpOfRest, [rest.clone()]));
+            self.map(axes, lost.clone(), call(Function::RestLost, [rest]));
+            return Ok(Decay { factor, lost: Some(lost) });
+        }
+        let ([whole, lost], factor) = (self.total_apart(decay)?, self.once("decay", decay));
+        let [of_whole, rest, of_factor] = [&whole, &lost, &factor].map(|access| Value::Load(access.clone()));
+        self.map(axes.clone(), factor.clone(), call(Function::Add, [of_whole.clone(), rest.clone()]));
+        self.map(axes, lost.clone(), lost_by(rest, of_factor, of_whole));
+        Ok(Decay { factor, lost: Some(lost) })
+    }
+
+    /// Scratch memory for one value of a decay.
+    fn once(&mut self, name: &str, decay: NodeIndex) -> Access {
+        let width = self.width(decay);
+        let buffer = self.lowering.scratch(name, width.clone().unwrap_or(Int::from(1i64)));
+        Access::new(buffer, 0i64, width.map(|_| Int::from(1i64)))
+    }
+
+    /// The rest of an exponential over the whole block.
+    fn total_rest(&mut self, decay: NodeIndex, x: &Exponent) -> Access {
         let width = self.width(decay);
         let axes: Vec<Int> = width.clone().into_iter().collect();
-        let mut room = |name: &str| {
-            let buffer = self.lowering.scratch(name, width.clone().unwrap_or(Int::from(1i64)));
-            Access::new(buffer, 0i64, axes.iter().map(|_| Int::from(1i64)))
-        };
-        let (parts, sum) = (["whole", "rest"].map(&mut room), room("total"));
-        let values = match self.exponent(decay)? {
-            Some(x) => {
-                let (inner, value) = (self.count(), x.value(&|tile| down(&shaped(tile, width.is_some()))));
-                let reduce = Reduce { axes: axes.clone(), inner, op: ReduceOp::Sum, dst: sum.clone(), value };
-                self.push(Stmt::Reduce(reduce));
-                self.map(axes.clone(), parts[1].clone(), call(Function::ExpRest, [Value::Load(sum)]));
-                self.map(axes, parts[0].clone(), whole_of(Value::Load(parts[1].clone())));
-                return Ok(Some(parts));
-            }
-            None => self.multiplied_up(decay, &axes, &sum)?,
-        };
-        for (part, value) in parts.iter().zip(values) {
-            self.map(axes.clone(), part.clone(), value);
-        }
-        Ok(Some(parts))
+        let [rest, total] = ["rest", "total"].map(|name| self.once(name, decay));
+        let (inner, value) = (self.count(), x.value(&|tile| down(&shaped(tile, width.is_some()))));
+        let reduce = Reduce { axes: axes.clone(), inner, op: ReduceOp::Sum, dst: total.clone(), value };
+        self.push(Stmt::Reduce(reduce));
+        self.map(axes, rest.clone(), call(Function::ExpRest, [Value::Load(total)]));
+        rest
     }
 
-    /// The product over the block of a decay that is no exponential; its difference from 1 is summed up in `less`.
-    fn multiplied_up(&mut self, decay: NodeIndex, axes: &[Int], less: &Access) -> Result<Parts<Value>> {
+    /// The whole and the rest of a decay over the whole block.
+    pub(super) fn total_apart(&mut self, decay: NodeIndex) -> Result<[Access; 2]> {
+        let axes: Vec<Int> = self.width(decay).into_iter().collect();
+        if let Some(x) = self.exponent(decay)? {
+            let (rest, whole) = (self.total_rest(decay, &x), self.once("whole", decay));
+            self.map(axes, whole.clone(), whole_of(Value::Load(rest.clone())));
+            return Ok([whole, rest]);
+        }
+        let [whole, rest, less] = ["whole", "rest", "less"].map(|name| self.once(name, decay));
+        let [value, beside] = self.multiplied_up(decay, &axes, &less)?;
+        self.map(axes.clone(), whole.clone(), value);
+        self.map(axes, rest.clone(), beside);
+        Ok([whole, rest])
+    }
+
+    /// The whole and the rest of the product over the block of a decay that is no exponential; its difference from 1 is
+    /// summed up in `less`.
+    fn multiplied_up(&mut self, decay: NodeIndex, axes: &[Int], less: &Access) -> Result<[Value; 2]> {
         let (d, prefix) = (self.stream(decay, 0)?, self.prefix(decay)?);
         let at_token = |tile: &Tile| Value::Load(down(&shaped(tile, !axes.is_empty())));
         let own = call(Function::Sub, [at_token(&d), Value::Const(1.0)]);
@@ -272,20 +334,6 @@ impl Emission<'_, '_> {
     }
 }
 
-/// What decays leave of `state`, as summands: those of one side are a factor or two parts, those of both sides two parts
-/// each. What is summed with a write goes with the last summand.
-pub(super) fn kept(state: &Value, [rows, columns]: [Vec<Value>; 2]) -> Vec<Value> {
-    let times = |a: &Value, b: &Value| call(Function::Mul, [a.clone(), b.clone()]);
-    let plus = |a: Value, b: Value| call(Function::Add, [a, b]);
-    let factors = match (&rows[..], &columns[..]) {
-        ([], []) => return vec![state.clone()],
-        // (w + r) (v + q) = w v + (r v + q (w + r))
-        ([w, r], [v, q]) => vec![times(w, v), plus(times(r, v), times(q, &plus(w.clone(), r.clone())))],
-        _ => [rows, columns].concat(),
-    };
-    factors.iter().map(|factor| times(factor, state)).collect()
-}
-
 /// A tile of scalars, or of vectors: of a scalar for every element.
 fn shaped(tile: &Tile, vector: bool) -> Tile {
     if vector { with_broadcast(tile) } else { with_rank(tile.clone(), 0) }
@@ -296,9 +344,9 @@ fn whole_of(rest: Value) -> Value {
     call(Function::Lt, [rest, Value::Const(0.0)])
 }
 
-fn of_decay(a: Value) -> Parts<Value> {
-    let whole = near(call(Function::Sub, [a.clone(), Value::Const(1.0)]), NEAR_ONE);
-    [whole.clone(), call(Function::Sub, [a, whole])]
+/// What a factor lost that is the sum of a whole and a rest.
+fn lost_by(rest: Value, factor: Value, whole: Value) -> Value {
+    call(Function::Sub, [rest, call(Function::Sub, [factor, whole])])
 }
 
 /// 1 where |x| is less, else 0.

@@ -24,7 +24,7 @@ mod tests;
 
 use std::collections::HashMap;
 
-use chunkwise_dsl::typed::{OrderKind, StateId, Variant};
+use chunkwise_dsl::typed::{ExprId, OrderKind, StateId, Variant};
 use petgraph::graph::NodeIndex;
 
 use crate::{
@@ -77,6 +77,8 @@ struct Emission<'l, 'a> {
     masks: HashMap<NodeIndex, Square>,
     /// Tokens that a state keeps, under `local window`.
     window: Option<Int>,
+    /// Outputs that a read wrote itself.
+    written: Vec<String>,
     /// The first row whose results are wanted: under a window, rows before it are only looked at.
     own: Int,
 }
@@ -109,12 +111,13 @@ pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan, tiles: Tiles) -> Res
         suffixes: HashMap::new(),
         masks: HashMap::new(),
         window: chunks.window.clone(),
+        written: Vec::new(),
         own: chunks.own.clone(),
     };
     emission.states()?;
-    let memory = emission.memory;
+    let Emission { memory, written, .. } = emission;
     for output in variant.outputs() {
-        if lowering.is_per_token(output) {
+        if lowering.is_per_token(output) && !written.contains(&output.name) {
             lowering.store_output(output)?;
         }
     }
@@ -171,6 +174,9 @@ impl Emission<'_, '_> {
                     continue;
                 }
                 let value = self.plan.graph[*node].operands[0];
+                if self.is_output(*expr, value)? {
+                    continue;
+                }
                 let tile = self.stream(value, 0)?;
                 let rank = self.lowering.variant().expr(*expr).ty.dims().len();
                 self.lowering.bind(*expr, with_rank(tile, rank))?;
@@ -181,6 +187,22 @@ impl Emission<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Writes a read to the output that is nothing else. Products are summed in memory of their own, which lies together.
+    fn is_output(&mut self, expr: ExprId, value: NodeIndex) -> Result<bool> {
+        let simple = self.plan.form == Form::Recurrent && matches!(self.term(value), Some(Term::Mul(_)));
+        if !simple || self.streams.contains_key(&(value, 0)) {
+            return Ok(false);
+        }
+        let Some(output) = self.lowering.output_of(expr)? else { return Ok(false) };
+        let (tile, rank) = (self.lowering.output_tile(output), usize::from(self.width(value).is_some()));
+        if tile.dims.len() != rank {
+            return Ok(false);
+        }
+        self.fill_stream(&tile, value, 0)?;
+        self.written.push(output.name.clone());
+        Ok(true)
     }
 
     fn node(&self, index: NodeIndex) -> &Node {

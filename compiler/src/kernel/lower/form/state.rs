@@ -11,7 +11,7 @@ use crate::{
 use super::{
     super::{Lowering, Result, Tile, emit::call},
     Emission,
-    decay::{Parts, kept},
+    decay::Scales,
     strides, with_rank,
 };
 
@@ -51,22 +51,21 @@ fn copy(lowering: &mut Lowering, from: &Tile, to: &Tile) {
 
 impl Emission<'_, '_> {
     /// S <- tot(d) S (its columns by tot(b)) + sum of K' V, in place, once everything that it is made of is known. The
-    /// decays are in two parts (`decay`), of which a target adds the rest to the products before the whole (`kernel::scaled`).
+    /// decays are factors and what they lost (`decay`), which a target adds to the products first (`kernel::scaled`).
     pub(super) fn next_state(&mut self, state: StateId, index: NodeIndex) -> Result<()> {
         let mut parts = Vec::new();
         self.writes(index, &mut parts);
         let memory = self.memory[&state].clone();
         let mut products = Vec::new();
-        let (mut rows, mut columns) = (None, None);
+        let mut scales = Scales::Nothing;
         for part in parts {
             let (keys, values) = match self.term(part) {
                 Some(Term::Step(_)) => {
-                    rows = self.total(self.operand(part, 0))?;
+                    scales = self.scales([Some(self.operand(part, 0)), None])?;
                     (self.operand(part, 1), self.operand(part, 2))
                 }
                 Some(Term::StepBoth(_)) => {
-                    rows = self.total(self.operand(part, 0))?;
-                    columns = self.total(self.operand(part, 1))?;
+                    scales = self.scales([0, 1].map(|side| Some(self.operand(part, side))))?;
                     (self.operand(part, 2), self.operand(part, 3))
                 }
                 _ => (self.operand(part, 0), self.operand(part, 1)),
@@ -81,18 +80,14 @@ impl Emission<'_, '_> {
         let (k, v) = (memory.dims[0].extent.clone(), memory.dims[1].extent.clone());
         let zero = Int::from(0i64);
         let first = |factor: &Access| factor.strides.first().cloned().unwrap_or(Int::from(0i64));
-        let loaded = |parts: Option<Parts<Access>>, side: usize| {
-            let load = |part: Access| {
-                let mut strides = [zero.clone(), zero.clone()];
-                strides[side] = first(&part);
-                Value::Load(Access::new(part.buffer, part.offset, strides))
-            };
-            parts.into_iter().flatten().map(load).collect::<Vec<_>>()
+        let load = |part: &Access, side: usize| {
+            let mut strides = [zero.clone(), zero.clone()];
+            strides[side] = first(part);
+            Value::Load(Access::new(part.buffer, part.offset.clone(), strides))
         };
-        let decayed = rows.is_some() || columns.is_some();
-        let kept = kept(&Value::Load(whole.clone()), [loaded(rows, 0), loaded(columns, 1)]);
+        let kept = scales.kept(&Value::Load(whole.clone()), &load);
         let sum = kept.into_iter().rev().reduce(|sum, x| call(Function::Add, [x, sum]));
-        if let Some(sum) = sum.filter(|_| decayed) {
+        if let Some(sum) = sum.filter(|_| !matches!(scales, Scales::Nothing)) {
             self.map(vec![k.clone(), v.clone()], whole.clone(), sum);
         }
         for (keys, values) in products {
@@ -108,6 +103,16 @@ impl Emission<'_, '_> {
             self.product(sizes, (whole.clone(), a, super::at(&values)), true);
         }
         Ok(())
+    }
+
+    /// The decays of rows and columns over the block; none where they are the constant 1.
+    fn scales(&mut self, sides: [Option<NodeIndex>; 2]) -> Result<Scales<Access>> {
+        Ok(match sides.map(|side| side.filter(|decay| !self.is_one(*decay))) {
+            [None, None] => Scales::Nothing,
+            [Some(rows), None] => Scales::Rows(self.total(rows)?),
+            [None, Some(columns)] => Scales::Columns(self.total(columns)?),
+            [Some(rows), Some(columns)] => Scales::Both([self.total_apart(rows)?, self.total_apart(columns)?]),
+        })
     }
 
     fn writes(&self, index: NodeIndex, found: &mut Vec<NodeIndex>) {

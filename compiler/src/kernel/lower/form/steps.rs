@@ -7,7 +7,7 @@
 //!        map     S[k,v] = d[t,k] * S[k,v] * b[t,v] + u[t,k] * x[v],  x = c z + v where u and k are one key
 //!        product r[t,v] = sum over k of q[t,k] * S[k,v]
 //! ```
-//! A decay is one factor or two parts (`decay`).
+//! A decay is a factor, of which the last token of a block gives back what it and those before it lost (`decay`).
 
 use chunkwise_dsl::typed::Function;
 use petgraph::graph::NodeIndex;
@@ -21,7 +21,7 @@ use crate::{
 use super::{
     super::{Result, Tile, emit::call},
     Emission,
-    decay::{Spans, Stepped, kept},
+    decay::{Scales, Spans},
     row_of,
     stream::with_broadcast,
     strides, with_rank,
@@ -48,18 +48,11 @@ struct Written {
     sum: Access,
 }
 
-/// The decays of a state's rows and columns, where they are not 1.
-#[derive(Default)]
-struct Scales {
-    rows: Option<Stepped>,
-    columns: Option<Stepped>,
-}
-
 /// Tokens of the block whose decays are given in one way.
 struct Span {
     from: Int,
     to: Int,
-    scales: Scales,
+    scales: Scales<Tile>,
 }
 
 impl Emission<'_, '_> {
@@ -240,16 +233,16 @@ impl Emission<'_, '_> {
         let (from, end) = (Int::from(0i64), self.count());
         let [rows, columns] =
             [&normal.decay, &normal.columns].map(|leaf| (!leaf.is_one()).then(|| normal_node(state, leaf)));
-        let (decay, of): (_, fn(Stepped) -> Scales) = match (rows, columns) {
-            (None, None) => return Ok(vec![Span { from, to: end, scales: Scales::default() }]),
-            (Some(rows), None) => (rows, |rows| Scales { rows: Some(rows), columns: None }),
-            (None, Some(columns)) => (columns, |columns| Scales { rows: None, columns: Some(columns) }),
+        let (decay, of): (_, fn(_) -> _) = match (rows, columns) {
+            (None, None) => return Ok(vec![Span { from, to: end, scales: Scales::Nothing }]),
+            (Some(rows), None) => (rows, Scales::Rows),
+            (None, Some(columns)) => (columns, Scales::Columns),
             (Some(rows), Some(columns)) => {
-                let scales = Scales { rows: Some(self.stepped(rows)?), columns: Some(self.stepped(columns)?) };
+                let scales = Scales::Both([self.apart(rows)?, self.apart(columns)?]);
                 return Ok(vec![Span { from, to: end, scales }]);
             }
         };
-        let Spans { each, last } = self.alone(decay)?;
+        let Spans { each, last } = self.stepped(decay)?;
         let Some(last) = last else { return Ok(vec![Span { from, to: end, scales: of(each) }]) };
         let before = end.clone() - 1i64;
         let most = Span { from, to: before.clone(), scales: of(each) };
@@ -257,7 +250,7 @@ impl Emission<'_, '_> {
     }
 
     /// One pass: S = d S b + sum of key x'.
-    fn update(&mut self, memory: &Tile, scales: &Scales, written: &[Written], t: &Int) {
+    fn update(&mut self, memory: &Tile, scales: &Scales<Tile>, written: &[Written], t: &Int) {
         let (zero, one) = (Int::from(0i64), Int::from(1i64));
         let whole = Access::new(memory.buffer, memory.offset.clone(), strides(memory));
         let before = Value::Load(whole.clone());
@@ -267,13 +260,7 @@ impl Emission<'_, '_> {
             strides[side] = d.strides[0].clone();
             Value::Load(Access::new(d.buffer, d.offset, strides))
         };
-        let sides = [&scales.rows, &scales.columns];
-        let of_side = |side: usize| match sides[side] {
-            Some(decay) => decay.summands(&|part| factor(part, side)),
-            None => Vec::new(),
-        };
-        let decays = sides.iter().any(|side| side.is_some());
-        let mut summands = kept(&before, [of_side(0), of_side(1)]);
+        let mut summands = scales.kept(&before, &factor);
         let mut added = None;
         for one_key in written {
             let key = row_of(&one_key.key, t.clone());
@@ -289,10 +276,10 @@ impl Emission<'_, '_> {
                 None => product,
             });
         }
-        if !decays && added.is_none() {
+        if matches!(scales, Scales::Nothing) && added.is_none() {
             return;
         }
-        // From the right: what is kept of the state by its rest is summed with what is written first.
+        // From the right: what the factors lost of the state is summed with what is written first.
         summands.extend(added);
         let value = summands.into_iter().rev().reduce(|sum, x| call(Function::Add, [x, sum]));
         let axes = memory.dims.iter().map(|dim| dim.extent.clone()).collect();

@@ -158,7 +158,7 @@ unsafe extern "C" fn product<E: Engine, T: Shape>(
     unsafe { multiply::<E, T>(at, [m, n, k].map(|x| x as isize)) };
 }
 
-/// c[m,n] = whole[m] c[m,n] + (rest[m] c[m,n] + sum over k of a[m,k] b[k,n].
+/// c[m,n] = factor[m] c[m,n] + (lost[m] c[m,n] + sum over k of a[m,k] b[k,n].
 ///
 /// # Safety
 /// As `entry::product_scaled`; the processor has the engine.
@@ -174,11 +174,11 @@ unsafe extern "C" fn product_scaled<E: Engine>(
     m: i64,
     n: i64,
     k: i64,
-    rest: *const f32,
+    lost: *const f32,
     stride: i64,
-    whole: *const f32,
+    factor: *const f32,
 ) {
-    let scale = Some(Scale { rest, whole, stride: stride as isize });
+    let scale = Some(Scale { lost, factor, stride: stride as isize });
     let at = Operands { scale, ..entry::operands((c, ldc), (a, am, ak), (b, ldb)) };
     // SAFETY: the caller vouches for the operands and the processor.
     unsafe { multiply::<E, Full>(at, [m, n, k].map(|x| x as isize)) };

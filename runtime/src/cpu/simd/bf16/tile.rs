@@ -100,14 +100,14 @@ impl Panel {
     }
 }
 
-/// c + sum, or with factors [rest, whole]: whole c + (rest c + sum).
+/// c + sum, or with factors [lost, factor]: factor c + (lost c + sum).
 #[target_feature(enable = "avx512f")]
 #[inline]
 pub(super) fn joined(c: __m512, factors: Option<[f32; 2]>, sum: __m512) -> __m512 {
-    let Some([rest, whole]) = factors.map(|factors| factors.map(|factor| _mm512_set1_ps(factor))) else {
+    let Some([lost, factor]) = factors.map(|factors| factors.map(|factor| _mm512_set1_ps(factor))) else {
         return _mm512_add_ps(c, sum);
     };
-    _mm512_fmadd_ps(whole, c, _mm512_fmadd_ps(rest, c, sum))
+    _mm512_fmadd_ps(factor, c, _mm512_fmadd_ps(lost, c, sum))
 }
 
 type Sums<const R: usize, const V: usize> = [[__m512; V]; R];
