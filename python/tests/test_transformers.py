@@ -6,10 +6,10 @@ import copy
 import pytest
 
 import chunkwise
-import chunkwise.transformers
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers", minversion="5.24")
+import chunkwise.transformers
 
 SMALL = dict(vocab_size=64, hidden_size=32, num_hidden_layers=2, pad_token_id=0, bos_token_id=1, eos_token_id=None)
 HEADS = dict(num_attention_heads=4, num_key_value_heads=2, intermediate_size=48)
