@@ -11,7 +11,7 @@ import pytest
 
 import chunkwise
 
-BUSY = os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
+BUSY = os.getloadavg()[0] > (os.cpu_count() or 1) / 2
 pytestmark = pytest.mark.skipif(BUSY, reason="the machine is busy")
 
 
