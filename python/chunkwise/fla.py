@@ -357,9 +357,9 @@ def fused_recurrent_kda(
 ) -> Pair:
     """As `chunk_kda`."""
     refuse("fused_recurrent_kda", {"use_gate_in_kernel": use_gate_in_kernel, **kwargs})
-    beta = _rates(beta, use_beta_sigmoid_in_kernel, allow_neg_eigval)
-    how = How(initial_state, output_final_state, cu_seqlens, state_v_first)
-    return run(of.KDA[use_qk_l2norm_in_kernel], (q, k, v, g, beta, scale_of(q, scale)), how)
+    rates = (use_qk_l2norm_in_kernel, False, use_beta_sigmoid_in_kernel, allow_neg_eigval)
+    where = {"state_v_first": state_v_first, "cu_seqlens": cu_seqlens}
+    return chunk_kda(q, k, v, g, beta, scale, initial_state, output_final_state, *rates, **where)
 
 
 def _rates(beta: Tensor, sigmoid: bool, doubled: bool) -> Tensor:

@@ -129,11 +129,6 @@ impl Int {
         }
     }
 
-    /// Whether it is an element of memory.
-    pub fn is_loaded(&self) -> bool {
-        matches!(self, Int::Load(_))
-    }
-
     /// The integer with `value` in place of a loop variable.
     pub fn with(&self, var: VarId, value: &Int) -> Int {
         self.replaced(&|leaf| (*leaf == Int::Var(var)).then(|| value.clone()))

@@ -147,6 +147,19 @@ impl Effects {
     }
 }
 
+/// Shows every access of a value.
+/// Shows every access of a value.
+pub(crate) fn accesses(value: &Value, visit: &mut dyn FnMut(&Access)) {
+    match value {
+        Value::Load(access) | Value::Bounded { access, .. } => visit(access),
+        Value::Const(_) | Value::Int(_) | Value::Axis(_) => {}
+        Value::Call(_, args) => args.iter().for_each(|x| accesses(x, visit)),
+        Value::Select(cond, then, otherwise) => {
+            [cond, then, otherwise].into_iter().for_each(|x| accesses(x, visit));
+        }
+    }
+}
+
 /// One more than the highest loop variable of a module.
 pub(crate) fn next_variable(module: &Module) -> u32 {
     module.kernels.iter().map(|kernel| variables(&kernel.body)).max().unwrap_or(0)

@@ -156,10 +156,7 @@ impl Placing<'_> {
             }
         }
         for id in self.graph.ids().filter(|id| self.stored[id.index()]) {
-            let mut reads = Vec::new();
-            for operand in &self.meaning(id).operands {
-                expand(self.graph, &self.stored, operand, &mut reads);
-            }
+            let reads = kept_below(self.graph, &self.stored, self.meaning(id));
             self.heavy[id.index()] = matches!(self.meaning(id).op, Op::Iterate { .. })
                 || self.meaning(id).product(self.graph).is_some()
                 || reads.iter().any(|read| self.heavy[read.node.index()] && has_token(self.graph.node(read.node)));
@@ -285,8 +282,14 @@ fn has_token(node: &Node) -> bool {
     node.axes.iter().any(|axis| axis.token)
 }
 
-/// The kept nodes below an operand, each where it is read.
-pub fn expand(graph: &Graph, stored: &[bool], operand: &Operand, reads: &mut Vec<Operand>) {
+/// The kept nodes that a node is made of, each where it is read.
+pub fn kept_below(graph: &Graph, stored: &[bool], node: &Node) -> Vec<Operand> {
+    let mut reads = Vec::new();
+    node.operands.iter().for_each(|operand| expand(graph, stored, operand, &mut reads));
+    reads
+}
+
+fn expand(graph: &Graph, stored: &[bool], operand: &Operand, reads: &mut Vec<Operand>) {
     if stored[operand.node.index()] {
         reads.push(operand.clone());
         return;

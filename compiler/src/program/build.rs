@@ -340,7 +340,7 @@ impl<'a> Builder<'a> {
             return operand;
         }
         let node = self.node(Op::Copy, vec![operand], axes.to_vec(), span);
-        Operand { node, at: (0..axes.len()).map(Index::Axis).collect(), within: Vec::new() }
+        Operand::whole(node, axes.len())
     }
 
     pub fn axes_of(&self, free: &[IndexId], dims: &[Size]) -> Vec<Axis> {

@@ -270,6 +270,11 @@ pub struct Factored {
 }
 
 impl Operand {
+    /// A node of so many axes as it is.
+    pub fn whole(node: NodeId, axes: usize) -> Self {
+        Self { node, at: (0..axes).map(Index::Axis).collect(), within: Vec::new() }
+    }
+
     /// The operand in terms of another node's axes: `at` says where each of this one's axes stands.
     pub fn through(&self, at: &[Index]) -> Operand {
         let place = |axis: usize| at.get(axis).cloned().unwrap_or(Index::Number(0));

@@ -210,19 +210,18 @@ impl Builder<'_> {
         let Factors { mut dependent, mut conditions, .. } = factors;
         if dependent.is_empty() && conditions.is_empty() {
             let node = self.node(Op::Size(over.reduced.size.clone()), Vec::new(), Vec::new(), over.span);
-            return Operand { node, at: Vec::new(), within: Vec::new() };
+            return Operand::whole(node, 0);
         }
         if dependent.is_empty() {
-            let node = self.number(1.0).read.node;
-            dependent.push(Operand { node, at: Vec::new(), within: Vec::new() });
+            dependent.push(self.constant(1.0));
         }
         let depends = |axis: &usize| dependent.iter().chain(&conditions).any(|x| x.mentions(*axis) || within(x, *axis));
         let used: Vec<usize> = (0..over.axes.len()).filter(depends).collect();
-        let place = |axis: usize| used.iter().position(|other| *other == axis).unwrap_or(used.len());
-        let places: Vec<Index> = (0..=over.axes.len()).map(|axis| Index::Axis(place(axis))).collect();
-        dependent.iter_mut().chain(&mut conditions).for_each(|x| *x = x.through(&places));
-        let own: Vec<Axis> = used.iter().map(|axis| over.axes[*axis].clone()).collect();
-        let axes: Vec<Axis> = own.iter().chain([&over.reduced]).cloned().collect();
+        let all: Vec<Axis> = over.axes.iter().chain([&over.reduced]).cloned().collect();
+        let with_reduced: Vec<usize> = used.iter().copied().chain([over.axes.len()]).collect();
+        let axes = narrowed(&mut dependent, &all, &with_reduced);
+        narrowed(&mut conditions, &all, &with_reduced);
+        let own = axes[..used.len()].to_vec();
         let free = used.iter().filter(|axis| **axis < over.free).count();
         let body = self.two(dependent, conditions, &Along { axes, free, ..over.clone() });
         let node =
@@ -309,7 +308,7 @@ impl Builder<'_> {
             left.extend(alone)
         }
         let of_pairs = over.free == inner && row.is_some_and(|row| axes[row].token);
-        let a = if left.is_empty() { self.one() } else { self.gathered(left, over, None) };
+        let a = if left.is_empty() { self.constant(1.0) } else { self.gathered(left, over, None) };
         let a = self.seen(a, conditions.clone(), over);
         let a = if self.is_fit(&a, None) { a } else { self.gathered(vec![a], over, Some(Op::Copy)) };
         let b = self.gathered(right, over, None);
@@ -338,8 +337,8 @@ impl Builder<'_> {
         Some(View { read, ..x.clone() })
     }
 
-    fn one(&mut self) -> Operand {
-        Operand { node: self.number(1.0).read.node, at: Vec::new(), within: Vec::new() }
+    fn constant(&mut self, x: f64) -> Operand {
+        self.number(x).read
     }
 
     /// Whether an operand is 0 already where the only condition does not hold.
@@ -358,26 +357,19 @@ impl Builder<'_> {
         if conditions.is_empty() || self.is_seen(&x, &conditions) {
             return x;
         }
-        let all = [conditions.as_slice(), std::slice::from_ref(&x)].concat();
+        let mut all = [conditions, vec![x]].concat();
         let used: Vec<usize> =
             (0..over.axes.len()).filter(|axis| all.iter().any(|x| x.mentions(*axis) || within(x, *axis))).collect();
-        let place = |axis: usize| used.iter().position(|other| *other == axis).map_or(Index::Number(0), Index::Axis);
-        let places: Vec<Index> = (0..over.axes.len()).map(place).collect();
-        let own: Vec<Axis> = used.iter().map(|axis| over.axes[*axis].clone()).collect();
-        let mut all = all.into_iter().map(|x| x.through(&places)).collect::<Vec<_>>();
+        let own = narrowed(&mut all, &over.axes, &used);
         let x = all.pop();
-        let identity: Vec<Index> = (0..own.len()).map(Index::Axis).collect();
-        let mut both = all.into_iter();
-        let Some(mut condition) = both.next() else {
-            return Operand { node: NodeId(0), at: Vec::new(), within: Vec::new() };
+        let both = |this: &mut Self, a, b| {
+            let node = this.node(Op::Map(Function::And), vec![a, b], own.clone(), over.span);
+            Operand::whole(node, own.len())
         };
-        for other in both {
-            let node = self.node(Op::Map(Function::And), vec![condition, other], own.clone(), over.span);
-            condition = Operand { node, at: identity.clone(), within: Vec::new() };
-        }
-        let zero = Operand { node: self.number(0.0).read.node, at: Vec::new(), within: Vec::new() };
-        let node =
-            self.node(Op::Select, [Some(condition), x, Some(zero)].into_iter().flatten().collect(), own, over.span);
+        let condition = all.into_iter().reduce(|a, b| both(self, a, b));
+        let zero = self.constant(0.0);
+        let operands = condition.into_iter().chain(x).chain([zero]).collect();
+        let node = self.node(Op::Select, operands, own, over.span);
         Operand { node, at: used.into_iter().map(Index::Axis).collect(), within: Vec::new() }
     }
 
@@ -414,13 +406,7 @@ impl Builder<'_> {
         {
             std::mem::swap(column, last);
         }
-        let place = |axis: usize| used.iter().position(|other| *other == axis).map_or(Index::Number(0), Index::Axis);
-        let places: Vec<Index> = (0..axes.len()).map(place).collect();
-        for factor in &mut factors {
-            *factor = factor.through(&places);
-        }
-        let own: Vec<Axis> = used.iter().map(|axis| axes[*axis].clone()).collect();
-        let identity: Vec<Index> = (0..own.len()).map(Index::Axis).collect();
+        let own = narrowed(&mut factors, axes, &used);
         let op = op.unwrap_or(Op::Map(Function::Mul));
         if op == Op::Copy {
             let node = self.node(Op::Copy, factors, own, span);
@@ -428,14 +414,22 @@ impl Builder<'_> {
         }
         let mut factors = factors.into_iter();
         let Some(mut product) = factors.next() else {
-            return Operand { node: NodeId(0), at: Vec::new(), within: Vec::new() };
+            return Operand::whole(NodeId(0), 0);
         };
         for factor in factors {
             let node = self.node(op.clone(), vec![product, factor], own.clone(), span);
-            product = Operand { node, at: identity.clone(), within: Vec::new() };
+            product = Operand::whole(node, own.len());
         }
         product.through(&used.iter().map(|axis| Index::Axis(*axis)).collect::<Vec<_>>())
     }
+}
+
+/// Turns operands over axes into ones over some of them, and gives those; they depend on no others.
+fn narrowed(operands: &mut [Operand], axes: &[Axis], used: &[usize]) -> Vec<Axis> {
+    let place = |axis: usize| used.iter().position(|other| *other == axis).map_or(Index::Number(0), Index::Axis);
+    let places: Vec<Index> = (0..axes.len()).map(place).collect();
+    operands.iter_mut().for_each(|x| *x = x.through(&places));
+    used.iter().map(|axis| axes[*axis].clone()).collect()
 }
 
 fn within(x: &Operand, axis: usize) -> bool {

@@ -25,8 +25,8 @@ pub(super) enum Label {
 impl View {
     /// A node whose axes are the free variables, then the dims.
     pub fn of(node: NodeId, free: Vec<IndexId>, dims: Vec<Size>) -> Self {
-        let at = (0..free.len() + dims.len()).map(Index::Axis).collect();
-        Self { free, dims, read: Operand { node, at, within: Vec::new() } }
+        let read = Operand::whole(node, free.len() + dims.len());
+        Self { free, dims, read }
     }
 
     /// What the position of an index stands for.

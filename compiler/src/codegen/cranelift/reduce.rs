@@ -3,6 +3,7 @@
 use cranelift_codegen::ir::types::F32X4;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
+use crate::kernel::visit::accesses;
 use crate::kernel::{Access, Int, Reduce, ReduceOp, Value as Tree};
 
 use super::integer::Extent;
@@ -130,10 +131,7 @@ impl Emitter<'_> {
 
 /// Whether a value reads the buffer of an access.
 fn reads(value: &Tree, written: &Access) -> bool {
-    match value {
-        Tree::Load(access) | Tree::Bounded { access, .. } => access.buffer == written.buffer,
-        Tree::Const(_) | Tree::Int(_) | Tree::Axis(_) => false,
-        Tree::Call(_, args) => args.iter().any(|x| reads(x, written)),
-        Tree::Select(cond, then, otherwise) => [cond, then, otherwise].into_iter().any(|x| reads(x, written)),
-    }
+    let mut found = false;
+    accesses(value, &mut |access| found |= access.buffer == written.buffer);
+    found
 }

@@ -1,7 +1,8 @@
 //! Reductions: vectors along the reduced axis and one horizontal step at the end, or, where memory lies that way,
 //! vectors along the last axis of the result.
 
-use crate::kernel::{Access, Int, Reduce, ReduceOp, Value};
+use crate::kernel::visit::accesses;
+use crate::kernel::{Access, Int, Reduce, ReduceOp};
 
 use super::kernel::Emitter;
 use super::text::{constant, float};
@@ -227,16 +228,5 @@ fn fitness(access: &Access, d: usize) -> i64 {
         None | Some(Int::Const(0)) => 0,
         Some(Int::Const(1)) => 1,
         Some(_) => -2,
-    }
-}
-
-fn accesses(value: &Value, visit: &mut dyn FnMut(&Access)) {
-    match value {
-        Value::Load(access) | Value::Bounded { access, .. } => visit(access),
-        Value::Const(_) | Value::Int(_) | Value::Axis(_) => {}
-        Value::Call(_, args) => args.iter().for_each(|x| accesses(x, visit)),
-        Value::Select(cond, then, otherwise) => {
-            [cond, then, otherwise].into_iter().for_each(|x| accesses(x, visit));
-        }
     }
 }

@@ -65,7 +65,7 @@ impl Fold {
         let mut statements = Vec::new();
         for stmt in body {
             match stmt {
-                Stmt::If { left, otherwise, .. } if left.is_loaded() => statements.extend(self.block(otherwise)),
+                Stmt::If { left: Int::Load(_), otherwise, .. } => statements.extend(self.block(otherwise)),
                 _ => statements.push(self.stmt(stmt)),
             }
         }

@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chunkwise_dsl::typed::Function;
 
-use super::{Placed, Placement, Space, Unit, expand};
+use super::{Placed, Placement, Space, Unit, kept_below};
 use crate::program::{Axis, Band, Fold, Graph, Index, Node, NodeId, Op, Operand, band, conjuncts};
 
 /// A loop over blocks of columns.
@@ -67,9 +67,9 @@ pub fn find(graph: &Graph, placement: &mut Placement) {
     let meaning = |id: NodeId| graph.node(placement.written_by.get(&id).copied().unwrap_or(id));
     for unit in &placement.units {
         for placed in &unit.nodes {
-            let mut reads = Vec::new();
-            meaning(placed.node).operands.iter().for_each(|x| expand(graph, &placement.stored, x, &mut reads));
-            reads.into_iter().for_each(|read| uses.entry(read.node).or_default().push((placed.node, read)));
+            for read in kept_below(graph, &placement.stored, meaning(placed.node)) {
+                uses.entry(read.node).or_default().push((placed.node, read));
+            }
         }
     }
     for unit in &mut placement.units {
@@ -105,7 +105,7 @@ impl Sweeping<'_> {
         let mut sweeps: Vec<(usize, BTreeSet<NodeId>, Sweep)> = Vec::new();
         let own: HashMap<NodeId, Placed> = unit.nodes.iter().map(|placed| (placed.node, placed.clone())).collect();
         for placed in unit.nodes.clone() {
-            let below = self.rows_below(placed.node, &own);
+            let below = self.below(placed.node, &own).rows;
             let level = |of: &NodeId| levels.get(of).copied().unwrap_or(0);
             if !self.is_swept(&placed) {
                 let deepest = below.iter().map(level).max().unwrap_or(0);
@@ -193,23 +193,22 @@ impl Sweeping<'_> {
         found
     }
 
-    /// The kept values of the unit's rows that a node is made of, through values of pairs.
-    fn rows_below(&self, id: NodeId, own: &HashMap<NodeId, Placed>) -> BTreeSet<NodeId> {
-        let mut rows = BTreeSet::new();
-        let (mut waiting, mut seen) = (vec![id], HashSet::new());
+    /// The kept values of the unit that a node is made of: of pairs, and of rows through them.
+    fn below(&self, id: NodeId, own: &HashMap<NodeId, Placed>) -> Below {
+        let mut below = Below::default();
+        let mut waiting = vec![id];
         while let Some(id) = waiting.pop() {
-            let mut reads = Vec::new();
-            self.graph.node(id).operands.iter().for_each(|x| expand(self.graph, self.stored, x, &mut reads));
-            for read in reads.iter().map(|read| read.node).filter(|node| own.contains_key(node) && seen.insert(*node)) {
+            let reads = kept_below(self.graph, self.stored, self.graph.node(id));
+            for read in reads.iter().map(|read| read.node).filter(|node| own.contains_key(node)) {
                 let is_pair = self.columns.get(&read).is_some_and(|column| *column < self.graph.node(read).axes.len());
-                if is_pair {
+                if !is_pair {
+                    below.rows.insert(read);
+                } else if below.pairs.insert(read) {
                     waiting.push(read);
-                } else {
-                    rows.insert(read);
                 }
             }
         }
-        rows
+        below
     }
 
     /// The maximum of an earlier fold that this one can go along with.
@@ -307,28 +306,19 @@ impl Sweeping<'_> {
             return Vec::new();
         }
         let mut all = Vec::new();
-        conjuncts(self.graph, &condition.through(&body.at).through(&pair_places(node, row, node.axes.len())), &mut all);
+        let places = pair_places(node.axes.len() + 1, Some(row), Some(node.axes.len()));
+        conjuncts(self.graph, &condition.through(&body.at).through(&places), &mut all);
         let bounded = |condition: Operand| Some(Bounded { band: band(self.graph, &condition)?, condition });
         all.into_iter().filter_map(bounded).collect()
     }
 
     /// The values of pairs that a sweep's folds need.
     fn gather_pairs(&self, sweep: &mut Sweep, own: &HashMap<NodeId, Placed>, unit: &Unit) {
-        let mut needed = HashSet::new();
-        let mut waiting: Vec<NodeId> = sweep.folds.iter().map(|fold| fold.placed.node).collect();
-        while let Some(id) = waiting.pop() {
-            let mut reads = Vec::new();
-            self.graph.node(id).operands.iter().for_each(|x| expand(self.graph, self.stored, x, &mut reads));
-            for read in reads.iter().map(|read| read.node).filter(|node| own.contains_key(node)) {
-                let is_pair = self.columns.get(&read).is_some_and(|column| *column < self.graph.node(read).axes.len());
-                if is_pair && needed.insert(read) {
-                    waiting.push(read);
-                }
-            }
-        }
+        let needed: HashSet<NodeId> =
+            sweep.folds.iter().flat_map(|fold| self.below(fold.placed.node, own).pairs).collect();
         for placed in unit.nodes.iter().filter(|placed| needed.contains(&placed.node)) {
             let placed = Placed { column: self.columns.get(&placed.node).copied(), ..placed.clone() };
-            let relative = self.rows_below(placed.node, own).iter().any(|of| sweep.is_led_by(*of));
+            let relative = self.below(placed.node, own).rows.iter().any(|of| sweep.is_led_by(*of));
             if relative { sweep.weights.push(placed) } else { sweep.pairs.push(placed) }
         }
         let inside: HashSet<NodeId> = sweep.all().map(|placed| placed.node).collect();
@@ -349,12 +339,19 @@ enum Part {
     Other,
 }
 
-/// Where the axes of a node stand when its row is axis 0 and its column axis 1: all others are beyond.
-pub fn pair_places(node: &Node, row: usize, column: usize) -> Vec<Index> {
+/// What a node is made of.
+#[derive(Default)]
+struct Below {
+    rows: BTreeSet<NodeId>,
+    pairs: HashSet<NodeId>,
+}
+
+/// Where so many axes stand when the row is axis 0 and the column axis 1: all others are beyond.
+pub fn pair_places(axes: usize, row: Option<usize>, column: Option<usize>) -> Vec<Index> {
     let place = |axis: usize| match axis {
-        _ if axis == row => 0,
-        _ if axis == column => 1,
+        _ if Some(axis) == row => 0,
+        _ if Some(axis) == column => 1,
         other => 2 + other,
     };
-    (0..=node.axes.len()).map(|axis| Index::Axis(place(axis))).collect()
+    (0..axes).map(|axis| Index::Axis(place(axis))).collect()
 }

@@ -9,7 +9,7 @@
 
 use chunkwise_dsl::typed::Function;
 
-use crate::kernel::{Access, BufferRole, Elem, Element, GridAxis, Int, ParamRole, Reduce, ReduceOp, Stmt, Value};
+use crate::kernel::{Access, Element, GridAxis, Int, ParamRole, Reduce, ReduceOp, Stmt, Value};
 use crate::plan::place::Placed;
 use crate::program::{Index, Node, Operand};
 
@@ -19,14 +19,14 @@ use super::sweep::COLUMNS;
 use super::{Result, Stages};
 
 impl Stages<'_> {
-    /// The finite part of what a product reads of the block at hand, 0 elsewhere, as the memory that products find from
-    /// now on; and before it an integer that is 0 if that is all of it. None of what is no matrix of columns.
-    pub(super) fn finite_part(&mut self, placed: &Placed, x: &Operand) -> Result<Option<(Int, Vec<Stmt>)>> {
+    /// The finite part of what a product reads of the block at hand, 0 elsewhere, and an integer that is 0 if that is all
+    /// of it. None of what is no matrix of columns.
+    pub(super) fn finite_part(&mut self, placed: &Placed, x: &Operand) -> Result<Option<(Memory, Int, Vec<Stmt>)>> {
         let is_column = |index: &Index| placed.column.is_some_and(|column| *index == Index::Axis(column));
         let Some(column) = x.at.iter().position(is_column) else { return Ok(None) };
         let Some(infinite) = self.is_infinite(x, column) else { return Ok(None) };
         let node = self.graph.node(x.node).clone();
-        let whole = Operand { node: x.node, at: (0..node.axes.len()).map(Index::Axis).collect(), within: Vec::new() };
+        let whole = Operand::whole(x.node, node.axes.len());
         let blocked = Blocked { row: None, column: Some(column) };
         let own = Placed { node: x.node, row: None, column: Some(column), shared: false, ..placed.clone() };
         let memory = match self.finite_tiles.get(&x.node) {
@@ -39,8 +39,7 @@ impl Stages<'_> {
             Ok(Value::Select(Box::new(is_finite(number.clone())), Box::new(number), Box::new(Value::Const(0.0))))
         })?;
         self.finite_tiles.insert(x.node, memory.clone());
-        self.cleaned.insert(x.node, memory);
-        Ok(Some((infinite, statements)))
+        Ok(Some((memory, infinite, statements)))
     }
 
     /// A fold of the block over what is seen and not finite.
@@ -83,28 +82,18 @@ impl Stages<'_> {
         let dst = Access::new(of_columns, 0i64, [one.clone()]);
         let down = Reduce { axes: vec![wide.clone()], inner: count, op: ReduceOp::Max, dst, value: flag };
 
-        let flags = self.flag_memory(blocks.clone());
+        let all = crate::bind::batch_axes(self.lowering.variant());
+        let strides = vec![Int::from(1i64)];
+        let flags = self.shared_memory("finite", (strides, blocks.clone()), &all);
         let dst = Access::new(flags.buffer, flags.offset.clone() + Int::Param(block), []);
         let value = Value::Load(Access::new(of_columns, 0i64, [one]));
         let across = Reduce { axes: Vec::new(), inner: wide, op: ReduceOp::Max, dst, value };
 
-        let all = crate::bind::batch_axes(self.lowering.variant());
         let mut grid = self.grid(&all);
         grid.push(GridAxis { param: block, extent: blocks });
         self.ahead.push((grid, vec![Stmt::Reduce(down), Stmt::Reduce(across)]));
         self.finite.insert(x.node, flags.clone());
         Some(flags)
-    }
-
-    /// A flag for every block of every batch element.
-    fn flag_memory(&mut self, blocks: Int) -> Memory {
-        let (mut offset, mut size) = (Int::from(0i64), blocks);
-        for (axis, param) in self.lowering.grid.clone().into_iter().rev() {
-            offset = offset + Int::Param(param) * size.clone();
-            size = size * self.lowering.size_of(axis);
-        }
-        let buffer = self.lowering.buffer("finite", BufferRole::Shared, Elem::F32, size);
-        Memory { buffer, offset, strides: vec![Int::from(1i64)], blocked: Blocked::default(), head: None }
     }
 }
 

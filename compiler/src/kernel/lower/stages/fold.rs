@@ -107,7 +107,7 @@ impl Stages<'_> {
         }
         let Some([a, b]) = node.factors(self.graph) else { return Ok(None) };
         if self.lanes {
-            return self.lane_product(placed, (node, extents), (inner, add), ([&a, &b], memory));
+            return self.lane_product(placed, (node, extents), (inner, add), ([(&a, None), (&b, None)], memory));
         }
         let Some(column) = node.axes.len().checked_sub(1) else { return Ok(None) };
         let lone = |axis: &usize| a.mentions(*axis) && !b.mentions(*axis);
@@ -136,7 +136,8 @@ impl Stages<'_> {
 
     /// Axes 0 and 1 are a product's rows and columns, 2 what is summed over; all others are loops.
     pub(super) fn product_nest(&mut self, extents: &[Int], placed: &Placed, (row, column): (usize, usize)) -> Nest {
-        let mut nest = Nest { axes: vec![extents[row].clone(), extents[column].clone()], ..Nest::new(placed, 3) };
+        let mut nest =
+            Nest { axes: vec![extents[row].clone(), extents[column].clone()], ..Nest::new(Blocked::of(placed), 3) };
         for axis in 0..=extents.len() {
             let at = if axis == row {
                 At::axis(0)

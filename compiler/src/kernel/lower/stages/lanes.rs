@@ -6,7 +6,8 @@
 //! o[i,c] = sum[j] w[i,j] v[j,c]     product o'[c, i] += v'[c, :] * w'[:, i]
 //! ```
 
-use crate::kernel::{Access, Int, Map, Product, Reduce, Stmt, Triangle, Value};
+use crate::kernel::visit::accesses;
+use crate::kernel::{Access, Int, Map, Product, Reduce, Stmt, Triangle};
 use crate::plan::place::{Placed, Space, Unit};
 use crate::program::{Index, Node, NodeId, Operand};
 
@@ -52,8 +53,7 @@ impl Stages<'_> {
 
     fn copy_of(&mut self, id: NodeId, (row, placed): (Option<usize>, &Placed)) -> Result<Vec<Stmt>> {
         let node: Node = self.graph.node(id).clone();
-        let axes = node.axes.len();
-        let whole = Operand { node: id, at: (0..axes).map(Index::Axis).collect(), within: Vec::new() };
+        let whole = Operand::whole(id, node.axes.len());
         let own = Placed { node: id, row, column: None, shared: false, ..placed.clone() };
         let memory = self.scratch("lanes", &node.axes, Blocked::rows(row));
         let extents = self.extents(&node, Blocked::rows(row));
@@ -71,27 +71,25 @@ impl Stages<'_> {
         (side_by_side && alone).then_some(memory)
     }
 
-    /// A sum as products of matrices into rows side by side, if it is one.
+    /// A sum as products of matrices into rows side by side, if it is one; factors are read where they lie, or from the
+    /// memory beside them.
     pub(super) fn lane_product(
         &mut self,
         placed: &Placed,
         (node, extents): (&Node, &[Int]),
         (inner, add): (&Int, bool),
-        ([a, b], memory): ([&Operand; 2], &Memory),
+        ([a, b], memory): ([(&Operand, Option<Memory>); 2], &Memory),
     ) -> Result<Option<Vec<Stmt>>> {
         let Some(row) = placed.row.filter(|row| *row < node.axes.len()) else { return Ok(None) };
-        let (lane, other) = match (a.mentions(row), b.mentions(row)) {
+        let ((lane, _), (other, elsewhere)) = match (a.0.mentions(row), b.0.mentions(row)) {
             (true, false) => (a, b),
             (false, true) => (b, a),
             _ => return Ok(None),
         };
         let is_down = |axis: &usize| *axis != row && other.mentions(*axis) && !lane.mentions(*axis);
         let Some(down) = (0..node.axes.len()).rev().find(is_down) else { return Ok(None) };
-        let (Some(by), Some(from)) =
-            (self.in_lanes(lane, row), self.cleaned.get(&other.node).cloned().or_else(|| self.found(other)))
-        else {
-            return Ok(None);
-        };
+        let from = elsewhere.or_else(|| self.found(other));
+        let (Some(by), Some(from)) = (self.in_lanes(lane, row), from) else { return Ok(None) };
         let nest = self.product_nest(extents, placed, (down, row));
         let Ok([left, right]) = self.tiles_of([(&from, other), (&by, lane)], &nest) else { return Ok(None) };
         let one = Int::from(1i64);
@@ -123,8 +121,9 @@ impl Stages<'_> {
                 }
                 Stmt::Map(Map { axes, below: None, dst, value }) | Stmt::Reduce(Reduce { axes, dst, value, .. }) => {
                     for (axis, extent) in axes.iter_mut().enumerate() {
-                        let within = |access: &Access| self.is_within_tile(access, axis);
-                        if *extent == rows.count && within(dst) && all_accesses(value, &within) {
+                        let mut within = self.is_within_tile(dst, axis);
+                        accesses(value, &mut |access| within &= self.is_within_tile(access, axis));
+                        if *extent == rows.count && within {
                             *extent = rows.capacity.clone();
                         }
                     }
@@ -143,14 +142,5 @@ impl Stages<'_> {
     /// Whether an access stays within a tile however long the axis is.
     fn is_within_tile(&self, access: &Access, axis: usize) -> bool {
         access.strides[axis] == Int::from(0i64) || self.lowering.is_scratch(access.buffer)
-    }
-}
-
-fn all_accesses(value: &Value, is: &dyn Fn(&Access) -> bool) -> bool {
-    match value {
-        Value::Load(access) | Value::Bounded { access, .. } => is(access),
-        Value::Const(_) | Value::Int(_) | Value::Axis(_) => true,
-        Value::Call(_, args) => args.iter().all(|x| all_accesses(x, is)),
-        Value::Select(a, b, c) => [a, b, c].into_iter().all(|x| all_accesses(x, is)),
     }
 }

@@ -6,7 +6,7 @@ use chunkwise_dsl::typed::{OutputDim, TensorId};
 use crate::bind::output_dims;
 use crate::kernel::{BufferId, BufferRole, Elem, Int};
 use crate::plan::place::{Placed, Space};
-use crate::program::{Axis, Node, NodeId, Op, Operand};
+use crate::program::{Axis, Node, Op, Operand};
 
 use super::{Rows, Stages};
 
@@ -90,7 +90,8 @@ impl Stages<'_> {
                     Space::OverHeads(_) => self.axes_but_heads(),
                     _ => crate::bind::batch_axes(self.lowering.variant()),
                 };
-                self.shared_buffer(id, &node, &axes)
+                let room = self.dense(&node.axes, Blocked::default());
+                self.shared_memory(&format!("shared.{}", id.0), room, &axes)
             }
             _ => self.scratch("tile", &node.axes, Blocked::of(placed)),
         };
@@ -102,8 +103,13 @@ impl Stages<'_> {
         memory
     }
 
-    fn shared_buffer(&mut self, id: NodeId, node: &Node, batch: &[AxisId]) -> Memory {
-        let (strides, mut size) = self.dense(&node.axes, Blocked::default());
+    /// Memory of these strides and this size for every element of the batch axes, which later units read.
+    pub(super) fn shared_memory(
+        &mut self,
+        name: &str,
+        (strides, mut size): (Vec<Int>, Int),
+        batch: &[AxisId],
+    ) -> Memory {
         let mut offset = Int::from(0i64);
         let grid = self.lowering.grid.clone();
         let mut head = None;
@@ -114,8 +120,7 @@ impl Stages<'_> {
             offset = offset + Int::Param(param) * size.clone();
             size = size * self.lowering.size_of(axis);
         }
-        let name = format!("shared.{}", id.0);
-        let buffer = self.lowering.buffer(&name, BufferRole::Shared, Elem::F32, size);
+        let buffer = self.lowering.buffer(name, BufferRole::Shared, Elem::F32, size);
         Memory { buffer, offset, strides, blocked: Blocked::default(), head }
     }
 

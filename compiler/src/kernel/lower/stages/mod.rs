@@ -59,7 +59,6 @@ pub fn lower(variant: &Variant, sizes: &Sizes) -> Result<Module> {
         running: HashSet::new(),
         finite: HashMap::new(),
         finite_tiles: HashMap::new(),
-        cleaned: HashMap::new(),
         ahead: Vec::new(),
     };
     let mut kernels: Vec<Kernel> = Vec::new();
@@ -112,8 +111,7 @@ struct Stages<'a> {
     running: HashSet<NodeId>,
     /// Whether blocks of columns of a node hold finite numbers alone: 0, else 1.
     finite: HashMap<NodeId, Memory>,
-    /// The finite part of what a product reads of the block at hand.
-    cleaned: HashMap<NodeId, Memory>,
+    /// Tiles for the finite part of what products read of the block at hand.
     finite_tiles: HashMap<NodeId, Memory>,
     /// Kernels that go before the one of the unit at hand.
     ahead: Vec<(Vec<GridAxis>, Vec<Stmt>)>,

@@ -44,9 +44,9 @@ impl Nest {
     }
 
     /// A nest without axes yet, of accesses of so many strides.
-    pub fn new(placed: &Placed, rank: usize) -> Self {
+    pub fn new(blocked: Blocked, rank: usize) -> Self {
         let (loops, axes, places, within) = Default::default();
-        Self { loops, axes, places, blocked: Blocked::of(placed), within, rank }
+        Self { loops, axes, places, blocked, within, rank }
     }
 
     /// Statements within the loops.
@@ -76,8 +76,10 @@ impl Stages<'_> {
             free.push(row);
         }
         let own = free[free.len().saturating_sub(most)..].to_vec();
-        let mut nest =
-            Nest { axes: own.iter().map(|axis| extents[*axis].clone()).collect(), ..Nest::new(placed, own.len()) };
+        let mut nest = Nest {
+            axes: own.iter().map(|axis| extents[*axis].clone()).collect(),
+            ..Nest::new(Blocked::of(placed), own.len())
+        };
         for (axis, extent) in extents.iter().enumerate() {
             let at = if let Some(place) = own.iter().position(|own| *own == axis) {
                 At::axis(place)

@@ -15,10 +15,11 @@ use chunkwise_dsl::typed::Function;
 
 use crate::kernel::{Int, ReduceOp, Stmt, Value};
 use crate::plan::place::sweep::pair_places;
-use crate::plan::place::{Bounded, Placed, Sweep, Swept, Unit, expand, is_plain};
+use crate::plan::place::{Bounded, Placed, Sweep, Swept, Unit, is_plain, kept_below};
 use crate::program::{Band, Factored, Index, LEAST, Node, NodeId, Op, Operand, conjuncts, slope};
 
 use super::super::emit::call;
+use super::super::tile::At;
 use super::fold::combining;
 use super::memory::{Blocked, Memory};
 use super::nest::{Attempt, Nest};
@@ -120,22 +121,10 @@ impl Stages<'_> {
         all.into_iter().filter(|(from, to, _)| from != to).collect()
     }
 
-    /// A bound of the columns at a row.
+    /// A bound of the columns at a row; it has no other axis.
     fn bound(&mut self, index: &Index, row: &Int) -> Int {
-        let mut both = |a: &Index, b: &Index| (self.bound(a, row), self.bound(b, row));
-        match index {
-            Index::Axis(_) => row.clone(),
-            Index::Number(n) => Int::from(*n),
-            Index::Size(size) => self.lowering.size(size),
-            Index::Step(_) => Int::from(0i64),
-            Index::Add(a, b) => Int::from(0i64) + both(a, b).0 + both(a, b).1,
-            Index::Sub(a, b) => both(a, b).0 - both(a, b).1,
-            Index::Mul(a, b) => both(a, b).0 * both(a, b).1,
-            Index::Div(a, b) => both(a, b).0.floor_div(both(a, b).1),
-            Index::Mod(a, b) => both(a, b).0.modulo(both(a, b).1),
-            Index::Min(a, b) => both(a, b).0.min(both(a, b).1),
-            Index::Max(a, b) => both(a, b).0.max(both(a, b).1),
-        }
+        let nest = Nest { places: vec![At::constant(row.clone())], ..Nest::new(Blocked::default(), 0) };
+        self.at(index, &nest).ok().and_then(|at| at.as_int()).unwrap_or(Int::from(0i64))
     }
 
     /// What a block of columns gives.
@@ -167,13 +156,13 @@ impl Stages<'_> {
         if self.tiles.contains_key(&placed.node) || !node.is_fusable() {
             return;
         }
-        let mut reads = Vec::new();
-        node.operands.iter().for_each(|x| expand(self.graph, &self.placement.stored, x, &mut reads));
+        let reads = kept_below(self.graph, &self.placement.stored, node);
         let is_alone = |id: NodeId| {
             let others = sweep.weights.iter().map(|placed| placed.node).filter(|other| *other != placed.node);
             let led = |fold: &&Swept| !sweep.is_led_by(fold.placed.node);
             let folds = sweep.folds.iter().filter(led).map(|fold| fold.placed.node);
-            !others.chain(folds).any(|user| self.reads_kept(user, id))
+            let reads = |user: NodeId| kept_below(self.graph, &self.placement.stored, self.graph.node(user));
+            !others.chain(folds).flat_map(reads).any(|read| read.node == id)
         };
         let pair = sweep.pairs.iter().find(|pair| {
             let of = self.graph.node(pair.node);
@@ -183,13 +172,6 @@ impl Stages<'_> {
         if let Some(memory) = pair.and_then(|pair| self.tiles.get(&pair.node)).cloned() {
             self.tiles.insert(placed.node, memory);
         }
-    }
-
-    fn reads_kept(&self, user: NodeId, id: NodeId) -> bool {
-        let mut reads = Vec::new();
-        let operands = &self.graph.node(user).operands;
-        operands.iter().for_each(|x| expand(self.graph, &self.placement.stored, x, &mut reads));
-        reads.iter().any(|read| read.node == id)
     }
 
     /// Takes a block into a maximum that others are relative to; gives what those shrink by.
@@ -272,13 +254,16 @@ impl Stages<'_> {
     ) -> Result<Option<Vec<Stmt>>> {
         let Some(Factored { factors: [a, b], condition }) = node.product(self.graph) else { return Ok(None) };
         let Some(count) = self.columns.as_ref().map(|columns| columns.count.clone()) else { return Ok(None) };
-        let nest = Nest::new(placed, 0);
-        let hides = condition.is_some_and(|condition| !self.holds_at(&condition, node, &nest));
-        let whole = self.lane_product(placed, (node, extents), (&count, true), ([&a, &b], memory))?;
-        let (true, Some(whole)) = (hides, whole.clone()) else { return Ok(whole) };
-        let Some((infinite, mut otherwise)) = self.finite_part(placed, &b)? else { return Ok(None) };
-        let product = self.lane_product(placed, (node, extents), (&count, true), ([&a, &b], memory))?;
-        self.cleaned.clear();
+        let axes = node.axes.len() + 1;
+        let hides = condition.is_some_and(|condition| !self.holds(&condition, Blocked::of(placed), axes));
+        let whole = self.lane_product(placed, (node, extents), (&count, true), ([(&a, None), (&b, None)], memory))?;
+        if !hides {
+            return Ok(whole);
+        }
+        let Some(whole) = whole else { return Ok(None) };
+        let Some((finite, infinite, mut otherwise)) = self.finite_part(placed, &b)? else { return Ok(None) };
+        let factors = [(&a, None), (&b, Some(finite))];
+        let product = self.lane_product(placed, (node, extents), (&count, true), (factors, memory))?;
         otherwise.extend(product.into_iter().flatten());
         let (partial, rest) = self.infinite_part(placed, node, &b)?;
         otherwise.extend(rest);
@@ -305,31 +290,14 @@ impl Stages<'_> {
         reads.pop()
     }
 
-    /// Whether a condition holds for every pair of the block at hand.
-    pub(super) fn holds(&self, condition: &Operand, nest: &Nest) -> bool {
-        !self.known.is_empty() && self.is_known(&self.of_pair(condition, nest))
-    }
-
-    fn holds_at(&self, condition: &Operand, node: &Node, nest: &Nest) -> bool {
-        let (Some(row), Some(column)) = (nest.blocked.row, nest.blocked.column) else { return false };
-        self.is_known(&condition.through(&pair_places(node, row, column)))
-    }
-
-    fn is_known(&self, condition: &Operand) -> bool {
+    /// Whether a condition over so many axes holds for every pair of the block at hand.
+    pub(super) fn holds(&self, condition: &Operand, blocked: Blocked, axes: usize) -> bool {
+        if self.known.is_empty() {
+            return false;
+        }
         let mut all = Vec::new();
-        conjuncts(self.graph, condition, &mut all);
+        conjuncts(self.graph, &condition.through(&pair_places(axes, blocked.row, blocked.column)), &mut all);
         all.iter().all(|x| self.known.contains(x))
-    }
-
-    /// A condition in terms of a row (axis 0) and a column (axis 1).
-    fn of_pair(&self, condition: &Operand, nest: &Nest) -> Operand {
-        let place = |axis: usize| match nest.blocked {
-            Blocked { row: Some(row), .. } if row == axis => 0,
-            Blocked { column: Some(column), .. } if column == axis => 1,
-            _ => 2 + axis,
-        };
-        let places: Vec<Index> = (0..nest.places.len()).map(|axis| Index::Axis(place(axis))).collect();
-        condition.through(&places)
     }
 
     /// A condition without what holds anyway.
@@ -337,7 +305,8 @@ impl Stages<'_> {
         let node = self.graph.node(condition.node);
         if let (Op::Map(Function::And), [a, b], true) = (&node.op, node.operands.as_slice(), !self.known.is_empty()) {
             let [a, b] = [a, b].map(|x| x.through(&condition.at));
-            match (self.holds(&a, nest), self.holds(&b, nest)) {
+            let holds = |x: &Operand| self.holds(x, nest.blocked, nest.places.len());
+            match (holds(&a), holds(&b)) {
                 (true, _) => return self.condition(&b, nest),
                 (_, true) => return self.condition(&a, nest),
                 _ => return Ok(call(Function::And, [self.condition(&a, nest)?, self.condition(&b, nest)?])),

@@ -32,7 +32,7 @@ impl Stages<'_> {
     /// What a node computes of its operands, which are in terms of the nest.
     pub(super) fn computed(&mut self, node: &Node, nest: &Nest) -> Attempt<Value> {
         if let (Op::Select, [condition, then, otherwise]) = (&node.op, node.operands.as_slice()) {
-            if self.holds(condition, nest) {
+            if self.holds(condition, nest.blocked, nest.places.len()) {
                 return self.value(then, nest);
             }
             let condition = self.condition(condition, nest)?;
