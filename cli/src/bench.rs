@@ -8,6 +8,7 @@ mod table;
 
 use std::time::{Duration, Instant};
 
+use chunkwise_compiler::adjoint::adjoint;
 use chunkwise_dsl::typed::Variant;
 use clap::Args;
 
@@ -27,6 +28,9 @@ pub struct Arguments {
     /// Time calls on one token each, states carried from call to call
     #[arg(long, conflicts_with_all = ["tokens", "serve"])]
     decode: bool,
+    /// The gradients
+    #[arg(long, conflicts_with_all = ["decode", "serve"])]
+    backward: bool,
     #[command(flatten)]
     served: serve::Flags,
     #[command(flatten)]
@@ -41,7 +45,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     shared.say_precision();
     let start = Instant::now();
-    program::with_one(&arguments.which, shared, |variant| timed(variant, start.elapsed(), &arguments))
+    program::with_one(&arguments.which, shared, |variant| match arguments.backward {
+        true => timed(&adjoint(variant)?.variant, start.elapsed(), &arguments),
+        false => timed(variant, start.elapsed(), &arguments),
+    })
 }
 
 /// Times every plan and prints its line when it is done.

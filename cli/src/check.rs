@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use chunkwise_compiler::{Derivation, Schedule, StateReport, bind::batch_axes};
+use chunkwise_compiler::{
+    Derivation, Form, Schedule, StateReport,
+    adjoint::adjoint,
+    bind::{Sizes, batch_axes},
+};
 use chunkwise_dsl::{
     shape::Size,
     typed::{Dtype, State, Tensor, TensorRole, Variant},
@@ -59,6 +63,37 @@ struct Found {
     /// Whether any back end compiles each.
     forms: Vec<FormCompiles>,
     compiles: Vec<Compiles>,
+    backward: Backward,
+}
+
+/// What becomes of the gradients: the forms in which they compile, or why there is none.
+struct Backward {
+    forms: Vec<Form>,
+    reason: Option<String>,
+}
+
+impl Backward {
+    fn of(variant: &Variant, sizes: &Sizes, schedule: Schedule) -> Self {
+        let made = match adjoint(variant) {
+            Ok(made) => made,
+            Err(refusal) => return Self { forms: Vec::new(), reason: Some(refusal.to_string()) },
+        };
+        let derivation = Derivation::of(&made.variant);
+        let forms = compiles::lowered(&derivation, sizes, derivation.report().1, schedule);
+        let taken: Vec<Form> = forms.iter().filter(|of| of.missing.is_none()).map(|of| of.form).collect();
+        // Without states the one form is the parallel one, and its reason the one that matters.
+        let own = if variant.states.is_empty() { Form::Parallel } else { Form::Recurrent };
+        let refused = forms.iter().find(|of| of.form == own).and_then(|of| of.missing.as_ref());
+        let reason = refused.filter(|_| taken.is_empty()).map(ToString::to_string);
+        Self { forms: taken, reason }
+    }
+
+    fn text(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("no: {reason}"),
+            None => self.forms.iter().map(|form| form.name()).collect::<Vec<_>>().join(", "),
+        }
+    }
 }
 
 impl Found {
@@ -79,7 +114,8 @@ impl Found {
         let settings = shared.settings();
         let on = |backend| compiles::on(backend, (&derivation, &sizes), &forms, (schedule, chunk, &settings));
         let compiles = backends.map(on).collect();
-        Ok(Self { states, forms, compiles })
+        let backward = Backward::of(variant, &sizes, Schedule::Fused);
+        Ok(Self { states, forms, compiles, backward })
     }
 }
 
@@ -103,6 +139,7 @@ fn as_text(variant: &Variant, found: &Found) -> String {
     section("outputs", variant.outputs().map(|output| output.name.clone()).collect());
     section("forms", forms_text(&found.forms));
     section("compiles", vec![compiles_text(&found.compiles)]);
+    section("backward", vec![found.backward.text()]);
     text
 }
 
@@ -211,6 +248,7 @@ fn as_json(file: &Path, variant: &Variant, found: &Found) -> String {
     json!({
         "file": file.display().to_string(), "variant": variant.name, "args": args, "inputs": tensors,
         "states": states, "outputs": outputs, "forms": forms, "compiles": compiles,
+        "backward": {"forms": found.backward.forms.iter().map(|form| form.name()).collect::<Vec<_>>(), "reason": found.backward.reason},
     })
     .to_string()
 }

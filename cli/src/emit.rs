@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use chunkwise_compiler::{
     Derivation, Form, Schedule,
+    adjoint::adjoint,
     bind::Sizes,
     kernel::{Checked, check, pass},
     stage::{self, Stage},
@@ -33,6 +34,9 @@ pub struct Arguments {
     /// Where the text goes; stdout if not given
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
+    /// Of the gradients
+    #[arg(long)]
+    backward: bool,
     #[command(flatten)]
     object: object::Flags,
     #[command(flatten)]
@@ -44,6 +48,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.after.is_some() && arguments.stage != Stage::Kernel {
         return Err(Failure::wrong("--after: passes go from kernels to code: say --stage kernel"));
     }
+    if arguments.backward && matches!(arguments.stage, Stage::Ast | Stage::Object) {
+        let stage = arguments.stage.name();
+        return Err(Failure::wrong(format!(
+            "--backward: gradients have no stage {stage}, only those from typed to asm"
+        )));
+    }
     if arguments.stage == Stage::Object {
         return object::run(&arguments.which, arguments.output.as_deref(), &arguments.object, shared);
     }
@@ -53,7 +63,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     silent(arguments.stage, backend, shared)?;
     let passes = arguments.after.as_deref().map(|last| passes(last, backend)).transpose()?;
     let form = shared.form()?;
-    program::with_one(&arguments.which, shared, |variant| show(variant, (backend, form), passes, &arguments))
+    program::with_one(&arguments.which, shared, |variant| match arguments.backward {
+        true => show(&adjoint(variant)?.variant, (backend, form), passes, &arguments),
+        false => show(variant, (backend, form), passes, &arguments),
+    })
 }
 
 fn show(

@@ -13,16 +13,19 @@ use std::collections::HashMap;
 
 use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::typed::{
-    ExprId, ExprKind, IndexId, LetId, LetKind, LetValue, LocalKind, Order, OrderKind, StateId, Stmt, Ty, Variant,
+    ExprId, ExprKind, IndexId, LetId, LetKind, LetValue, Local, LocalKind, Order, OrderKind, StateId, Stmt, Ty, Variant,
 };
 
 use crate::Unsupported;
 
 use super::edit::{Edit, keep_needed};
-use super::{Result, Stage, handed_on, stages};
+use super::{Result, Stage, handed_on, several, stages_named};
 
 /// The stages of a variant whose states scan both ways.
 pub(super) fn both_ways(variant: &Variant) -> Result<Vec<Stage>> {
+    if variant.orders.len() > 1 {
+        return several::stages(variant);
+    }
     let turned = turned(variant)?;
     let reads: Vec<LetId> = variant
         .body
@@ -32,16 +35,11 @@ pub(super) fn both_ways(variant: &Variant) -> Result<Vec<Stage>> {
             _ => None,
         })
         .collect();
-    let mut split = Both { variant, taken: [Vec::new(), Vec::new()], tensors: HashMap::new() };
+    let mut split = Both::new(variant, "");
     // Reads of the states forward alone, then what the others need of them.
     let mut back = Edit::of(variant);
     for &read in &reads {
-        let LetValue::Expr(value) = variant.lets[read.index()].value else { continue };
-        if split.mentions(value, false) && !split.mentions(value, true) {
-            let indices = variant.lets[read.index()].indices.clone();
-            let [token] = indices[..] else {
-                return Err(refused(variant, "a read by more than its token", "kernels hand on a value a token"));
-            };
+        if let Some((value, token)) = split.forward_read(read)? {
             let value = split.take(&mut back, value, token);
             let given = &mut back.variant.lets[read.index()];
             (given.value, given.kind) = (LetValue::Expr(value), LetKind::Let);
@@ -49,9 +47,9 @@ pub(super) fn both_ways(variant: &Variant) -> Result<Vec<Stage>> {
     }
     split.rewrite_scan(&mut back)?;
     let mut found = Vec::new();
-    for (level, name) in ["forward", "again"].iter().enumerate() {
-        if let Some(forward) = split.forward(level, (name, &back)) {
-            found.extend(stages_of(&forward, name)?);
+    for level in 0..2 {
+        if let Some(forward) = split.forward(level, &back) {
+            found.extend(stages_of(&forward, &split.name(level))?);
         }
     }
     let mut back = back.variant;
@@ -73,49 +71,76 @@ pub(super) fn both_ways(variant: &Variant) -> Result<Vec<Stage>> {
 }
 
 /// A variant's stages, or itself as one.
-fn stages_of(variant: &Variant, name: &str) -> Result<Vec<Stage>> {
+pub(super) fn stages_of(variant: &Variant, name: &str) -> Result<Vec<Stage>> {
     let own = || vec![Stage { name: name.to_string(), variant: variant.clone(), places: None }];
-    Ok(stages(variant)?.unwrap_or_else(own))
+    Ok(stages_named(variant, &format!("{name}_"))?.unwrap_or_else(own))
 }
 
 /// The order turned round.
-fn turned(variant: &Variant) -> Result<Order> {
+pub(super) fn turned(variant: &Variant) -> Result<Order> {
     let kind = match variant.orders.as_slice() {
         [] => OrderKind::Reverse,
-        [order] if order.by.is_none() && order.bindings.is_empty() => match order.kind {
+        [order] if order.by.is_none() => match order.kind {
             OrderKind::Causal => OrderKind::Reverse,
+            OrderKind::Reverse => OrderKind::Causal,
             OrderKind::Raster => OrderKind::RasterRev,
-            _ => {
+            OrderKind::RasterRev => OrderKind::Raster,
+            OrderKind::Column => OrderKind::ColumnRev,
+            OrderKind::ColumnRev => OrderKind::Column,
+            OrderKind::Full => {
                 return Err(refused(
                     variant,
-                    "states both ways under this order",
-                    "only an order forward is turned round",
+                    "states both ways under `full`",
+                    "it has no direction to be turned round",
                 ));
             }
         },
-        _ => return Err(refused(variant, "states both ways under several orders", "only one order is turned round")),
+        _ => return Err(refused(variant, "states both ways under `by`", "what stands at a place is not turned round")),
     };
-    if let Some(local) = variant.locals.iter().find(|local| !matches!(local.kind, LocalKind::Block(_))) {
-        return Err(
-            refused(variant, "states both ways under this locality", "only blocks are turned round").at(local.span)
-        );
+    let window = |local: &&Local| matches!(local.kind, LocalKind::Window { .. });
+    if let Some(local) = variant.locals.iter().find(window) {
+        return Err(refused(variant, "states both ways under a window", "a window has one direction").at(local.span));
     }
     Ok(Order { kind, bindings: Vec::new(), by: None })
 }
 
-fn refused(variant: &Variant, what: &str, why: &str) -> Unsupported {
+pub(super) fn refused(variant: &Variant, what: &str, why: &str) -> Unsupported {
     Unsupported::new(what, why, "run it with --backend reference").at(variant.span)
 }
 
-struct Both<'a> {
+pub(super) struct Both<'a> {
     variant: &'a Variant,
+    /// What tells it from others of the same variant.
+    number: &'a str,
     /// What the scans forward give: the first, and the second, whose values are made of what the first gave.
     taken: [Vec<(ExprId, IndexId)>; 2],
     /// Where each is then read.
     tensors: HashMap<ExprId, ExprId>,
 }
 
-impl Both<'_> {
+impl<'a> Both<'a> {
+    pub fn new(variant: &'a Variant, number: &'a str) -> Self {
+        Self { variant, number, taken: [Vec::new(), Vec::new()], tensors: HashMap::new() }
+    }
+
+    /// The name of a scan forward.
+    pub fn name(&self, level: usize) -> String {
+        format!("{}{}", ["forward", "again"][level], self.number)
+    }
+
+    /// The value and the token of a read of the states forward alone.
+    pub fn forward_read(&self, read: LetId) -> Result<Option<(ExprId, IndexId)>> {
+        let binding = &self.variant.lets[read.index()];
+        let LetValue::Expr(value) = binding.value else { return Ok(None) };
+        if self.mentions(value, true) {
+            return Ok(None);
+        }
+        let [token] = binding.indices[..] else {
+            return Err(refused(self.variant, "a read by more than its token", "kernels hand on a value a token"));
+        };
+        Ok(Some((value, token)))
+    }
+
     /// Whether a value of the scan is made of states of that direction. Reads are known by then.
     fn mentions(&self, id: ExprId, reverse: bool) -> bool {
         self.reaches(id, &|variant, kind| match kind {
@@ -154,7 +179,7 @@ impl Both<'_> {
     }
 
     /// The updates, reads and outputs of the states backwards, in what the scans forward give.
-    fn rewrite_scan(&mut self, back: &mut Edit) -> Result<()> {
+    pub fn rewrite_scan(&mut self, back: &mut Edit) -> Result<()> {
         let variant = self.variant;
         let mut done = HashMap::new();
         for (at, binding) in variant.lets.iter().enumerate() {
@@ -263,28 +288,26 @@ impl Both<'_> {
     }
 
     /// A value that a scan forward gives at every token.
-    fn take(&mut self, back: &mut Edit, id: ExprId, token: IndexId) -> ExprId {
+    pub fn take(&mut self, back: &mut Edit, id: ExprId, token: IndexId) -> ExprId {
         if let Some(&known) = self.tensors.get(&id) {
             return known;
         }
-        let level = usize::from(self.waits(id));
-        let name = result(["forward", "again"][level], self.taken[level].len());
-        self.taken[level].push((id, token));
-        let ty = Ty::Array(self.variant.expr(id).ty.dims());
-        let tokens = self.tokens();
-        let tensor = back.tensor(&name, &tokens, &ty);
-        let (whole, at) = (back.whole(tensor), back.index(token));
-        let made = back.expr(ExprKind::Subscript { base: whole, at: vec![at] }, ty);
+        let name = self.give(id, token);
+        let made = at_token(back, (&name, token), &Ty::Array(self.variant.expr(id).ty.dims()));
         self.tensors.insert(id, made);
         made
     }
 
-    fn tokens(&self) -> Size {
-        self.variant.token.map_or(Size::constant(1), Size::axis)
+    /// The tensor in which a scan forward gives a value.
+    pub fn give(&mut self, id: ExprId, token: IndexId) -> String {
+        let level = usize::from(self.waits(id));
+        let name = result(&self.name(level), self.taken[level].len());
+        self.taken[level].push((id, token));
+        name
     }
 
     /// A scan of the states forward that gives what is taken; none where nothing is.
-    fn forward(&self, level: usize, (name, back): (&str, &Edit)) -> Option<Variant> {
+    pub fn forward(&self, level: usize, back: &Edit) -> Option<Variant> {
         if self.taken[level].is_empty() && level > 0 {
             return None;
         }
@@ -307,7 +330,7 @@ impl Both<'_> {
         }
         for (n, (value, token)) in self.taken[level].iter().enumerate() {
             let ty = Ty::Array(self.variant.expr(*value).ty.dims());
-            let output = handed_on(result(name, n), (vec![*token], ty), *value, &edit);
+            let output = handed_on(result(&self.name(level), n), (vec![*token], ty), *value, &edit);
             edit.variant.body.push(Stmt::Output(output));
         }
         let mut variant = edit.variant;
@@ -316,14 +339,22 @@ impl Both<'_> {
         keep_needed(&mut variant);
         if level > 0 {
             // The second scan gives no states: the first has.
-            variant.name = format!("{}_{name}", variant.name);
+            variant.name = format!("{}_{}", variant.name, self.name(level));
         }
         Some(variant)
     }
 }
 
+/// What a tensor that is handed on holds at the token.
+pub(super) fn at_token(edit: &mut Edit, (name, token): (&str, IndexId), ty: &Ty) -> ExprId {
+    let tokens = edit.variant.token.map_or(Size::constant(1), Size::axis);
+    let tensor = edit.tensor(name, &tokens, ty);
+    let (whole, at) = (edit.whole(tensor), edit.index(token));
+    edit.expr(ExprKind::Subscript { base: whole, at: vec![at] }, ty.clone())
+}
+
 /// The tensor in which a scan forward gives its n-th result.
-fn result(name: &str, n: usize) -> String {
+pub(super) fn result(name: &str, n: usize) -> String {
     format!("{name}.out{n}")
 }
 
@@ -336,7 +367,7 @@ fn made_of(variant: &Variant, id: LetId) -> Vec<ExprId> {
 }
 
 /// Leaves only the states of one direction, with their updates.
-fn keep_states(variant: &mut Variant, reverse: bool) {
+pub(super) fn keep_states(variant: &mut Variant, reverse: bool) {
     let mut places = HashMap::new();
     for (at, state) in variant.states.iter().enumerate() {
         if state.reverse == reverse {
@@ -364,7 +395,7 @@ fn keep_states(variant: &mut Variant, reverse: bool) {
 }
 
 /// Says anew which lets and outputs are of the scan.
-fn mark_scan(variant: &mut Variant) {
+pub(super) fn mark_scan(variant: &mut Variant) {
     let scans: Vec<bool> =
         (0..variant.lets.len()).map(|at| is_scan(variant, made_of(variant, LetId(at as u32)))).collect();
     for (binding, scan) in variant.lets.iter_mut().zip(scans) {

@@ -17,6 +17,7 @@ mod edit;
 mod link;
 mod places;
 mod scan;
+mod several;
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +59,11 @@ impl Stage {
 /// # Errors
 /// An order whose places kernels cannot count, a value of a scan that looks at other tokens by position.
 pub fn stages(variant: &Variant) -> Result<Option<Vec<Stage>>> {
+    stages_named(variant, "")
+}
+
+/// The same, with names that begin so.
+fn stages_named(variant: &Variant, prefix: &str) -> Result<Option<Vec<Stage>>> {
     if variant.states.iter().any(|state| state.reverse) {
         return both::both_ways(variant).map(Some);
     }
@@ -70,14 +76,14 @@ pub fn stages(variant: &Variant) -> Result<Option<Vec<Stage>>> {
     let mut results = Vec::new();
     for (place, order) in orders.iter().enumerate() {
         let places = Places::of(variant, order)?;
-        let name = format!("{}{place}", order_name(order.kind));
+        let name = format!("{prefix}{}{place}", order_name(order.kind));
         let (before, scan) = scan::split(variant, (order, &places), &name)?;
         stages.extend(before.map(|variant| Stage { name: format!("{name}.in"), variant, places: None }));
         let filled = places.filled().map(|(count, _)| (scan::places_axis(&name), count.clone()));
         stages.push(Stage { name: name.clone(), variant: scan, places: filled });
         results.push((name, places));
     }
-    stages.push(Stage { name: "merged".into(), variant: merged(variant, &results), places: None });
+    stages.push(Stage { name: format!("{prefix}merged"), variant: merged(variant, &results), places: None });
     Ok(Some(stages))
 }
 
