@@ -160,7 +160,6 @@ pub fn deviation(primal: &Variant, made: &Gradients, request: Request, seed: u64
         cotangents.extend(inputs.remove(&of).or(initial.remove(&of)).map(|array| (name.clone(), array)));
     }
     let mut draw = Random::new(seed);
-    let mut worst = 0f64;
     let of_tensors = made.gradients.iter().filter_map(|gradient| {
         let array = found.get(gradient.output.as_ref()?.as_str())?;
         let (_, data) = gradient.gather(&array.shape, &array.data, request.sizes);
@@ -171,6 +170,7 @@ pub fn deviation(primal: &Variant, made: &Gradients, request: Request, seed: u64
         Some((name.clone(), array.data.clone()))
     });
     let gradients: Vec<(String, Vec<f64>)> = of_tensors.chain(of_states).collect();
+    let mut compared: Vec<(f64, f64)> = Vec::new();
     for (name, gradient) in gradients {
         let Some(shape) = inputs.get(&name).or(initial.get(&name)).map(|array| array.shape.clone()) else { continue };
         let data: Vec<f64> = (0..gradient.len()).map(|_| draw.normal()).collect();
@@ -179,9 +179,14 @@ pub fn deviation(primal: &Variant, made: &Gradients, request: Request, seed: u64
         let direction = BTreeMap::from([(name, Array { shape, data })]);
         let slopes = reference::along(primal, request.sizes, (&inputs, &initial), &direction).map_err(failed)?;
         let slope = reference::inner(&slopes, &cotangents);
-        // Where both are next to nothing, nothing is compared.
-        let error = (slope - sum).abs() / (size + slope.abs()).max(1e-6);
-        worst = if error > worst || error.is_nan() { error } else { worst };
+        compared.push(((slope - sum).abs(), size + slope.abs()));
     }
-    Ok(worst)
+    // Beside the largest, what cancels to next to nothing is nothing.
+    let floor = compared.iter().fold(SMALLEST, |floor, (_, size)| floor.max(SMALL * size));
+    let errors = compared.iter().map(|(off, size)| off / size.max(floor));
+    Ok(errors.fold(0.0, |worst, error| if error > worst || error.is_nan() { error } else { worst }))
 }
+
+/// What is compared is at least relative to this part of the largest, and to so much.
+const SMALL: f64 = 1e-3;
+const SMALLEST: f64 = 1e-6;
