@@ -188,6 +188,7 @@ pub const ROWS: &[Row] = &[
     internal(Function::ExpRest, "exp_rest", 1, |x| exp_rest(x[0]), &[Slope::Of(Function::Exp, &[X])]),
     internal(Function::ExpOfRest, "exp_of_rest", 1, |x| exp_of_rest(x[0]), &[ONE]),
     internal(Function::RestLost, "rest_lost", 1, |x| rest_lost(x[0]), FLAT),
+    internal(Function::Apart, "apart", 1, |x| x[0], &[ONE]),
     named(Function::Ln, "ln", 1, |x| x[0].ln(), &[Slope::Of(Function::Div, &[ONE, X])]),
     named(Function::Sqrt, "sqrt", 1, |x| x[0].sqrt(), &[Slope::Of(Function::Div, &[Slope::Number(0.5), Y])]),
     named(Function::Rsqrt, "rsqrt", 1, |x| 1.0 / x[0].sqrt(), &[RSQRT]),

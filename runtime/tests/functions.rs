@@ -114,6 +114,7 @@ fn exponentials_agree() {
     x.extend([f32::NEG_INFINITY, f32::INFINITY, -1e4, 1e4, f32::MAX, f32::MIN]);
     agree_one(Function::Exp, &x, 3e-7, 1.5e-45);
     agree_one(Function::ExpRest, &x, 3e-7, 1.5e-45);
+    agree_one(Function::Apart, &x, 0.0, 0.0);
     agree_one(Function::Sigmoid, &x, 3e-7, 1e-37);
     agree_one(Function::Tanh, &x, 3e-7, 1e-37);
     agree_one(Function::Softplus, &x, 4e-7, 1e-44);

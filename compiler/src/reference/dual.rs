@@ -58,7 +58,7 @@ impl Number for Dual {
             Function::Sin => x.cos(),
             Function::Cos => -x.sin(),
             Function::ExpRest => x.exp(),
-            Function::ExpOfRest => 1.0,
+            Function::ExpOfRest | Function::Apart => 1.0,
             // Steps are flat, and truth values are no numbers to move.
             _ => 0.0,
         };

@@ -10,6 +10,7 @@ pub(super) fn unary(function: Function, x: f64) -> f64 {
         ExpRest => chunkwise_dsl::function::exp_rest(x),
         ExpOfRest => chunkwise_dsl::function::exp_of_rest(x),
         RestLost => chunkwise_dsl::function::rest_lost(x),
+        Apart => x,
         Ln => x.ln(),
         Sqrt => x.sqrt(),
         Rsqrt => 1.0 / x.sqrt(),

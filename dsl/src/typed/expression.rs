@@ -267,6 +267,8 @@ pub enum Function {
     /// The exponential of such a rest, and what f32 loses of it: `function::exp_of_rest`, `function::rest_lost`.
     ExpOfRest,
     RestLost,
+    /// Its argument, rounded by itself: nothing joins how it was made with what is made of it. No program writes it.
+    Apart,
     Min,
     Max,
     Clamp,

@@ -6,6 +6,7 @@
 
 use chunkwise_dsl::typed::Function;
 
+use super::binding;
 use super::dialect::number;
 
 /// A function written into a shader where anything calls it.
@@ -61,6 +62,9 @@ pub(super) fn call(function: Function, args: &[String]) -> (String, Option<Routi
         Exp => ours("f_exp", Routine::Exp),
         ExpRest => ours("f_exp_rest", Routine::ExpRest),
         ExpOfRest => plain(format!("select({a}, 1.0f + {}, {a} < 0.0f)", kept(a))),
+        // Drivers make `f s` of `s + (f - 1) s`, through selects and `fma` too. They cannot know that there is a group, so
+        // that the sign of how many there are is 0.
+        Apart => plain(format!("bitcast<f32>(bitcast<i32>({a}) | ({} >> 31u))", binding::word(1))),
         RestLost => plain(format!("select(0.0f, {a} - {}, {a} < 0.0f)", kept(a))),
         Ln => ours("f_ln", Routine::Ln),
         Elu => ours("f_elu", Routine::Elu),

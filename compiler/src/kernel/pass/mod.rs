@@ -4,7 +4,7 @@
 //! cranelift  lower-scans, but those whose steps are tiles
 //!            fuse-update, specialise-decode, strip-mine
 //! llvm       lower-scans, fuse-update, specialise-decode, strip-mine, fold-transpose
-//! wgsl       specialise, block-rows
+//! wgsl       less-one, specialise, block-rows
 //! ```
 //!
 //! A pass says which statements it takes and which it leaves (`Level`); wherever assertions are on, every module on the way
@@ -30,6 +30,7 @@ mod block_rows;
 mod distribute;
 mod fold_transpose;
 mod fuse_update;
+mod less_one;
 mod level;
 mod lower_scans;
 mod specialise;
@@ -134,6 +135,12 @@ pub static PIPELINES: [Pipeline; 3] = [
     Pipeline {
         target: Target::Wgsl,
         passes: &[
+            Pass {
+                name: "less-one",
+                run: |module, _| less_one::apart(module),
+                before: Level::LOWERED,
+                after: Level::LOWERED,
+            },
             Pass { name: "specialise", run: specialise::specialise, before: Level::LOWERED, after: Level::LOWERED },
             Pass {
                 name: "block-rows",
