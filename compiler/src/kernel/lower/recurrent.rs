@@ -98,7 +98,7 @@ pub fn raw(variant: &Variant, sizes: &Sizes, tiles: Tiles) -> Result<Module> {
 }
 
 /// Refuses what one forward pass cannot do.
-fn refuse_order(variant: &Variant) -> Result<()> {
+pub(super) fn refuse_order(variant: &Variant) -> Result<()> {
     let forward = match variant.orders.as_slice() {
         [] => true,
         [order] => matches!(order.kind, OrderKind::Causal | OrderKind::Raster) && order.by.is_none(),

@@ -20,7 +20,7 @@
 //!
 //! Tokens take their factors alone, and the last one of the block gives back what those before it lost. So a read within
 //! a block of C tokens is off by up to C 2^-25 (C = 64: 2e-6), which no block hands on. The same holds of products of
-//! decays within a block: a parallel form, whose block is the whole sequence, is off by up to T 2^-25.
+//! decays within a block. A parallel form, whose block is the whole sequence, sums exponents instead (`running_decay`).
 //!
 //! Not done: `S + (rest S + W)` at every token, which is as right but takes a third more time a token, and never lets go
 //! of a state below the least normal number over the rest; `(S + W) + rest S`, which takes no more time but rounds
@@ -31,15 +31,16 @@ use chunkwise_dsl::typed::Function;
 use petgraph::graph::NodeIndex;
 
 use crate::{
+    Form,
     ir::{Leaf, facts::Definition},
-    kernel::{Access, Int, Reduce, ReduceOp, Stmt, Value},
+    kernel::{Access, Int, Reduce, ReduceOp, Scan, ScanFrom, Stmt, Value},
     plan::{Op, StatePlan},
 };
 
 use super::{
     super::{Result, Tile, decay::FORGOTTEN, emit::call},
-    Emission, at,
-    products::down,
+    Emission, at, extent,
+    products::{down, from_row, shifted},
     row_of,
     stream::with_broadcast,
     with_rank,
@@ -290,6 +291,53 @@ impl Emission<'_, '_> {
         let product = Value::Load(row_of(&prefix, self.count()));
         let rest = Value::Select(Box::new(whole.clone()), Box::new(Value::Load(less.clone())), Box::new(product));
         Ok([whole, rest])
+    }
+
+    /// Products of a decay's rows, each of so many, so many wide, with those before it: `dst[i.., r]`. The rows are looked
+    /// at as `view` does. In a parallel form exponents are summed instead, of what is an exponential.
+    pub(super) fn running_decay(
+        &mut self,
+        decay: NodeIndex,
+        (width, rows): (Option<Int>, Int),
+        dst: Access,
+        view: &dyn Fn(&Tile) -> Access,
+    ) -> Result<()> {
+        let axes: Vec<Int> = width.into_iter().collect();
+        let (op, value) = self.joined(decay, &|tile| view(&shaped(tile, !axes.is_empty())))?;
+        let scan = Scan { axes: axes.clone(), inner: rows.clone(), op, from: ScanFrom::First, dst: dst.clone(), value };
+        self.push(Stmt::Scan(scan));
+        if op == ReduceOp::Sum {
+            let exp = call(Function::Exp, [Value::Load(dst.clone())]);
+            self.map(axes.into_iter().chain([rows]).collect(), dst, exp);
+        }
+        Ok(())
+    }
+
+    /// Products of a decay's rows from `first` on, so many, with those before it: rows 1.. of `prefix`, whose row 0 is 1. In
+    /// a parallel form the last one, which goes on from sub-block to sub-block, is the exponential of a sum where it can be.
+    pub(super) fn sub_block_prefix(&mut self, decay: NodeIndex, prefix: &Tile, first: &Int, rows: &Int) -> Result<()> {
+        let axes: Vec<Int> = extent(prefix).into_iter().collect();
+        self.map(axes.clone(), row_of(prefix, Int::from(0i64)), Value::Const(1.0));
+        let view = |d: &Tile| down(&from_row(&with_broadcast(d), first));
+        let value = Value::Load(view(&self.stream(decay, 0)?));
+        let (inner, dst) = (rows.clone(), down(&shifted(prefix, 1)));
+        let scan = Scan { axes: axes.clone(), inner, op: ReduceOp::Product, from: ScanFrom::First, dst, value };
+        self.push(Stmt::Scan(scan));
+        if let (ReduceOp::Sum, value) = self.joined(decay, &view)? {
+            let (inner, dst) = (rows.clone(), row_of(prefix, rows.clone()));
+            self.push(Stmt::Reduce(Reduce { axes: axes.clone(), inner, op: ReduceOp::Sum, dst: dst.clone(), value }));
+            self.map(axes, dst.clone(), call(Function::Exp, [Value::Load(dst)]));
+        }
+        Ok(())
+    }
+
+    /// What joins a decay's rows, and a row: a product of decays, or a sum of exponents whose exponential is wanted.
+    pub(super) fn joined(&mut self, decay: NodeIndex, view: &dyn Fn(&Tile) -> Access) -> Result<(ReduceOp, Value)> {
+        let exponent = if self.plan.form == Form::Parallel { self.exponent(decay)? } else { None };
+        Ok(match exponent {
+            Some(x) => (ReduceOp::Sum, x.value(view)),
+            None => (ReduceOp::Product, Value::Load(view(&self.stream(decay, 0)?))),
+        })
     }
 
     /// The logarithm of a decay, where it is a product of exponentials.

@@ -24,14 +24,14 @@ mod tests;
 
 use std::collections::HashMap;
 
-use chunkwise_dsl::typed::{ExprId, OrderKind, StateId, Variant};
+use chunkwise_dsl::typed::{ExprId, StateId, Variant};
 use petgraph::graph::NodeIndex;
 
 use crate::{
     Form, Schedule, Tiles, Unsupported,
     bind::Sizes,
     ir::Term,
-    kernel::{Access, BufferId, Int, Kernel, Map, Module, Product, ReduceOp, Scan, ScanFrom, Stmt, Triangle, Value},
+    kernel::{Access, BufferId, Int, Kernel, Map, Module, Product, Stmt, Triangle, Value},
     plan::{Node, Op, Plan},
 };
 
@@ -87,7 +87,7 @@ type NodeKey = (NodeIndex, usize);
 
 /// The kernels of a chunked or parallel plan.
 pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan, tiles: Tiles) -> Result<Module> {
-    refuse_order(variant)?;
+    super::recurrent::refuse_order(variant)?;
     let mut lowering = Lowering::new(variant, sizes, tiles);
     let mut chunks = Chunks::new(&mut lowering, &Locality::of(variant)?);
     if plan.schedule == Schedule::Fused {
@@ -139,23 +139,6 @@ pub fn lower(variant: &Variant, sizes: &Sizes, plan: &Plan, tiles: Tiles) -> Res
     let grid = lowering.grid();
     let body = lowering.close();
     Ok(lowering.finish(vec![Kernel { name: plan.form.name().to_string(), grid, body }]))
-}
-
-fn refuse_order(variant: &Variant) -> Result<()> {
-    let forward = match variant.orders.as_slice() {
-        [] => true,
-        [order] => order.kind == OrderKind::Causal && order.by.is_none(),
-        _ => false,
-    };
-    if !forward {
-        return Err(Unsupported::new(
-            "this `order`",
-            "kernels step forward through the tokens once",
-            "run it with --backend reference",
-        )
-        .at(variant.span));
-    }
-    Ok(())
 }
 
 impl Emission<'_, '_> {
@@ -251,10 +234,6 @@ impl Emission<'_, '_> {
     }
 
     /// `dst[i.., r]` = the product of `value` over all rows up to r.
-    fn running_product(&mut self, axes: Vec<Int>, inner: Int, dst: Access, value: Value) {
-        self.push(Stmt::Scan(Scan { axes, inner, op: ReduceOp::Product, from: ScanFrom::First, dst, value }));
-    }
-
     fn product(&mut self, (m, n, k): (Int, Int, Int), (dst, a, b): (Access, Access, Access), accumulate: bool) {
         self.shaped_product((m, n, k), (dst, a, b), accumulate, Triangle::Full);
     }

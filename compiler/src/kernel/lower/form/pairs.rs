@@ -133,12 +133,19 @@ impl Emission<'_, '_> {
         if let Some(mask) = self.masks.get(&decay) {
             return Ok(mask.clone());
         }
-        let d = with_rank(self.stream(decay, 0)?, 0);
+        let (op, value) = self.joined(decay, &|d| {
+            let d = with_rank(d.clone(), 0);
+            Access::new(d.buffer, d.offset, [Int::from(0i64), d.row])
+        })?;
         let mask = self.square("mask");
-        let dst = mask.access(Int::from(0i64), [Int::from(1i64), mask.stride.clone()]);
-        let value = Value::Load(Access::new(d.buffer, d.offset, [Int::from(0i64), d.row]));
+        let zero = Int::from(0i64);
+        let dst = mask.access(zero.clone(), [Int::from(1i64), mask.stride.clone()]);
         let (axes, inner) = (vec![self.count()], self.count());
-        self.push(Stmt::Scan(Scan { axes, inner, op: ReduceOp::Product, from: ScanFrom::Diagonal, dst, value }));
+        self.push(Stmt::Scan(Scan { axes, inner, op, from: ScanFrom::Diagonal, dst, value }));
+        if op == ReduceOp::Sum {
+            let all = mask.rows(zero.clone());
+            self.lower_map([self.count(), self.count()], zero, all.clone(), call(Function::Exp, [Value::Load(all)]));
+        }
         self.masks.insert(decay, mask.clone());
         Ok(mask)
     }

@@ -34,9 +34,8 @@ impl Emission<'_, '_> {
         let d = self.stream(decay, 0)?;
         let width = extent(&d);
         let tile = self.rows_of("prefix", width.clone(), 1);
-        let axes: Vec<Int> = width.into_iter().collect();
-        self.map(axes.clone(), row_of(&tile, Int::from(0i64)), Value::Const(1.0));
-        self.running_product(axes, self.count(), down(&shifted(&tile, 1)), Value::Load(down(&d)));
+        self.map(width.clone().into_iter().collect(), row_of(&tile, Int::from(0i64)), Value::Const(1.0));
+        self.running_decay(decay, (width, self.count()), down(&shifted(&tile, 1)), &down)?;
         self.prefixes.insert(decay, tile.clone());
         Ok(tile)
     }
@@ -49,11 +48,10 @@ impl Emission<'_, '_> {
         let d = self.stream(decay, 0)?;
         let width = extent(&d);
         let tile = self.rows_of("suffix", width.clone(), 0);
-        let axes: Vec<Int> = width.into_iter().collect();
         let last = self.count() - 1i64;
-        self.map(axes.clone(), row_of(&tile, last.clone()), Value::Const(1.0));
+        self.map(width.clone().into_iter().collect(), row_of(&tile, last.clone()), Value::Const(1.0));
         let dst = up(&tile, last.clone() - 1i64);
-        self.running_product(axes, last.clone(), dst, Value::Load(up(&d, last)));
+        self.running_decay(decay, (width, last.clone()), dst, &|d| up(d, last.clone()))?;
         self.suffixes.insert(decay, tile.clone());
         Ok(tile)
     }
@@ -109,6 +107,7 @@ impl Emission<'_, '_> {
             Tile::dense(buffer, 0i64, std::slice::from_ref(&width))
         };
         let tiles = Scores {
+            decay,
             asked,
             prefix: small(self, "prefix", SUB_BLOCK + 1),
             queries: small(self, "queries", SUB_BLOCK),
@@ -153,12 +152,7 @@ impl Emission<'_, '_> {
 
     fn sub_block(&mut self, tiles: &Scores, first: Int) -> Result<()> {
         let rows = (self.count() - first.clone()).min(SUB_BLOCK);
-        let width = tiles.width.clone();
-        let one = Value::Const(1.0);
-        self.map(vec![width.clone()], row_of(&tiles.prefix, Int::from(0i64)), one);
-        let d = Tile { offset: tiles.d.offset.clone() + tiles.d.row.clone() * first.clone(), ..tiles.d.clone() };
-        let dst = down(&shifted(&tiles.prefix, 1));
-        self.running_product(vec![width], rows.clone(), dst, Value::Load(down(&d)));
+        self.sub_block_prefix(tiles.decay, &tiles.prefix, &first, &rows)?;
         let past = self.collected(|this| {
             this.if_own(first.clone() + rows.clone(), |this| this.past_scores(tiles, &first, &rows));
         });
@@ -254,6 +248,7 @@ impl Emission<'_, '_> {
 
 /// What scores under a decay by channel work on.
 struct Scores {
+    decay: NodeIndex,
     /// At least one.
     asked: Vec<Asked>,
     /// [r, c]: products of the sub-block's decays before row r.
@@ -280,6 +275,11 @@ struct Asked {
 /// The tile from a later row on.
 pub(super) fn shifted(tile: &Tile, rows: i64) -> Tile {
     Tile { offset: tile.offset.clone() + tile.row.clone() * rows, ..tile.clone() }
+}
+
+/// The tile from a later row on.
+pub(super) fn from_row(tile: &Tile, row: &Int) -> Tile {
+    Tile { offset: tile.offset.clone() + tile.row.clone() * row.clone(), ..tile.clone() }
 }
 
 /// Element [i.., r] of a tile, row by row.

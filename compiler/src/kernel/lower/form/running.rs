@@ -14,7 +14,7 @@ use crate::kernel::{Access, Int, Stmt, Value};
 use super::{
     super::{Result, Tile, emit::call},
     Emission, Square, at, extent,
-    products::{SUB_BLOCK, down, row_block, shifted},
+    products::{SUB_BLOCK, from_row, row_block, shifted},
     row_of,
     solve::Feedback,
     stream::with_broadcast,
@@ -23,6 +23,7 @@ use super::{
 
 /// Vectors that decay in place, a tile for each of their stack.
 struct Running {
+    decay: NodeIndex,
     d: Tile,
     /// The vectors as they are given.
     given: Vec<Tile>,
@@ -71,7 +72,7 @@ impl Emission<'_, '_> {
         let running = self.running(decay, given)?;
         let dst = with_rank(dst.clone(), 1);
         self.sub_blocks(|this, block| {
-            this.begin(&running, &block);
+            this.begin(&running, &block)?;
             let rows = from_row(&dst, &block.first);
             this.past_sums(&rows, (&running, &squares), &block, reach);
             this.each(0i64, block.rows.clone(), |this, r| {
@@ -96,7 +97,7 @@ impl Emission<'_, '_> {
         let running = self.running(decay, solved.clone())?;
         let sums: Vec<Tile> = solved.iter().map(|_| self.rows_of("feedback", Some(width.clone()), 0)).collect();
         self.sub_blocks(|this, block| {
-            this.begin(&running, &block);
+            this.begin(&running, &block)?;
             for (sum, squares) in sums.iter().zip(&squares) {
                 this.past_sums(sum, (&running, squares), &block, Reach::Before);
             }
@@ -141,15 +142,12 @@ impl Emission<'_, '_> {
         let mut rows = |name: &str| given.iter().map(|_| self.rows_of(name, Some(width.clone()), 0)).collect();
         let (own, past) = (rows("decayed"), rows("past"));
         let prefix = self.rows_of("prefix", Some(width.clone()), 1);
-        Ok(Running { d, given, own, past, prefix, width })
+        Ok(Running { decay, d, given, own, past, prefix, width })
     }
 
     /// The prefix products of a sub-block.
-    fn begin(&mut self, running: &Running, block: &Block) {
-        let width = running.width.clone();
-        self.map(vec![width.clone()], row_of(&running.prefix, Int::from(0i64)), Value::Const(1.0));
-        let d = Value::Load(down(&from_row(&running.d, &block.first)));
-        self.running_product(vec![width], block.rows.clone(), down(&shifted(&running.prefix, 1)), d);
+    fn begin(&mut self, running: &Running, block: &Block) -> Result<()> {
+        self.sub_block_prefix(running.decay, &running.prefix, &block.first, &block.rows)
     }
 
     /// `out`, a row for each of the sub-block's: the pairs with the tokens before it times their vectors.
@@ -207,9 +205,4 @@ impl Emission<'_, '_> {
             self.map(vec![block.rows.clone(), width.clone()], joined, Value::Load(at(own)));
         }
     }
-}
-
-/// The tile from a later row on.
-fn from_row(tile: &Tile, row: &Int) -> Tile {
-    Tile { offset: tile.offset.clone() + tile.row.clone() * row.clone(), ..tile.clone() }
 }

@@ -85,24 +85,37 @@ impl Emission<'_, '_> {
             strides[side] = first(part);
             Value::Load(Access::new(part.buffer, part.offset.clone(), strides))
         };
-        let kept = scales.kept(&Value::Load(whole.clone()), &load);
+        let mut kept = scales.kept(&Value::Load(whole.clone()), &load);
+        let scaled = !matches!(scales, Scales::Nothing);
+        if scaled && v == Int::from(1i64) && !products.is_empty() {
+            // No target adds what the decay lost to the products of a column, so they are summed beside it.
+            let written = self.lowering.scratch("written", k.clone());
+            let written = Access::new(written, 0i64, [Int::from(1i64), Int::from(1i64)]);
+            for (n, (keys, values)) in products.drain(..).enumerate() {
+                self.write(&written, [&k, &v], (&keys, &values), n > 0);
+            }
+            kept.push(Value::Load(written));
+        }
         let sum = kept.into_iter().rev().reduce(|sum, x| call(Function::Add, [x, sum]));
-        if let Some(sum) = sum.filter(|_| !matches!(scales, Scales::Nothing)) {
+        if let Some(sum) = sum.filter(|_| scaled) {
             self.map(vec![k.clone(), v.clone()], whole.clone(), sum);
         }
         for (keys, values) in products {
-            if v == Int::from(1i64) && keys.last_is_dense() {
-                // One column: the keys are the rows to sum, so that the long side is the one of the vectors.
-                let a = Access::new(values.buffer, values.offset.clone(), [Int::from(0i64), values.row.clone()]);
-                let row = Access::new(memory.buffer, memory.offset.clone(), [Int::from(0i64), Int::from(1i64)]);
-                self.product((v.clone(), k.clone(), self.count()), (row, a, super::at(&keys)), true);
-                continue;
-            }
-            let a = Access::new(keys.buffer, keys.offset.clone(), [keys.dims[0].stride.clone(), keys.row.clone()]);
-            let sizes = (k.clone(), v.clone(), self.count());
-            self.product(sizes, (whole.clone(), a, super::at(&values)), true);
+            self.write(&whole, [&k, &v], (&keys, &values), true);
         }
         Ok(())
+    }
+
+    /// The sum over the block of the outer products of keys and values.
+    fn write(&mut self, dst: &Access, [k, v]: [&Int; 2], (keys, values): (&Tile, &Tile), accumulate: bool) {
+        if *v == Int::from(1i64) && keys.last_is_dense() {
+            // One column: the keys are the rows to sum, so that the long side is the one of the vectors.
+            let a = Access::new(values.buffer, values.offset.clone(), [Int::from(0i64), values.row.clone()]);
+            let row = Access::new(dst.buffer, dst.offset.clone(), [Int::from(0i64), Int::from(1i64)]);
+            return self.product((v.clone(), k.clone(), self.count()), (row, a, super::at(keys)), accumulate);
+        }
+        let a = Access::new(keys.buffer, keys.offset.clone(), [keys.dims[0].stride.clone(), keys.row.clone()]);
+        self.product((k.clone(), v.clone(), self.count()), (dst.clone(), a, super::at(values)), accumulate);
     }
 
     /// The decays of rows and columns over the block; none where they are the constant 1.
