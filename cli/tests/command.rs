@@ -384,3 +384,47 @@ fn emit_writes_a_stage_to_a_file() {
     place.run(&["emit", "gated.attn", "--stage", "ast", "-o", "ast.txt"]).succeeds();
     assert!(fs::read_to_string(place.path("ast.txt")).unwrap().contains("variant gated"));
 }
+
+/// Programs that mix what other tests have apart: each holds at all the lengths and draws that `verify` tries.
+#[cfg(feature = "cranelift")]
+#[test]
+fn mixed_programs_verify() {
+    let place = Place::new("mixed");
+    let grid = "axes B, T, H, K, V, Y, X, T = Y*X; input q, k : [B,T,H,K], v : [B,T,H,V];";
+    let line = "axes B, T, H, K, V; input q, k : [B,T,H,K], v : [B,T,H,V];";
+    let scan = "state S : [K,V] = 0; update S additive(k, v);";
+    let programs = [
+        // Rows in order are tokens in order.
+        ("raster", format!("{grid} order raster; {scan} output o[t] = S[t]' * q[t]; check grid((5,7));")),
+        // Pairs under a condition of their own, beside a state.
+        (
+            "near",
+            format!(
+                "{line} {scan} let w[i] = sum[j : i - 8 < j and j <= i](softmax[j : i - 8 < j and j <= i](q[i]' * k[j]) * v[j]);
+                 output o[t] = S[t]' * q[t] + w[t];"
+            ),
+        ),
+        // Slow decays of a vector, one token a chunk.
+        (
+            "vector",
+            format!(
+                "{line} param w : [H,K]; state b : [K] = 0; decay a = exp(w); update b additive(k);
+                 output o[t] = b[t] .* q[t] + v[t,0]; check draw(w = logdecay);"
+            ),
+        ),
+        // What is read elsewhere does not divide into two calls.
+        (
+            "gather",
+            format!(
+                "{line} input ids : i32 [B,T]; state S : [K,V] = 0; let kk[t] = k[ids[t]]; update S additive(kk, v);
+                 output o[t] = S[t]' * q[t];"
+            ),
+        ),
+    ];
+    for (name, text) in programs {
+        let file = format!("{name}.attn");
+        fs::write(place.path(&file), format!("variant {name} {{ {text} }}")).unwrap();
+        let done = place.run(&["verify", &file, "--backend", "cranelift", "--chunk", "1,16"]);
+        assert_eq!(done.status, 0, "{name}\n{}{}", done.stdout, done.stderr);
+    }
+}

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use chunkwise_compiler::bind::{Sizes, carries_state, output_dims};
 use chunkwise_dsl::{
     shape::{AxisId, Size},
-    typed::{Draw, Dtype, ExprKind, OutputDim, Variant},
+    typed::{Draw, Dtype, ExprId, ExprKind, OutputDim, Variant},
 };
 use chunkwise_runtime::{
     Outputs, Request, Tensors,
@@ -290,7 +290,7 @@ fn divisible(variant: &Variant, token: AxisId) -> bool {
         }
     }
     let whole = |ty: &chunkwise_dsl::typed::Ty| ty.dims().iter().any(mentions);
-    let ids = (0..variant.exprs.len()).map(|place| chunkwise_dsl::typed::ExprId(place as u32));
+    let ids = (0..variant.exprs.len()).map(|place| ExprId(place as u32));
     !pairwise(variant)
         && ids.filter(|id| !allowed.contains(id)).all(|id| {
             let expr = variant.expr(id);
@@ -305,12 +305,23 @@ fn divisible(variant: &Variant, token: AxisId) -> bool {
             }
         })
         && uses_index_bare(variant)
+        && !gathers(variant, token)
+}
+
+/// Whether something by token is read where another tensor says.
+fn gathers(variant: &Variant, token: AxisId) -> bool {
+    variant.exprs.iter().any(|expr| {
+        let ExprKind::Subscript { base, at } = &expr.kind else { return false };
+        let elsewhere = |at: &ExprId| !matches!(variant.expr(*at).kind, ExprKind::Index(_));
+        variant.expr(*base).ty.dims().iter().zip(at).any(|(size, at)| size.axes().contains(&token) && elsewhere(at))
+    })
 }
 
 /// Whether no token index is used as a number beside being a subscript (`t` in `rope(x, t)` is the same expression as
 /// that in `x[t]`).
 fn uses_index_bare(variant: &Variant) -> bool {
-    let token = |id: chunkwise_dsl::typed::ExprId| matches!(&variant.expr(id).kind, ExprKind::Index(index) if variant.indices[index.index()].token);
+    let token =
+        |id: ExprId| matches!(&variant.expr(id).kind, ExprKind::Index(index) if variant.indices[index.index()].token);
     let values = variant.exprs.iter().filter(|expr| !matches!(expr.kind, ExprKind::Subscript { .. }));
     let convolved = |kind: &ExprKind| matches!(kind, ExprKind::Conv1d { .. } | ExprKind::Dwconv { .. });
     !values.flat_map(|expr| expr.kind.children()).any(token) && !variant.exprs.iter().any(|expr| convolved(&expr.kind))

@@ -74,7 +74,8 @@ impl Places {
         }
         places.parts = places.partition(partition).filter(|_| more.is_none() && variant.locals.len() == 1);
         if places.parts.is_none() {
-            return Err(refused("this restart of states", "its parts are no stretches or windows").at(partition.span));
+            let why = "its parts are no stretches of the order and no windows of the grid";
+            return Err(refused("this restart of states", why).at(partition.span));
         }
         Ok(places)
     }
@@ -83,6 +84,8 @@ impl Places {
         let one = Size::constant(1);
         let over = |n: &Size, by: &Size| n.add(by).sub(&one).floor_div(by);
         let (wy, wx, rate) = match &local.kind {
+            // Stretches of tokens are no stretches of what goes by columns.
+            LocalKind::Block(_) if self.by_columns => return None,
             LocalKind::Block(width) => {
                 let places = over(&self.tokens, width)?.mul(width);
                 return Some(Parts { length: width.clone(), places, tiles: None });

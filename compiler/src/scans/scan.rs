@@ -61,7 +61,9 @@ fn is_apart(variant: &Variant, kind: &ExprKind) -> bool {
     match kind {
         ExprKind::Dwconv { .. } | ExprKind::Rope2d { .. } | ExprKind::TopkMask { .. } => true,
         ExprKind::Softmax { bound, .. } => variant.indices[bound.index()].token,
-        ExprKind::Reduce { domain, .. } => domain.visible_from.is_some(),
+        ExprKind::Reduce { index, domain, .. } => {
+            domain.visible_from.is_some() || domain.filter.is_some() && variant.indices[index.index()].token
+        }
         _ => false,
     }
 }

@@ -63,6 +63,14 @@ fn grids_are_scanned_by_columns_and_backwards() {
 }
 
 #[test]
+fn stretches_of_tokens_are_refused_by_columns() {
+    let text = "variant v { axes B, T = Y*X, K; input k, q : [B,T,K]; order column; local block(7); state S : [K] = 0;
+                update S additive(k); output o[t] = S[t] .* q[t]; }";
+    let refused = stages(&variant(text)).unwrap_err().to_string();
+    assert!(refused.contains("no stretches of the order"), "{refused}");
+}
+
+#[test]
 fn convolutions_on_the_grid_feed_a_scan() {
     let text = "variant v { axes B, T = Y*X, H, K, V; input q, k : [B,T,H,K], v : [B,T,H,V]; param w : [H,V,3,3];
                 let u = silu(dwconv(v, w)); state S : [K,V] = 0; update S[t] = 0.8 * S[t-1] + k[t] * u[t]';
