@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _engine, _packed
+from . import _engine, _gradient, _packed
 from .errors import Error
 
 if TYPE_CHECKING:
@@ -76,6 +76,24 @@ def advance(variant: Variant, tensors: Tensors, states: Tensors, sizes: Sizes) -
     made: Empty = _numpy().empty
     outputs = variant._kernel.advance(tensors, states, made, (variant._threads or threads(), sizes))
     return outputs if _is_numpy(type(tensors[0])) else _taken_over(tensors[0], outputs)
+
+
+def gradients(
+    variant: Variant, tensors: Tensors, given: tuple[Tensors | None, _gradient.Cotangents], sizes: Sizes
+) -> _gradient.Gradients:
+    """Of inputs, and of initial states; `given` are these states and cotangents."""
+    initial, cotangents = given
+    if tensors and _is_torch(type(tensors[0])):
+        from . import torch as ours
+
+        return ours.gradients(variant, tensors, initial, cotangents, sizes)
+    made: Empty = _numpy().empty
+    how = (made, variant._threads or threads(), sizes)
+    found, states = _gradient.gradients(variant, tensors, initial, cotangents, how)
+    if _is_numpy(type(tensors[0])):
+        return found, states
+    own = [None if one is None else _taken_over(tensors[0], (one,))[0] for one in found]
+    return own, list(_taken_over(tensors[0], tuple(states)))
 
 
 def empty_like(tensor: Any) -> Empty:

@@ -11,6 +11,7 @@ from .errors import ShapeError, Unsupported
 
 if TYPE_CHECKING:
     from ._arrays import Tensors
+    from ._gradient import Cotangents, Gradients
     from ._variant import Variant
 
 # Inputs and initial states of one sequence, to its outputs and final states.
@@ -39,6 +40,30 @@ def run(
     outputs = [join(list(parts), at) for parts, at in zip(zip(*(outputs for outputs, _ in found)), along)]
     states = [join(list(parts), 0)[: len(bounds) - 1] for parts in zip(*(states for _, states in found))]
     return outputs, states
+
+
+def gradients(
+    variant: Variant,
+    given: tuple[Tensors, Tensors | None, Cotangents],
+    bounds: list[int],
+    how: tuple[Callable[[Tensors, Tensors | None, Cotangents], Gradients], Join],
+) -> Gradients:
+    """Of inputs as they lie in the row, of params over all sequences, and of initial states."""
+    (tensors, initial, (outputs, lasts)), (call, join) = given, how
+    token = token_of(variant)
+    places = [None if one.role == "param" else _place(one.shape, token) for one in variant._all]
+    along = [_place(shape, token) for _, shape in variant._facts["outputs"]]
+    parts = []
+    for number, (start, end) in enumerate(list(zip(bounds, bounds[1:])) or [(0, 0)]):
+        row = lambda one, at: one if one is None or at is None else _cut(one, at, start, end)  # noqa: E731, B023
+        place = lambda one: one if one is None else one[number : number + 1]  # noqa: E731, B023
+        seen = (list(map(row, outputs, along)), list(map(place, lasts)))
+        parts.append(call(tuple(map(row, tensors, places)), initial and tuple(map(place, initial)), seen))
+    found = []
+    for at, (first, *others) in zip(places, zip(*(of_inputs for of_inputs, _ in parts))):
+        whole = first if first is None or at is None else join([first, *others], at)
+        found.append(sum(others, whole) if at is None and whole is not None else whole)
+    return found, [join(list(pieces), 0)[: len(bounds) - 1] for pieces in zip(*(states for _, states in parts))]
 
 
 def bounds_of(cu_seqlens: Any) -> list[int]:

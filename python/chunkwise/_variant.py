@@ -9,7 +9,7 @@ from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
-from . import _arrays, _command, _engine
+from . import _arrays, _command, _engine, _gradient
 from ._command import Report
 from ._session import Session, arranged, placed
 from .errors import ShapeError, VerifyError
@@ -137,6 +137,7 @@ class Variant:
         self._count, self._outputs = len(self._all), len(facts["outputs"])
         self._pack_outputs = _packer(f"{self.name}_outputs", [name for name, _ in facts["outputs"]])
         self._pack_states = _packer(f"{self.name}_states", list(self._state_names))
+        self._adjoint: _gradient.Adjoint | None = None
         self._reported: tuple[tuple[State, ...], dict[str, str | None]] | None = None
         self.__signature__ = self._signature()
         self.__doc__ = self._documentation()
@@ -181,6 +182,27 @@ class Variant:
         held = placed(self.name, self._state_names, states)
         outputs = _arrays.advance(self, tensors, held, sizes)
         return outputs[0] if self._outputs == 1 else self._pack_outputs(*outputs)
+
+    def vjp(self, inputs: Any, cotangents: Any, *, initial_state: Any = None, **sizes: int) -> dict[str, Any]:
+        """The gradients of all real inputs and params by name, and of the initial states: what the cotangents are pulled
+        back to.
+
+        `inputs` are a tuple or a dict. `cotangents` are the tensor of the only output, a tuple of all, or a dict by the names
+        of outputs and final states, of which those left out are 0. Raises `Unsupported` for a variant without an adjoint.
+
+        >>> import numpy as np
+        >>> gla = compile("@gla")
+        >>> inputs = gla.draw(B=1, T=5, H=2, K=4, V=3)
+        >>> sorted(gla.vjp(inputs, np.ones((1, 5, 2, 3), np.float32)))
+        ['S', 'g', 'k', 'q', 'v']
+        """
+        named = dict(inputs) if isinstance(inputs, Mapping) else {}
+        tensors = arranged(self.name, self._names, () if named else tuple(inputs), named)
+        initial = None if initial_state is None else placed(self.name, self._state_names, initial_state)
+        given = _gradient.named_cotangents(self, cotangents)
+        found, states = _arrays.gradients(self, tensors, (initial, given), tuple(sizes.items()))
+        by_name = {name: one for name, one in zip(self._names, found) if one is not None}
+        return by_name | dict(zip(self._state_names, states))
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

@@ -87,7 +87,7 @@ def run(
     if len(tensors) != variant._count or named:
         tensors = arranged(variant.name, variant._names, tensors, named)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        raise _refused(variant, "no gradient comes through Python yet")
+        raise _refused(variant, "no gradient goes from process to process")
     line = _Line(group)
     needs, reach, why = variant._facts["stretch"]
     if needs == "no":

@@ -1,18 +1,17 @@
 """Calls on PyTorch's tensors. In eager mode nothing stands between the caller and the engine; while `torch.compile` traces,
-under modes and for subclasses one operator serves all variants: `chunkwise::run`.
-
-Gradients do not come through Python yet: a result of inputs that want one says so when `backward` reaches it.
+under modes and for subclasses one operator serves all variants: `chunkwise::run`, and `chunkwise::vjp` its gradients.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 from torch import Tensor
 
-from . import _packed
+from . import _gradient, _packed
 from .errors import Unsupported
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def run(
     if torch.compiler.is_compiling() or not _is_plain(given):
         return _by_operator(variant, tensors, initial, (wanted, sizes, None))
     if _wants_gradient(given):
-        results = _WithoutGradient.apply(variant, (wanted, sizes), len(tensors), *given)
+        results = _Differentiable.apply(variant, (wanted, sizes), len(tensors), *given)
         return results[: variant._outputs], results[variant._outputs :]
     return _eager(variant, tensors, initial, (wanted, sizes))
 
@@ -146,25 +145,69 @@ def _widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in _HALVES else tensor
 
 
-def _refusal(name: str) -> Unsupported:
-    operation, reason = f"the gradient of `{name}`", "none comes through Python yet"
-    way_out = "call it under torch.no_grad(), or detach its inputs"
-    return Unsupported(f"{operation} is unsupported: {reason}; {way_out}", operation, reason, way_out)
+def gradients(
+    variant: Variant,
+    tensors: Sequence[Tensor],
+    initial: Sequence[Tensor | None] | None,
+    cotangents: _gradient.Cotangents,
+    sizes: Sizes,
+) -> _gradient.Gradients:
+    """Of inputs, each of its tensor's type, and of initial states."""
+    threads = variant._threads or torch.get_num_threads()
+    start = None if initial is None else _read(variant, initial)
+    seen = (_read(variant, cotangents[0]), _read(variant, cotangents[1]))
+    found, states = _gradient.gradients(variant, _read(variant, tensors), start, seen, (empty, threads, sizes))
+    own = [one if one is None else one.to(tensor.dtype) for one, tensor in zip(found, tensors)]
+    given = initial or [None] * len(states)
+    return own, [one if first is None else one.to(first.dtype) for one, first in zip(states, given)]
 
 
-class _WithoutGradient(torch.autograd.Function):
-    """A call whose results want a gradient: it can be made, and `backward` says that there is none."""
+def _read(variant: Variant, given: Sequence[Any]) -> tuple[Any, ...]:
+    """As a gradient's program takes them: what a forward under autocast widened is wide here too."""
+    wide = _widened if variant.precision == "f32" else lambda tensor: tensor
+    return tuple(one if one is None else _resolved(wide(one)).detach() for one in given)
+
+
+class _Differentiable(torch.autograd.Function):
+    """A call whose results want gradients."""
 
     @staticmethod
     def forward(ctx: Any, variant: Variant, how: tuple[bool, Sizes], count: int, *given: Any) -> tuple[Tensor, ...]:
-        ctx.name = variant.name
         initial = given[count:] if len(given) > count else None
+        ctx.of = (variant, how[1], count)
+        ctx.save_for_backward(*given)
+        ctx.set_materialize_grads(False)
         outputs, states = _eager(variant, given[:count], initial, how)
         return (*outputs, *states)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
+        wanted = ctx.needs_input_grad[3:]
+        every = _Gradient.apply(ctx.of, wanted, *ctx.saved_tensors, *cotangents)
+        return None, None, None, *every
+
+
+class _Gradient(torch.autograd.Function):
+    """The backward of a call: its own says that there is none, where a graph of it is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, of: tuple[Variant, Sizes, int], wanted: Sequence[bool], *tensors: Any) -> tuple[Any, ...]:
+        (variant, sizes, count), many = of, len(wanted)
+        ctx.name = variant.name
+        given, cotangents = tensors[:many], tensors[many:]
+        seen = (cotangents[: variant._outputs], cotangents[variant._outputs :])
+        found, states = gradients(variant, given[:count], given[count:] or None, seen, sizes)
+        return tuple(one if needed else None for one, needed in zip([*found, *states], wanted))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
         raise _refusal(ctx.name)
+
+
+def _refusal(name: str) -> Unsupported:
+    operation, reason = f"the gradient of a gradient of `{name}`", "the adjoint's states scan both ways already"
+    way_out = "ask for first gradients alone"
+    return Unsupported(f"{operation} is unsupported: {reason}; {way_out}", operation, reason, way_out)
 
 
 def _by_operator(
@@ -236,14 +279,77 @@ def _fake(
     return made
 
 
+@torch.library.custom_op("chunkwise::vjp", mutates_args=(), device_types="cpu")
+def vjp_operator(
+    inputs: Sequence[Tensor],
+    initial: Sequence[Optional[Tensor]],
+    cotangents: Sequence[Optional[Tensor]],
+    key: str,
+    axes: str,
+    packed: Optional[Tensor] = None,
+) -> list[Tensor]:
+    """The gradients of `chunkwise::run`: of real inputs, then of the initial states that are given."""
+    variant, sizes = _of_key(key), _sizes(axes)
+    start = tuple(initial) if len(initial) else None
+    seen = (cotangents[: variant._outputs], cotangents[variant._outputs :])
+    if packed is None:
+        found, states = gradients(variant, inputs, start, seen, sizes)
+    else:
+        call = functools.partial(_of_sequence, variant, sizes)
+        given, bounds = (tuple(inputs), start, seen), _packed.bounds_of(packed)
+        found, states = _packed.gradients(variant, given, bounds, (call, torch.cat))
+    of_given = [one for one, first in zip(states, initial) if first is not None]
+    return [one.contiguous() for one in [*found, *of_given] if one is not None]
+
+
+def _of_sequence(
+    variant: Variant,
+    sizes: Sizes,
+    inputs: Sequence[Tensor],
+    initial: Sequence[Tensor | None] | None,
+    cotangents: _gradient.Cotangents,
+) -> _gradient.Gradients:
+    return gradients(variant, inputs, initial, cotangents, sizes)
+
+
+@vjp_operator.register_fake
+def _fake_vjp(
+    inputs: Sequence[Tensor],
+    initial: Sequence[Optional[Tensor]],
+    cotangents: Sequence[Optional[Tensor]],
+    key: str,
+    axes: str,
+    packed: Optional[Tensor] = None,
+) -> list[Tensor]:
+    given = [one for one in inputs if one.is_floating_point()] + [one for one in initial if one is not None]
+    return [one.new_empty(one.shape) for one in given]
+
+
 def _set_up(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.name = _of_key(inputs[2]).name
+    given, initial, key, _, axes, packed = inputs
+    ctx.save_for_backward(*given, *initial, packed)
+    ctx.of = (len(given), key, axes)
+    ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, *cotangents: Any) -> Any:
+def _backward(ctx: Any, cotangents: Any) -> Any:
+    count, key, axes = ctx.of
+    *given, packed = ctx.saved_tensors
+    inputs, initial = given[:count], given[count:]
+    found = iter(vjp_operator(inputs, initial, list(cotangents), key, axes, packed))
+    of_inputs = [next(found) if one.is_floating_point() else None for one in inputs]
+    return of_inputs, [one if one is None else next(found) for one in initial], None, None, None, None
+
+
+def _set_up_vjp(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.name = _of_key(inputs[3]).name
+
+
+def _backward_vjp(ctx: Any, *cotangents: Any) -> Any:
     raise _refusal(ctx.name)
 
 
+vjp_operator.register_autograd(_backward_vjp, setup_context=_set_up_vjp)
 operator.register_autograd(_backward, setup_context=_set_up)
 operator.register_autocast("cpu", torch.float32)
 

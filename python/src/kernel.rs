@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use chunkwise_compiler::bind::{BindError, Sizes, bind, bind_dims, carries_state, output_shape, state_shape};
+use chunkwise_compiler::{
+    adjoint::adjoint,
+    bind::{BindError, Sizes, bind, bind_dims, carries_state, output_shape, state_shape},
+};
 use chunkwise_dsl::{
     compile,
     source::Source,
@@ -49,6 +52,10 @@ type Given<'py> = (Bound<'py, PyTuple>, Bound<'py, PyTuple>);
 
 /// Sizes by the names of their axes.
 type Dims = Vec<(String, usize)>;
+
+/// The gradient of a tensor: its name, the adjoint's result that holds it, how many of that one's first axes are summed over,
+/// and the axis of which several heads share a place.
+type Gradient = (String, Option<String>, usize, Option<usize>);
 
 /// One a tensor.
 type Shapes = Vec<Vec<usize>>;
@@ -175,6 +182,15 @@ impl Kernel {
     /// What the variant declares.
     fn facts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         facts::declared(py, &self.variant)
+    }
+
+    /// The program of the gradients, and how its results are those of the real inputs and params.
+    fn adjoint(&self, py: Python<'_>) -> PyResult<(Self, Vec<Gradient>)> {
+        let made = py.detach(|| adjoint(&self.variant)).map_err(|why| errors::unsupported(py, &why))?;
+        let rows = made.gradients.into_iter();
+        let rows = rows.map(|of| (of.tensor, of.output, of.summed, of.group.map(|(axis, _)| axis)));
+        let rows = rows.collect();
+        Ok((Self { variant: Arc::new(made.variant), options: self.options, kept: Mutex::default() }, rows))
     }
 
     /// The class of every state, and for every form why it does not exist.

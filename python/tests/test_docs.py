@@ -33,7 +33,7 @@ def test_the_page_runs(gdn):
     names = {**inputs, **{f"{name}2": x for name, x in inputs.items()}}
     names["tokens"] = [[x[:, t : t + 1] for x in inputs.values()] for t in range(6)]
     found = blocks("docs/python.md", "python")
-    assert len(found) == 7
+    assert len(found) == 8
     for block in found[:5]:
         exec(block, names)
     assert isinstance(names["window"], chunkwise.Variant) and np.array_equal(names["o"].shape, (1, 6, 8, 128))
@@ -42,8 +42,14 @@ def test_the_page_runs(gdn):
 def test_the_page_runs_on_torch(gdn):
     torch = pytest.importorskip("torch")
     names = gdn.draw(B=1, T=6, H=8, K=16, V=16, like=torch.empty(0))
-    exec(blocks("docs/python.md", "python")[6], names)
+    found = blocks("docs/python.md", "python")
+    exec(found[7], names)
     assert names["o"].shape == (1, 6, 8, 16) and names["state"].shape == (1, 8, 16, 16)
+    leaves = {name: names[name].requires_grad_() for name in ("q", "k", "v", "g", "beta")}
+    leaves["S"] = torch.zeros(1, 8, 16, 16, requires_grad=True)
+    ones = {"d_o": torch.ones(1, 6, 8, 16), "d_S": torch.ones(1, 8, 16, 16)}
+    exec(found[5], names := {"gdn": gdn, **leaves, **ones})
+    assert all(torch.equal(names["found"][name], leaf.grad) for name, leaf in leaves.items())
 
 
 def run(script, *words):

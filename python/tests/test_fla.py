@@ -96,6 +96,24 @@ def test_it_is_the_recurrence(name, kind):
 
 
 @pytest.mark.parametrize("name", CALLS)
+def test_it_trains(name):
+    given, named, (update, *tensors) = CALLS[name]
+    leaves = {id(one): one.clone().requires_grad_() for one in (*given, S0) if isinstance(one, torch.Tensor)}
+    leaves |= {id(one): one.clone().requires_grad_() for one in named.values() if isinstance(one, torch.Tensor)}
+    leaf = lambda one: leaves.get(id(one), one)  # noqa: E731
+    # What the loop is given normed is made of the leaves here.
+    raw = [next((raw for raw in (q, k) if torch.equal(one, unit(raw))), None) for one in tensors]
+    own = [leaf(one) if of is None else unit(leaf(of)) for one, of in zip(tensors, raw)]
+    wanted, last = loop(update, *own, state=leaf(S0), scale=0.3)
+    how = dict(scale=0.3, initial_state=leaf(S0), output_final_state=True)
+    o, state = getattr(fla, f"chunk_{name}")(*map(leaf, given), **{key: leaf(one) for key, one in named.items()}, **how)
+    value = lambda o, state: (o * o.detach().cos()).sum() + (state * state.detach().sin()).sum()  # noqa: E731
+    of = list(leaves.values())
+    for got, known in zip(torch.autograd.grad(value(o, state), of), torch.autograd.grad(value(wanted, last), of)):
+        assert close(got, known)
+
+
+@pytest.mark.parametrize("name", CALLS)
 def test_sequences_may_be_packed(name):
     function = getattr(fla, f"chunk_{name}")
     given, named, _ = CALLS[name]

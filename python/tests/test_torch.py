@@ -146,16 +146,6 @@ def test_autocast_rounds_nothing(gdn):
     assert torch.equal(got, wanted) and torch.equal(compiled, wanted)
 
 
-def test_a_gradient_is_refused_where_it_is_asked_for(gdn):
-    inputs = {name: x.requires_grad_() for name, x in tensors(gdn).items()}
-    o = gdn(**inputs)
-    assert o.requires_grad and same(o, gdn(**{name: x.detach().numpy() for name, x in inputs.items()}))
-    with pytest.raises(chunkwise.Unsupported, match="the gradient of `gated_deltanet` is unsupported"):
-        o.sum().backward()
-    with torch.no_grad():
-        assert not gdn(**inputs).requires_grad
-
-
 def test_sizes_of_zero_work(gdn):
     o, state = gdn(**tensors(gdn, T=0), output_final_state=True)
     assert o.shape == (2, 0, 2, 3) and torch.equal(state, torch.zeros(2, 2, 4, 3))
