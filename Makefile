@@ -71,7 +71,7 @@ test: setup
 # leaves it out, PYTHON_BESIDE= the libraries.
 PYTHON_VENV   ?= target/python-venv
 PYTHON_TORCH  ?= torch
-PYTHON_BESIDE ?= transformers onnx onnxruntime matplotlib
+PYTHON_BESIDE ?= transformers onnx onnxruntime matplotlib tqdm
 
 python: FEATURES =
 python: setup

@@ -213,6 +213,15 @@ class Variant:
         return tuple(tensor for tensor in self._all if tensor.role == "param")
 
     @property
+    def axes(self) -> dict[str, str | None]:
+        """The axes, each with the size that it is made of (`H` of `G*R`); None where calls give it.
+
+        >>> compile("@mamba2").axes["H"]
+        '(G * R)'
+        """
+        return dict(self._facts["axes"])
+
+    @property
     def outputs(self) -> tuple[Tensor, ...]:
         return tuple(Tensor(name, "output", "float32", tuple(shape)) for name, shape in self._facts["outputs"])
 

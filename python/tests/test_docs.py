@@ -65,6 +65,20 @@ def test_a_paper_becomes_numbers(tmp_path):
     assert not drawn or (tmp_path / "plot.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.parametrize("variant", ["@gated_deltanet", "@gla", "@mamba2", "examples/python/agreement.attn"])
+def test_a_model_trains_as_it_does_on_a_loop(variant, tmp_path):
+    for needed in ("torch", "tqdm"):
+        pytest.importorskip(needed)
+    drawn = ["--plot", str(tmp_path / "loss.png")] if importlib.util.find_spec("matplotlib") else []
+    path = str(ROOT / variant) if variant.endswith(".attn") else variant
+    small = ["--tokens", "24", "--batch", "2", "--width", "16", "--steps", "5", "--dim", "K=8", "--dim", "V=8", "--dim", "N=8"]
+    said = run("train.py", "--variant", path, *small, "--compare", *drawn)
+    firsts, lasts = zip(*((float(a), float(b)) for a, b in re.findall(r"loss (\S+) at first, (\S+) after 5", said)))
+    assert len(lasts) == 2 and abs(lasts[0] - lasts[1]) < 1e-3 and lasts[0] < firsts[0] == firsts[1], said
+    assert float(re.search(r"differ by (\S+) %", said)[1]) < 0.1, said
+    assert not drawn or (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_model_stays_what_it_is():
     pytest.importorskip("transformers", minversion="5.24")
     said = run("in_a_model.py", "--tokens", "70", "--new", "4")
