@@ -271,16 +271,17 @@ fn check_says_what_compiles() {
     assert!(text.contains("wgpu not built in"), "{text}");
     let turned =
         "variant turned { axes B, T, K; input q : [B,T,K]; param b : []; output o[t] = rope(q[t], t, base = b); }";
-    let gathered = PROGRAM.replace("  state ", "  input   perm : i32 [B,T];\n  order   causal(by = perm);\n  state ");
+    let solved = PROGRAM.replace("* q[t];", "* solve(S[t] * S[t]' + eye(K), q[t]);");
     for (name, source, reason) in [
-        ("gathered", gathered.as_str(), "this `order` in the recurrent form is unsupported"),
+        ("solved", solved.as_str(), "`solve` in the recurrent form is unsupported"),
         ("turned", turned, "its turns are constants"),
     ] {
         let file = format!("{name}.attn");
         fs::write(place.path(&file), source).unwrap();
         let text = place.run(&["check", &file]).succeeds().to_string();
         assert!(!text.contains(" yes") && text.contains("compiles  cranelift no"), "{text}");
-        assert_eq!(text.matches(reason).count(), 1, "{text}");
+        let forward = text.split("\n  backward").next().unwrap();
+        assert_eq!(forward.matches(reason).count(), 1, "{text}");
         let line: serde_json::Value = serde_json::from_str(place.run(&["check", &file, "--json"]).succeeds()).unwrap();
         assert_eq!(line["compiles"]["cranelift"]["ok"], false, "{line}");
         assert_eq!(line["compiles"]["cranelift"]["forms"], serde_json::json!([]), "{line}");
@@ -291,9 +292,9 @@ fn check_says_what_compiles() {
     let forms = serde_json::json!(["recurrent", "chunked", "parallel"]);
     assert_eq!(line["compiles"]["cranelift"], serde_json::json!({"ok": true, "forms": forms, "reason": null}));
     // And `run` says the same of the form that is asked for.
-    let inputs = place.tensors("in.safetensors", changed("perm", Tensor::i32(vec![2, 5], vec![0; 10])));
+    let inputs = place.tensors("in.safetensors", inputs());
     for form in ["recurrent", "chunked", "parallel"] {
-        let run = ["run", "gathered.attn", "--inputs", &inputs, "--output", "out.safetensors", "--form", form];
+        let run = ["run", "solved.attn", "--inputs", &inputs, "--output", "out.safetensors", "--form", form];
         place.run(&run).fails(2, &[&format!("in the {form} form")]);
     }
 }
@@ -306,8 +307,8 @@ fn refusals_say_where() {
     let curved = PROGRAM.replace("update  S additive(k, v);", curved);
     assert_ne!(curved, PROGRAM);
     let line_of = |text: &str, part: &str| text.lines().position(|line| line.contains(part)).map(|n| n + 1);
-    let gathered = PROGRAM.replace("  state ", "  input   perm : i32 [B,T];\n  order   causal(by = perm);\n  state ");
-    for (source, form, part) in [(&curved, "chunked", "tanh"), (&gathered, "recurrent", "variant ")] {
+    let solved = PROGRAM.replace("* q[t];", "* solve(S[t] * S[t]' + eye(K), q[t]);");
+    for (source, form, part) in [(&curved, "chunked", "tanh"), (&solved, "recurrent", "solve")] {
         fs::write(place.path("refused.attn"), source).unwrap();
         for command in [&["emit", "--stage", "kernel"][..], &["verify", "--backend", "cranelift"], &["bench"]] {
             let call = [command, &["refused.attn", "--form", form, "--json", "--quiet"]].concat();
@@ -410,6 +411,14 @@ fn mixed_programs_verify() {
             format!(
                 "{line} param w : [H,K]; state b : [K] = 0; decay a = exp(w); update b additive(k);
                  output o[t] = b[t] .* q[t] + v[t,0]; check draw(w = logdecay);"
+            ),
+        ),
+        // Tokens that stand elsewhere, both ways and in parts.
+        (
+            "standing",
+            format!(
+                "{line} input perm : i32 [B,T]; order causal(by = perm), reverse(by = perm); local block(7); {scan}
+                 output o[t] = S[t]' * q[t] + t * v[t];"
             ),
         ),
         // What is read elsewhere does not divide into two calls.

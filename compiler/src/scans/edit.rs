@@ -68,6 +68,14 @@ impl Edit {
             batch.map(|axis| TensorDim { size: Size::axis(axis), batch: Some(BatchDim::Index(axis)) }).collect();
         let own = [places.clone()].into_iter().chain(ty.dims());
         dims.extend(own.map(|size| TensorDim { size, batch: None }));
+        self.tensor_of(name, dims)
+    }
+
+    /// The tensor of this name that another stage hands on, made if there is none.
+    pub fn tensor_of(&mut self, name: &str, dims: Vec<TensorDim>) -> TensorId {
+        if let Some(place) = self.variant.tensors.iter().position(|tensor| tensor.name == name) {
+            return TensorId(place as u32);
+        }
         let span = self.variant.span;
         self.variant.tensors.push(Tensor {
             name: name.to_string(),
@@ -82,11 +90,13 @@ impl Edit {
     /// An index variable over so many places.
     pub fn place_index(&mut self, places: &Size) -> IndexId {
         let found = self.variant.indices.iter().position(|index| index.size == *places);
-        let place = found.unwrap_or_else(|| {
-            self.variant.indices.push(Index { name: "p".into(), size: places.clone(), token: false });
-            self.variant.indices.len() - 1
-        });
-        IndexId(place as u32)
+        found.map_or_else(|| self.new_index(places), |place| IndexId(place as u32))
+    }
+
+    /// An index variable that nothing else has.
+    pub fn new_index(&mut self, size: &Size) -> IndexId {
+        self.variant.indices.push(Index { name: "p".into(), size: size.clone(), token: false });
+        IndexId(self.variant.indices.len() as u32 - 1)
     }
 
     /// Another token axis, of so many places.

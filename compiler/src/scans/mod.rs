@@ -18,6 +18,7 @@ mod link;
 mod places;
 mod scan;
 mod several;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -72,10 +73,12 @@ fn stages_named(variant: &Variant, prefix: &str) -> Result<Option<Vec<Stage>>> {
     }
     let forward = [Order { kind: OrderKind::Causal, bindings: Vec::new(), by: None }];
     let orders = if variant.orders.is_empty() { &forward } else { variant.orders.as_slice() };
-    let mut stages = Vec::new();
+    let mut stages: Vec<Stage> = Vec::new();
     let mut results = Vec::new();
     for (place, order) in orders.iter().enumerate() {
-        let places = Places::of(variant, order)?;
+        let places = Places::of(variant, order, prefix)?;
+        let standing = places.standing(variant).filter(|stage| stages.iter().all(|known| known.name != stage.name));
+        stages.extend(standing);
         let name = format!("{prefix}{}{place}", order_name(order.kind));
         let (before, scan) = scan::split(variant, (order, &places), &name)?;
         stages.extend(before.map(|variant| Stage { name: format!("{name}.in"), variant, places: None }));
@@ -90,12 +93,12 @@ fn stages_named(variant: &Variant, prefix: &str) -> Result<Option<Vec<Stage>>> {
 /// Whether one pass forward over the tokens does not do.
 fn needs_stages(variant: &Variant) -> bool {
     let plain = |kind| matches!(kind, OrderKind::Causal | OrderKind::Raster);
-    let gathers = variant.orders.iter().any(|order| order.by.is_some());
+    let moved = variant.orders.iter().any(|order| order.by.is_some());
     let several = variant.orders.len() > 1 || variant.orders.iter().any(|order| !plain(order.kind));
     let parts =
         variant.locals.iter().any(|local| !matches!(local.kind, LocalKind::Window { .. } | LocalKind::Block(_)));
     let heads = variant.lets.iter().any(|binding| matches!(binding.value, LetValue::Norm { heads: true, .. }));
-    !gathers && (several || parts || heads || scan::has_values_apart(variant))
+    moved || several || parts || heads || scan::has_values_apart(variant)
 }
 
 fn order_name(kind: OrderKind) -> &'static str {

@@ -3,12 +3,13 @@
 //! reads what a state is there.
 
 use chunkwise_dsl::shape::Size;
-use chunkwise_dsl::typed::{ExprId, Function, Local, LocalKind, Order, OrderKind, Ty, Variant};
+use chunkwise_dsl::typed::{ExprId, ExprKind, Function, Local, LocalKind, Order, OrderKind, Ty, Variant};
 
 use crate::Unsupported;
 
-use super::Result;
 use super::edit::Edit;
+use super::standing::{self, Standing};
+use super::{Result, Stage};
 
 /// How an order counts.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub(super) struct Places {
     /// From the last token on.
     backwards: bool,
     by_columns: bool,
+    /// The tokens in the order in which they stand, where that is not their own.
+    by: Option<(ExprId, Option<Standing>)>,
     tokens: Size,
     /// Rows and columns, where tokens lie on a grid.
     grid: Option<[Size; 2]>,
@@ -51,7 +54,7 @@ struct Stretch {
 impl Places {
     /// # Errors
     /// Parts that are no stretches or windows, and tokens before a grid.
-    pub fn of(variant: &Variant, order: &Order) -> Result<Self> {
+    pub fn of(variant: &Variant, order: &Order, prefix: &str) -> Result<Self> {
         let refused =
             |what: &str, why: &str| Unsupported::new(what, why, "run it with --backend reference").at(variant.span);
         let backwards = matches!(order.kind, OrderKind::Reverse | OrderKind::RasterRev | OrderKind::ColumnRev);
@@ -64,7 +67,8 @@ impl Places {
         }
         let tokens = variant.token.map_or(Size::constant(1), Size::axis);
         let grid = variant.grid.as_ref().map(|grid| [grid.rows.clone(), grid.cols.clone()]);
-        let mut places = Self { backwards, by_columns, tokens, grid, parts: None };
+        let mut places = Self { backwards, by_columns, by: None, tokens, grid, parts: None };
+        places.by = order.by.map(|by| (by, Standing::of(variant, by, prefix)));
         let Some(partition) = partition else { return Ok(places) };
         if let (None, LocalKind::Block(_)) = (more, &partition.kind)
             && places.are_tokens()
@@ -104,7 +108,13 @@ impl Places {
 
     /// Whether token t stands at place t.
     pub fn are_tokens(&self) -> bool {
-        !self.backwards && !self.by_columns && self.parts.is_none()
+        !self.backwards && !self.by_columns && self.by.is_none() && self.parts.is_none()
+    }
+
+    /// The stage that finds where tokens stand, where there is one.
+    pub fn standing(&self, variant: &Variant) -> Option<Stage> {
+        let (by, standing) = self.by.as_ref()?;
+        Some(standing.as_ref()?.stage(variant, *by))
     }
 
     /// How many places there are, and in a part, where parts fill them up.
@@ -117,8 +127,17 @@ impl Places {
         self.parts.as_ref().map_or(&self.tokens, |parts| &parts.places)
     }
 
-    /// The token at a place; out of range where there is none.
+    /// The token at a place; where there is none, out of range or any.
     pub fn token_at(&self, edit: &mut Edit, place: ExprId) -> ExprId {
+        let standing = self.standing_at(edit, place);
+        match self.by {
+            Some((by, _)) => edit.expr(ExprKind::Subscript { base: by, at: vec![standing] }, Ty::scalar()),
+            None => standing,
+        }
+    }
+
+    /// The token at a place, tokens counted as `by` has them stand.
+    fn standing_at(&self, edit: &mut Edit, place: ExprId) -> ExprId {
         let mut write = Writer { edit };
         let Some(parts) = &self.parts else {
             let place = self.turned(&mut write, place);
@@ -160,6 +179,11 @@ impl Places {
 
     /// The place of a token.
     pub fn of_token(&self, edit: &mut Edit, token: ExprId) -> ExprId {
+        let token = match &self.by {
+            Some((_, Some(standing))) => standing.at(edit, token),
+            Some((by, None)) => standing::among(edit, *by, (token, &self.tokens)),
+            None => token,
+        };
         let mut write = Writer { edit };
         let Some(parts) = &self.parts else {
             let place = match &self.grid {
