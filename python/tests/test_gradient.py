@@ -53,6 +53,20 @@ def test_cotangents_are_named_or_in_order(gdn):
         gdn.vjp(inputs, d_o[:, :5])
 
 
+def test_what_is_no_number_stays_where_it_is_seen():
+    swin, oracle = (chunkwise.compile("@swin", backend=backend) for backend in ("auto", "reference"))
+    sizes = {"Y": 5, "X": 7}
+    inputs = swin.draw(B=1, H=1, K=4, V=4, **sizes)
+    cotangent = drawn((1, 35, 1, 4), 1)
+    for name in ("q", "k", "v"):
+        spoilt = {**inputs, name: inputs[name].copy()}
+        spoilt[name][0, 17, 0, 1] = np.nan
+        found, wanted = (variant.vjp(spoilt, cotangent, **sizes) for variant in (swin, oracle))
+        assert 0 < np.isnan(wanted["bias"]).sum() < wanted["bias"].size / 2
+        for of, one in wanted.items():
+            assert np.array_equal(np.isnan(found[of]), np.isnan(one)), (name, of)
+
+
 def test_why_there_is_none_is_said():
     normed = chunkwise.compile("@norm_attention")
     inputs = normed.draw(**SIZES)

@@ -195,7 +195,7 @@ impl Builder<'_> {
         let inner = free.len() + dims.len();
         let operand = body.at(&around(&free, dims.len(), over));
         let mut factors = Factors::default();
-        self.factors(operand, inner, &mut factors);
+        self.factors(operand, (inner, None), &mut factors);
         let axes = self.axes_of(&free, &dims);
         let (times, divide) = (std::mem::take(&mut factors.times), std::mem::take(&mut factors.over));
         let read = self.summed(factors, &Along { axes, free: free.len(), reduced, span });
@@ -230,9 +230,9 @@ impl Builder<'_> {
         Operand { node: self.graph.intern(node, over.span), at, within: Vec::new() }
     }
 
-    /// Takes a body apart into factors. Under a condition a factor stays where it is, so that nothing which is not seen
-    /// counts, but numbers and denominators that are never 0.
-    fn factors(&self, operand: Operand, inner: usize, found: &mut Factors) {
+    /// Takes a body apart into factors; `under` is the condition that this part of it stands under. Under a condition a factor
+    /// stays where it is, so that nothing which is not seen counts, but numbers and denominators that are harmless.
+    fn factors(&self, operand: Operand, (inner, under): (usize, Option<&Operand>), found: &mut Factors) {
         let node = self.graph.node(operand.node);
         let depends = |x: &Operand| x.mentions(inner) || within(x, inner);
         let hidden = !found.conditions.is_empty();
@@ -240,20 +240,22 @@ impl Builder<'_> {
             match (&node.op, node.operands.as_slice()) {
                 (Op::Map(Function::Mul), [a, b]) => {
                     let (a, b) = (a.through(&operand.at), b.through(&operand.at));
-                    self.factors(a, inner, found);
-                    return self.factors(b, inner, found);
+                    self.factors(a, (inner, under), found);
+                    return self.factors(b, (inner, under), found);
                 }
-                (Op::Map(Function::Div), [a, b])
-                    if !depends(&b.through(&operand.at)) && (!hidden || self.is_never_zero(b)) =>
-                {
-                    found.over.push(b.through(&operand.at));
-                    return self.factors(a.through(&operand.at), inner, found);
+                (Op::Map(Function::Div), [a, b]) => {
+                    let b = b.through(&operand.at);
+                    if !depends(&b) && (!hidden || self.is_harmless(&b, (inner, under))) {
+                        found.over.push(b);
+                        return self.factors(a.through(&operand.at), (inner, under), found);
+                    }
                 }
                 (Op::Select, [condition, x, none])
                     if none.within.is_empty() && self.graph.node(none.node).op == Op::Number(0) && found.is_empty() =>
                 {
-                    found.conditions.push(condition.through(&operand.at));
-                    return self.factors(x.through(&operand.at), inner, found);
+                    let condition = condition.through(&operand.at);
+                    found.conditions.push(condition.clone());
+                    return self.factors(x.through(&operand.at), (inner, Some(&condition)), found);
                 }
                 _ => {}
             }
@@ -262,20 +264,34 @@ impl Builder<'_> {
         if stays { found.dependent.push(operand) } else { found.times.push(operand) }
     }
 
-    /// Whether it is a number or a size, a root of one, or what replaces a sum of nothing by 1.
-    fn is_never_zero(&self, x: &Operand) -> bool {
+    /// Whether a sum may be divided by it instead of what is summed: a number or a size, a root of one, or a sum with 1 in
+    /// place of nothing. Under a condition the latter is summed under the same one: else it may be NaN where the sum is of
+    /// nothing, and 0.
+    fn is_harmless(&self, x: &Operand, (inner, under): (usize, Option<&Operand>)) -> bool {
         let node = self.graph.node(x.node);
         match (&node.op, node.operands.as_slice()) {
             (Op::Number(_) | Op::Size(_), _) => true,
-            (Op::Map(Function::Sqrt), [x]) => self.is_never_zero(x),
-            (Op::Select, [condition, one, _]) => {
+            (Op::Map(Function::Sqrt), [of]) => self.is_harmless(&of.through(&x.at), (inner, under)),
+            (Op::Select, [empty, one, sum]) => {
                 let is = |x: &Operand, op: Op| self.graph.node(x.node).op == op;
-                let condition = self.graph.node(condition.node);
-                let against_zero = condition.operands.last().is_some_and(|x| is(x, Op::Number(0)));
-                is(one, Op::Number(1f64.to_bits())) && condition.op == Op::Map(Function::Eq) && against_zero
+                let empty = self.graph.node(empty.node);
+                let against_zero = empty.operands.last().is_some_and(|x| is(x, Op::Number(0)));
+                let guards = is(one, Op::Number(1f64.to_bits())) && empty.op == Op::Map(Function::Eq) && against_zero;
+                let same = |condition| self.is_summed_under(&sum.through(&x.at), (inner, condition));
+                guards && under.is_none_or(same)
             }
             _ => false,
         }
+    }
+
+    /// Whether it is a sum of what counts under the condition, at all positions `inner`.
+    fn is_summed_under(&self, sum: &Operand, (inner, condition): (usize, &Operand)) -> bool {
+        let node = self.graph.node(sum.node);
+        let ([body], Op::Fold(Fold::Sum)) = (node.operands.as_slice(), &node.op) else { return false };
+        let places: Vec<Index> = sum.at.iter().cloned().chain([Index::Axis(inner)]).collect();
+        let body = body.through(&places);
+        let select = self.graph.node(body.node);
+        select.op == Op::Select && select.operands[0].through(&body.at) == *condition
     }
 
     /// Factors over axes, the last of which is summed over, as one operand: where they make a product of matrices, as

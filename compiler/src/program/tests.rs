@@ -115,6 +115,22 @@ fn nothing_visible_divides_by_one() {
 }
 
 #[test]
+fn a_denominator_leaves_a_sum_that_has_its_condition() {
+    let divided = |body: &str| {
+        let (program, graph) = graph(body);
+        let quotients = graph.nodes.iter().filter(|node| node.op == Op::Map(Function::Div));
+        quotients.map(|node| axes(&program, node)).collect::<Vec<_>>()
+    };
+    let softmax = "let p[i,j] = softmax[j](q[i]' * k[j]);";
+    assert_eq!(divided(&format!("order causal; {softmax} output o[i] = sum[j](p[i,j] * v[j]);")), ["T*,V"]);
+    // Of tokens none of which has g > 0 the sum is 0, NaN in the denominator or not.
+    for order in ["causal", "full"] {
+        let body = format!("order {order}; {softmax} output o[i] = sum[j : g[j] > 0](p[i,j] * v[j]);");
+        assert_eq!(divided(&body), ["T*,T*"]);
+    }
+}
+
+#[test]
 fn an_order_that_hides_nothing_adds_no_condition() {
     let (_, all) = graph("order full; let p[i,j] = softmax[j](q[i]' * k[j]); output o = p;");
     assert_eq!(maps(&all, Function::Le), 0);
