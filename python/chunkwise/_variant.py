@@ -217,7 +217,7 @@ class Variant:
         """The axes, each with the size that it is made of (`H` of `G*R`); None where calls give it.
 
         >>> compile("@mamba2").axes["H"]
-        '(G * R)'
+        'G*R'
         """
         return dict(self._facts["axes"])
 

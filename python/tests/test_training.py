@@ -107,6 +107,14 @@ def test_they_go_through_a_compiled_graph(gdn, dynamic):
         assert same(gradients(compiled(inputs, S), leaf), gradients(layer(inputs, S), leaf))
 
 
+def test_a_graph_may_want_one_of_them(gdn):
+    inputs = {name: x.detach() for name, x in leaves(gdn).items()}
+    v = inputs["v"].clone().requires_grad_()
+    layer = lambda v: gdn(**{**inputs, "v": v}).square().sum()  # noqa: E731
+    [found] = torch.autograd.grad(torch.compile(layer, fullgraph=True)(v), v)
+    assert same([found], torch.autograd.grad(layer(v), v))
+
+
 def test_the_operators_are_sound(gdn):
     from chunkwise.torch import operator, vjp_operator
 
