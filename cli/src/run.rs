@@ -10,7 +10,8 @@ use chunkwise_runtime::{
     gradient,
     initial::only_interpreted,
     inputs::{self, Inputs},
-    room, suspect, tensor,
+    room, suspect,
+    tensor::{self, Real},
 };
 use clap::Args;
 use serde_json::json;
@@ -104,7 +105,12 @@ fn run_on(
     }
     let outputs = finished(outputs);
     let object = print::json().then(|| as_json(variant, &outputs, (&choice, arguments)));
-    write(outputs, &arguments.output)?;
+    // Gradients and states stay f32.
+    let real = if arguments.backward { Real::F32 } else { inputs.real };
+    let states: Vec<String> = outputs.states.iter().map(|(name, _)| name.clone()).collect();
+    write_as(outputs, &arguments.output, &|name| {
+        if states.iter().any(|state| state == name) { Real::F32 } else { real }
+    })?;
     object.map_or(Ok(()), |object| print::line(&object))
 }
 
@@ -158,6 +164,11 @@ pub(crate) fn say(choice: &Choice) {
 }
 
 pub(crate) fn write(outputs: Outputs, path: &std::path::Path) -> Result<(), Failure> {
+    write_as(outputs, path, &|_| Real::F32)
+}
+
+fn write_as(outputs: Outputs, path: &std::path::Path, real: &dyn Fn(&str) -> Real) -> Result<(), Failure> {
     let tensors = outputs.outputs.into_iter().chain(outputs.states).collect();
-    tensor::write(path, &tensors).map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
+    tensor::write_as(path, &tensors, real)
+        .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", path.display())))
 }

@@ -62,7 +62,7 @@ fn fitting(name: &str, found: Stored, shape: &[usize]) -> Result<Tensor, String>
     }
     match found.tensor {
         Some(tensor) if matches!(tensor.data, Data::F32(_)) => Ok(tensor),
-        _ => Err(format!("tensor `{name}` holds {}, expected F32 (float32)", found.dtype)),
+        _ => Err(format!("tensor `{name}` holds {}, expected F32 (float32), BF16 or F16", found.dtype)),
     }
 }
 

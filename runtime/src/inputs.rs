@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, path::Path};
 use chunkwise_compiler::bind::{Sizes, bind};
 use chunkwise_dsl::{
     suggest::nearest,
-    typed::{Dtype, Variant},
+    typed::{Dtype, TensorRole, Variant},
 };
 
-use crate::tensor::{Data, Stored, Tensor, Tensors, read};
+use crate::tensor::{Data, Real, Stored, Tensor, Tensors, read};
 
 /// Everything that a variant needs to run.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub struct Inputs {
     pub tensors: Tensors,
     /// The initial states given; `[batch axes.., own dims..]`.
     pub initial: Tensors,
+    /// What all inputs lay in the file as, params apart; f32 where they differ.
+    pub real: Real,
 }
 
 impl Inputs {
@@ -68,9 +70,17 @@ pub(crate) fn gather(
     if !errors.is_empty() {
         return Err(errors);
     }
+    let real = common(variant, &stored);
     let all = stored.into_iter().filter_map(|(name, tensor)| Some((name, tensor.tensor?)));
     let (initial, tensors) = all.partition(|(name, _)| variant.states.iter().any(|state| state.name == *name));
-    Ok(Inputs { sizes, tensors, initial })
+    Ok(Inputs { sizes, tensors, initial, real })
+}
+
+fn common(variant: &Variant, stored: &BTreeMap<String, Stored>) -> Real {
+    let inputs = variant.tensors.iter().filter(|tensor| tensor.role == TensorRole::Input);
+    let mut reals = inputs.filter_map(|tensor| stored.get(&tensor.name)?.real);
+    let first = reals.next().unwrap_or(Real::F32);
+    if reals.all(|real| real == first) { first } else { Real::F32 }
 }
 
 /// A tensor whose elements are not of the declared type. Unknown names are `bind`'s.
@@ -81,8 +91,8 @@ fn wrong_type(variant: &Variant, name: &str, found: &Stored) -> Option<String> {
         (Dtype::F32, Some(Data::F32(_))) | (Dtype::I32, Some(Data::I32(_)))
     );
     let expected = match expected {
-        Dtype::F32 => "F32 (float32)",
-        Dtype::I32 => "I32 (int32)",
+        Dtype::F32 => "F32 (float32), BF16 or F16",
+        Dtype::I32 => "I32 (int32) or I64 that fits",
     };
     (!fits).then(|| format!("tensor `{name}` holds {}, expected {expected}", found.dtype))
 }

@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use safetensors::{Dtype as FileDtype, SafeTensors, View};
+use half::{bf16, f16};
+use safetensors::{Dtype as FileDtype, SafeTensors, View, tensor::TensorView};
 
 use crate::{floats::Floats, whole};
 
@@ -106,10 +107,20 @@ fn sliced<T: Copy>(data: &[T], shape: &[usize], axis: usize, range: std::ops::Ra
 #[derive(Debug, Clone)]
 pub struct Stored {
     pub shape: Vec<usize>,
-    /// The type's name in the file: `F32`, `BF16`.
+    /// The type's name in the file: `F32`, `BF16`; of i64, the number that i32 does not hold too.
     pub dtype: String,
-    /// None for a type other than f32 and i32.
+    /// As f32 what is f32, bf16 or f16, as i32 what is i32, or i64 and fits. None for another type.
     pub tensor: Option<Tensor>,
+    /// What real numbers lay in the file as.
+    pub real: Option<Real>,
+}
+
+/// How real numbers lie in a file; in memory they are f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Real {
+    F32,
+    Bf16,
+    F16,
 }
 
 /// Why a file could not be read.
@@ -139,17 +150,45 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Stored>, ReadError> {
     let bytes = fs::read(path).map_err(|error| ReadError::Absent { path: path.to_path_buf(), error })?;
     let damaged = |why: String| ReadError::Damaged { path: path.to_path_buf(), why };
     let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(explain(&bytes, &error)))?;
-    let stored = file.iter().map(|(name, view)| {
-        let shape = view.shape().to_vec();
-        let words = view.data().chunks_exact(4).map(|word| [word[0], word[1], word[2], word[3]]);
-        let tensor = match view.dtype() {
-            FileDtype::F32 => Some(Tensor::f32(shape.clone(), words.map(f32::from_le_bytes).collect())),
-            FileDtype::I32 => Some(Tensor::i32(shape.clone(), words.map(i32::from_le_bytes).collect())),
-            _ => None,
-        };
-        (name.to_string(), Stored { shape, dtype: format!("{:?}", view.dtype()), tensor })
-    });
-    Ok(stored.collect())
+    Ok(file.iter().map(|(name, view)| (name.to_string(), stored(&view))).collect())
+}
+
+fn stored(view: &TensorView<'_>) -> Stored {
+    let shape = view.shape().to_vec();
+    let real = match view.dtype() {
+        FileDtype::F32 => Some(Real::F32),
+        FileDtype::BF16 => Some(Real::Bf16),
+        FileDtype::F16 => Some(Real::F16),
+        _ => None,
+    };
+    let mut dtype = format!("{:?}", view.dtype());
+    let data = match view.dtype() {
+        FileDtype::F32 => Some(reals(words(view.data()).map(f32::from_le_bytes))),
+        FileDtype::BF16 => Some(reals(words(view.data()).map(|word| bf16::from_le_bytes(word).to_f32()))),
+        FileDtype::F16 => Some(reals(words(view.data()).map(|word| f16::from_le_bytes(word).to_f32()))),
+        FileDtype::I32 => Some(Data::I32(words(view.data()).map(i32::from_le_bytes).collect())),
+        FileDtype::I64 => {
+            let narrow = |x: i64| i32::try_from(x).map_err(|_| x);
+            match words(view.data()).map(i64::from_le_bytes).map(narrow).collect() {
+                Ok(all) => Some(Data::I32(all)),
+                Err(x) => {
+                    dtype = format!("I64 with {x}, which int32 does not hold");
+                    None
+                }
+            }
+        }
+        _ => None,
+    };
+    let tensor = data.map(|data| Tensor { shape: shape.clone(), data });
+    Stored { shape, dtype, tensor, real }
+}
+
+fn words<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> {
+    data.as_chunks::<N>().0.iter().copied()
+}
+
+fn reals(all: impl Iterator<Item = f32>) -> Data {
+    Data::F32(Floats::from(&all.collect::<Vec<f32>>()[..]))
 }
 
 /// What is wrong with a file's bytes: says where a file is cut short, which the format's own errors do not.
@@ -169,33 +208,54 @@ fn explain(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
     }
 }
 
-impl View for &Tensor {
+/// A tensor on its way into a file.
+struct Written<'t> {
+    tensor: &'t Tensor,
+    real: Real,
+}
+
+impl View for Written<'_> {
     fn dtype(&self) -> FileDtype {
-        match self.data {
-            Data::F32(_) => FileDtype::F32,
-            Data::I32(_) => FileDtype::I32,
+        match (&self.tensor.data, self.real) {
+            (Data::I32(_), _) => FileDtype::I32,
+            (_, Real::F32) => FileDtype::F32,
+            (_, Real::Bf16) => FileDtype::BF16,
+            (_, Real::F16) => FileDtype::F16,
         }
     }
 
     fn shape(&self) -> &[usize] {
-        &self.shape
+        &self.tensor.shape
     }
 
     fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        match &self.data {
-            Data::F32(data) => data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into(),
-            Data::I32(data) => data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into(),
-        }
+        let bytes: Vec<u8> = match (&self.tensor.data, self.real) {
+            (Data::I32(data), _) => data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            (Data::F32(data), Real::F32) => data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            (Data::F32(data), Real::Bf16) => data.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
+            (Data::F32(data), Real::F16) => data.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
+        };
+        bytes.into()
     }
 
     fn data_len(&self) -> usize {
-        self.bytes()
+        match self.dtype() {
+            FileDtype::BF16 | FileDtype::F16 => 2 * self.tensor.len(),
+            _ => self.tensor.bytes(),
+        }
     }
 }
 
 /// Writes tensors as a safetensors file: the whole file, or nothing.
 pub fn write(path: &Path, tensors: &Tensors) -> io::Result<()> {
-    let bytes = safetensors::serialize(tensors.iter(), None).map_err(io::Error::other)?;
+    write_as(path, tensors, &|_| Real::F32)
+}
+
+/// The same with real numbers as `real` says for a tensor's name, rounded to the nearest; what f16 does not hold becomes
+/// infinite.
+pub fn write_as(path: &Path, tensors: &Tensors, real: &dyn Fn(&str) -> Real) -> io::Result<()> {
+    let written = tensors.iter().map(|(name, tensor)| (name, Written { tensor, real: real(name) }));
+    let bytes = safetensors::serialize(written, None).map_err(io::Error::other)?;
     whole::write(path, &bytes)
 }
 
@@ -225,6 +285,33 @@ mod tests {
         assert_eq!(back["none"].shape, [2, 0, 3]);
         assert_eq!(back["q"].tensor.as_ref().unwrap().to_f64()[3], 3.0);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "a file beside it was left");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn halves_and_long_integers_are_converted_at_the_edge() {
+        let folder = folder("halves");
+        let path = folder.join("x.safetensors");
+        let tensors = Tensors::from([
+            ("o".to_string(), Tensor::f32(vec![3], vec![1.0, 1.0 + 1.0 / 256.0, 1e5])),
+            ("S".to_string(), Tensor::f32(vec![1], vec![0.1])),
+        ]);
+        for (real, dtype, kept) in
+            [(Real::Bf16, "BF16", [1.0, 1.0, 99_840.0]), (Real::F16, "F16", [1.0, 257.0 / 256.0, f64::INFINITY])]
+        {
+            write_as(&path, &tensors, &|name| if name == "o" { real } else { Real::F32 }).unwrap();
+            let back = read(&path).unwrap();
+            assert_eq!((back["o"].dtype.as_str(), back["o"].real), (dtype, Some(real)));
+            assert_eq!(back["o"].tensor.as_ref().unwrap().to_f64(), kept);
+            assert_eq!(back["S"].tensor, Some(Tensor::f32(vec![1], vec![0.1])));
+        }
+        let long = |x: i64| {
+            let bytes: Vec<u8> = [3, x].iter().flat_map(|x| x.to_le_bytes()).collect();
+            let view = TensorView::new(FileDtype::I64, vec![2], &bytes).unwrap();
+            stored(&view)
+        };
+        assert_eq!(long(-9).tensor, Some(Tensor::i32(vec![2], vec![3, -9])));
+        assert!(long(1 << 31).tensor.is_none() && long(1 << 31).dtype.contains("2147483648"));
         fs::remove_dir_all(folder).unwrap();
     }
 
