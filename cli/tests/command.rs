@@ -437,3 +437,14 @@ fn mixed_programs_verify() {
         assert_eq!(done.status, 0, "{name}\n{}{}", done.stdout, done.stderr);
     }
 }
+
+/// What has no states has kernels too.
+#[cfg(feature = "cranelift")]
+#[test]
+fn bench_times_kernels_where_there_are_some() {
+    let place = Place::new("bench-stateless");
+    let done = place.run(&["bench", "@scaled_dot_product", "--tokens", "16", "--quiet", "--json"]);
+    let rows: Vec<serde_json::Value> =
+        done.succeeds().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["backend"] != "reference"), "{rows:?}");
+}

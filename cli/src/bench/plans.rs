@@ -127,7 +127,7 @@ fn of_wish(
 fn compiled(variant: &Variant, arguments: &Arguments) -> Result<Vec<Backend>, Failure> {
     let asked = arguments.shared.backends();
     let derivation = Derivation::of(variant);
-    let compiles = Form::ALL.iter().any(|&form| exists(&derivation, form).is_ok()) && !variant.states.is_empty();
+    let compiles = Form::ALL.iter().any(|&form| exists(&derivation, form).is_ok());
     let mut present = backends(&arguments.shared)?;
     if asked.is_open() {
         present.retain(|&backend| asked.named.contains(&backend) || (compiles && backend != Backend::Reference));
