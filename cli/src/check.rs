@@ -41,9 +41,6 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
                     let text = if print::json() { as_json(file, variant, &found) } else { as_text(variant, &found) };
                     print::line(&text)?;
                 }
-                if !print::json() {
-                    program.stacks.iter().try_for_each(|name| print::line(&format!("stack {name}\n")))?;
-                }
             }
             Err(failure) => {
                 failure.print();

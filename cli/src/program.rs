@@ -69,11 +69,6 @@ fn one_of<'p>(program: &'p Program, which: &OneVariant) -> Result<&'p Variant, F
     let names: Vec<&str> = program.variants.iter().map(|variant| variant.name.as_str()).collect();
     let listed = names.join(", ");
     let file = which.file.display();
-    if let Some(name) = which.variant.as_ref().filter(|name| program.stacks.contains(name)) {
-        return Err(Failure::wrong(format!(
-            "the stack `{name}` of {file} is unsupported: compositions are checked, not run; run its variants one by one"
-        )));
-    }
     let place = match &which.variant {
         Some(name) => names.iter().position(|known| known == name).ok_or_else(|| {
             let meant = nearest(name, names.iter().copied()).map(|meant| format!("; did you mean `{meant}`?"));

@@ -1,12 +1,15 @@
 //! The way from a variant to kernels: its derivation, made once, and of it each form that exists, or why it does not.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use chunkwise_dsl::typed::{LocalKind, State, StateId, Variant};
 
 use crate::{
     Form, Schedule, Tiles, Unsupported,
     bind::Sizes,
+    calls::{parts, sizes_of},
     egraph::{self, Derived, Proofs},
     ir::lower::{self, Dependence},
     kernel::{self, Module},
@@ -36,18 +39,21 @@ pub struct FormReport {
 pub struct Derivation {
     variant: Variant,
     states: Result<Vec<Derived>, Unsupported>,
-    /// The stages that the variant is made of; none where it is one itself.
-    stages: Result<Vec<(Stage, Derivation)>, Unsupported>,
+    /// The stages that the variant is made of; none where it is one itself. Those that are alike share a derivation.
+    stages: Result<Vec<(Stage, Arc<Derivation>)>, Unsupported>,
 }
 
 impl Derivation {
     /// Derives all forms of all states; what blocks that is told where a form is asked for.
     pub fn of(variant: &Variant) -> Self {
+        if !variant.calls.is_empty() {
+            return Self::of_calls(variant);
+        }
         let both = variant.states.iter().any(|state| state.reverse);
         let stages = scans::stages(variant).map(|stages| {
             let derived = |stage: Stage| {
                 let derivation = Derivation::of_stage(&stage.variant);
-                (stage, derivation)
+                (stage, Arc::new(derivation))
             };
             stages.into_iter().flatten().map(derived).collect()
         });
@@ -60,16 +66,77 @@ impl Derivation {
         Self { stages, ..Self::of_stage(variant) }
     }
 
+    /// A variant that calls others: its parts, each with stages of its own.
+    fn of_calls(variant: &Variant) -> Self {
+        let mut known: HashMap<String, Arc<Derivation>> = HashMap::new();
+        let mut stages = Vec::new();
+        for part in parts(variant) {
+            let alike = format!("{:?}", part.variant);
+            let derive = || Arc::new(Derivation::of(&part.variant));
+            let derivation = Arc::clone(known.entry(alike).or_insert_with(derive));
+            stages.push((Stage::of_call(part, variant), derivation));
+        }
+        let refusal = Unsupported::new("one plan of several variants", "each call is a stage", "ask its stages");
+        Self { variant: variant.clone(), states: Err(refusal.at(variant.span)), stages: Ok(stages) }
+    }
+
     /// A variant that is one stage, whatever is left in it of others.
     fn of_stage(variant: &Variant) -> Self {
         Self { variant: variant.clone(), states: plan::derive(variant, Proofs::Off), stages: Ok(Vec::new()) }
     }
 
-    /// The scans that the variant is made of, by name: itself without one, where it is one.
-    pub fn scans(&self) -> Vec<(Option<&str>, &Derivation)> {
-        let stages = self.stages.iter().flatten().filter(|(stage, _)| stage.is_scan());
-        let scans: Vec<_> = stages.map(|(stage, derivation)| (Some(stage.name.as_str()), derivation)).collect();
+    /// The scans that the variant is made of, by name: itself without one, where it is one. Of stages that are alike the first
+    /// stands for all.
+    pub fn scans(&self) -> Vec<(Option<String>, &Derivation)> {
+        let mut scans = Vec::new();
+        for (stage, derivation) in self.different_stages().into_iter().filter(|(_, of)| of.has_scans()) {
+            scans.extend(derivation.scans().into_iter().map(|(inner, of)| {
+                let inner = inner.map_or(String::new(), |inner| format!(" {inner}"));
+                (Some(format!("{}{inner}", stage.name)), of)
+            }));
+        }
         if scans.is_empty() { vec![(None, self)] } else { scans }
+    }
+
+    /// The stages, one for all that share a derivation.
+    fn different_stages(&self) -> Vec<(&Stage, &Derivation)> {
+        let mut found: Vec<(&Stage, &Derivation)> = Vec::new();
+        for (stage, derivation) in self.stages.iter().flatten() {
+            if !found.iter().any(|(_, known)| std::ptr::eq(*known, &raw const **derivation)) {
+                found.push((stage, derivation));
+            }
+        }
+        found
+    }
+
+    /// Whether states are scanned anywhere in it.
+    pub fn has_scans(&self) -> bool {
+        !self.variant.states.is_empty() || self.stages.iter().flatten().any(|(_, of)| of.has_scans())
+    }
+
+    /// The form that a stage takes where the whole is computed in a form: its own only one, or the one asked for where it has
+    /// it, since a call that lacks it has the recurrent form.
+    pub fn form_of(&self, stage: &Derivation, whole: Form) -> Form {
+        if !stage.has_scans() {
+            Form::Parallel
+        } else if self.variant.calls.is_empty() || stage.missing(whole).is_none() {
+            whole
+        } else {
+            Form::Recurrent
+        }
+    }
+
+    /// The parts of a variant that calls others, with the form of each where the whole is computed in one: alike ones once, with
+    /// how many there are.
+    pub fn calls(&self, whole: Form) -> Vec<(String, Form, usize)> {
+        let mut found: Vec<(&Derivation, String, usize)> = Vec::new();
+        for (stage, derivation) in self.stages.iter().flatten().filter(|_| !self.variant.calls.is_empty()) {
+            match found.iter_mut().find(|(known, ..)| std::ptr::eq(*known, &raw const **derivation)) {
+                Some((_, _, count)) => *count += 1,
+                None => found.push((derivation, stage.name.clone(), 1)),
+            }
+        }
+        found.into_iter().map(|(of, name, count)| (name, self.form_of(of, whole), count)).collect()
     }
 
     pub fn variant(&self) -> &Variant {
@@ -98,7 +165,12 @@ impl Derivation {
     }
 
     fn class(&self, dependence: &Dependence, state: StateId) -> String {
-        let known = |(_, of): (Option<&str>, &Derivation)| {
+        if !self.variant.calls.is_empty() {
+            // What is left of the caller has its states in their places.
+            let rest = self.stages.iter().flatten().last();
+            return rest.map_or_else(String::new, |(stage, of)| of.class(&Dependence::new(&stage.variant), state));
+        }
+        let known = |(_, of): (Option<String>, &Derivation)| {
             let derived = of.states.iter().flatten().find(|derived| derived.system.state == state);
             derived.map(|derived| derived.normal.class())
         };
@@ -117,6 +189,7 @@ impl Derivation {
     pub fn missing(&self, form: Form) -> Option<Unsupported> {
         match &self.stages {
             Err(refusal) => return Some(refusal.clone().in_form(form)),
+            Ok(_) if !self.variant.calls.is_empty() => return self.missing_in_calls(form),
             Ok(stages) if !stages.is_empty() => {
                 return stages.iter().find_map(|(stage, derivation)| derivation.missing(stage.form(form)));
             }
@@ -128,6 +201,23 @@ impl Derivation {
             Form::Recurrent => None,
             Form::Chunked | Form::Parallel => self.plan((form, Schedule::Fused)).err(),
         }
+    }
+
+    /// Why no call has a form: one whose scan has it is enough, and those without states must have their own.
+    fn missing_in_calls(&self, form: Form) -> Option<Unsupported> {
+        let stages = self.different_stages();
+        let (scans, values): (Vec<_>, Vec<_>) = stages.into_iter().partition(|(_, of)| of.has_scans());
+        if let Some(refusal) = values.iter().find_map(|(_, of)| of.missing(Form::Parallel)) {
+            return Some(refusal);
+        }
+        if scans.is_empty() {
+            return (form != Form::Parallel).then(|| lacks(&self.variant, form));
+        }
+        if let Some(refusal) = scans.iter().find_map(|(_, of)| of.missing(Form::Recurrent)) {
+            return Some(refusal);
+        }
+        let refusals: Vec<Option<Unsupported>> = scans.iter().map(|(_, of)| of.missing(form)).collect();
+        refusals.into_iter().collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().next())
     }
 
     /// What extraction chose for a form.
@@ -146,10 +236,11 @@ impl Derivation {
     pub fn planned(&self, (form, schedule): (Form, Schedule)) -> Result<String, Unsupported> {
         let stages = self.stages.as_ref().map_err(|refusal| refusal.clone().in_form(form))?;
         if !stages.is_empty() {
-            let text = |(stage, derivation): &(Stage, Derivation)| {
-                Ok(format!("stage {}\n{}", stage.name, derivation.planned((stage.form(form), schedule))?))
+            let text = |(stage, derivation): (&Stage, &Derivation)| {
+                let form = self.form_of(derivation, form);
+                Ok(format!("stage {}\n{}", stage.name, derivation.planned((form, schedule))?))
             };
-            return stages.iter().map(text).collect();
+            return self.different_stages().into_iter().map(text).collect();
         }
         if self.variant.states.is_empty() {
             return plan::place::text(&self.variant, form);
@@ -172,10 +263,18 @@ impl Derivation {
         let variant = &self.variant;
         let stages = self.stages.as_ref().map_err(|refusal| refusal.clone().in_form(form))?;
         if !stages.is_empty() {
-            let mut modules = Vec::new();
-            for (stage, derivation) in stages {
-                let layout = if stage.is_scan() { (form, schedule) } else { (Form::Parallel, Schedule::Fused) };
-                modules.push((stage, derivation.compile(sizes, layout, tiles)?));
+            let mut modules: Vec<(&Stage, Module)> = Vec::new();
+            for (at, (stage, derivation)) in stages.iter().enumerate() {
+                let alike = stages[..at].iter().position(|(_, known)| Arc::ptr_eq(known, derivation));
+                let module = match alike {
+                    Some(known) => modules[known].1.clone(),
+                    None => derivation.compile(
+                        &sizes_of(&stage.variant, variant, sizes),
+                        self.layout_of(derivation, (form, schedule)),
+                        tiles,
+                    )?,
+                };
+                modules.push((stage, module));
             }
             return Ok(scans::link(variant, sizes, &modules));
         }
@@ -199,6 +298,12 @@ impl Derivation {
             }
         }
         .map_err(|refusal| refusal.in_form(form))
+    }
+
+    /// The layout of a stage: only chunks are taken apart.
+    fn layout_of(&self, stage: &Derivation, (form, schedule): (Form, Schedule)) -> (Form, Schedule) {
+        let own = self.form_of(stage, form);
+        (own, if stage.has_scans() && own == form { schedule } else { Schedule::Fused })
     }
 
     /// The chunked form in three kernels.

@@ -15,6 +15,7 @@
 
 mod arena;
 mod math;
+mod parts;
 mod proof;
 
 use std::{collections::HashMap, fmt};
@@ -67,6 +68,9 @@ impl fmt::Display for Explanation {
 /// # Errors
 /// A form that the variant lacks, with the reason.
 pub fn explain(variant: &Variant, form: Form, check: bool) -> Result<Explanation, Unsupported> {
+    if !variant.calls.is_empty() {
+        return parts::told(variant, form, check);
+    }
     if variant.states.is_empty() {
         return stages(variant, form);
     }

@@ -14,6 +14,8 @@
 //!   kernel::lower::stages
 //! several orders, orders that are not forward, values beside a scan
 //!   scans            stages of either kind, each a variant of its own, linked to one module
+//! calls
+//!   calls            the variants called, what they take and what is left of their caller, linked likewise
 //! ```
 //!
 //! `compile` is this way: a derivation made once, and of it each form. `layout` has the words for forms and schedules that all
@@ -25,6 +27,7 @@
 
 pub mod adjoint;
 pub mod bind;
+pub mod calls;
 pub mod codegen;
 pub mod compile;
 pub mod egraph;

@@ -67,7 +67,12 @@ pub struct Stack {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Layer {
-    Repeat { count: Expr, layers: Vec<Layer> },
+    /// `repeat n { ... }`, and with `shared` one set of params for all.
+    Repeat {
+        count: Expr,
+        shared: bool,
+        layers: Vec<Layer>,
+    },
     Variant(Named),
 }
 
@@ -139,6 +144,11 @@ pub enum StmtKind {
         lhs: Lhs,
         value: Expr,
         iterate: Option<Iterate>,
+    },
+    /// `let (o, w) = f(...);`
+    LetSeveral {
+        names: Vec<Ident>,
+        value: Expr,
     },
     Order {
         orders: Vec<Named>,

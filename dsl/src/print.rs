@@ -28,8 +28,9 @@ fn layers(list: &[Layer], depth: usize) -> String {
     let indent = "  ".repeat(depth);
     let line = |layer: &Layer| match layer {
         Layer::Variant(used) => format!("{indent}{};\n", named(used)),
-        Layer::Repeat { count, layers: inner } => {
-            format!("{indent}repeat {} {{\n{}{indent}}}\n", expr(count), layers(inner, depth + 1))
+        Layer::Repeat { count, shared, layers: inner } => {
+            let shared = if *shared { " shared" } else { "" };
+            format!("{indent}repeat {}{shared} {{\n{}{indent}}}\n", expr(count), layers(inner, depth + 1))
         }
     };
     list.iter().map(line).collect()
@@ -68,6 +69,7 @@ pub fn stmt(stmt: &Stmt) -> String {
             });
             format!("let {} = {}{}", lhs(left), expr(value), iterate.unwrap_or_default())
         }
+        StmtKind::LetSeveral { names: several, value } => format!("let ({}) = {}", names(several), expr(value)),
         StmtKind::Order { orders, merge } => {
             let merge = merge.as_ref().map(|merge| format!(" merge {}", merge.name));
             format!("order {}{}", join(orders, named), merge.unwrap_or_default())

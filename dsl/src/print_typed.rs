@@ -6,8 +6,8 @@
 use std::fmt::Write;
 
 use crate::typed::{
-    AxisKind, Domain, Dtype, ExprId, ExprKind, FoldOp, Function, GridAxis, IndexId, LetId, LetValue, LocalKind, Merge,
-    NormKind, OrderKind, ReduceOp, Stmt, TensorRole, Ty, Variant,
+    AxisKind, Call, Domain, Dtype, ExprId, ExprKind, FoldOp, Function, Given, GridAxis, IndexId, LetId, LetValue,
+    LocalKind, Merge, NormKind, OrderKind, ReduceOp, Stmt, TensorRole, Ty, Variant,
 };
 
 /// How tightly a printed form binds; a looser one inside a tighter one is bracketed.
@@ -47,6 +47,9 @@ pub fn typed(variant: &Variant) -> String {
         let way = if state.reverse { " in reverse" } else { "" };
         let decay = state.decay.map_or(String::new(), |id| format!("  # decay {}", variant.lets[id.index()].name));
         line(&mut text, format!("state {} : {shape} = {}{way}{decay}", state.name, expr_text(variant, state.init)));
+    }
+    for call in &variant.calls {
+        line(&mut text, call_text(variant, call));
     }
     for stmt in &variant.body {
         line(&mut text, stmt_text(variant, stmt));
@@ -189,6 +192,39 @@ fn let_text(variant: &Variant, id: LetId) -> String {
     format!("{name} : {} = {value}{scan}", type_text(variant, &found.ty))
 }
 
+/// `let gla.o : [T,V] = gla(q = qq, W = W[2], T = N)`
+fn call_text(variant: &Variant, call: &Call) -> String {
+    let given = call.callee.tensors.iter().zip(&call.given).map(|(tensor, given)| {
+        let given = match given {
+            Given::Value(value) => expr_text(variant, *value),
+            Given::Tensor { tensor, entry } => {
+                let entry = entry.map_or(String::new(), |entry| format!("[{entry}]"));
+                format!("{}{entry}", variant.tensors[tensor.index()].name)
+            }
+            Given::Result { call, result } => result_name(variant, *call, *result),
+        };
+        format!("{} = {given}", tensor.name)
+    });
+    let sizes = call.callee.axes.iter().zip(&call.sizes);
+    let sizes = sizes.map(|(axis, size)| format!("{} = {}", axis.name, size.print(&|axis| variant.axis_name(axis))));
+    let initial = call
+        .initial
+        .iter()
+        .map(|(state, value)| format!("{} = {}", call.callee.states[state.index()].name, expr_text(variant, *value)));
+    let args: Vec<String> = given.chain(initial).chain(sizes).collect();
+    let results = call.results.iter().map(|result| {
+        let ty = type_text(variant, &Ty::Array(result.own_dims()));
+        format!("{}.{} : {ty}", call.name, result.name)
+    });
+    format!("let {} = {}({})", results.collect::<Vec<_>>().join(", "), call.callee.name, args.join(", "))
+}
+
+/// What a call gave, by the names of both.
+fn result_name(variant: &Variant, call: usize, result: usize) -> String {
+    let call = &variant.calls[call];
+    format!("{}.{}", call.name, call.results[result].name)
+}
+
 fn norm_name(kind: NormKind) -> &'static str {
     match kind {
         NormKind::Rms => "rms",
@@ -266,6 +302,7 @@ impl Printer<'_> {
             }
             ExprKind::Head => call("h".to_string()),
             ExprKind::Tensor(tensor) => call(v.tensors[tensor.index()].name.clone()),
+            ExprKind::Result { call: of, result } => call(result_name(v, *of, *result)),
             ExprKind::Let(found) => call(v.lets[found.index()].name.clone()),
             ExprKind::StateOld(state) => call(format!("{}[t-1]", v.states[state.index()].name)),
             ExprKind::StateNew(state) => call(format!("{}[t]", v.states[state.index()].name)),

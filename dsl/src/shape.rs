@@ -36,6 +36,10 @@ impl Size {
         Self { terms: BTreeMap::from([(vec![Factor::Axis(axis)], 1)]) }
     }
 
+    pub fn factor(factor: Factor) -> Self {
+        Self { terms: BTreeMap::from([(vec![factor], 1)]) }
+    }
+
     /// The number, if no axis occurs.
     pub fn as_constant(&self) -> Option<i64> {
         match self.terms.len() {

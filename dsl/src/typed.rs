@@ -5,20 +5,22 @@
 //! uses it twice, the `P` of a law) is one node. An expression denotes the value for one batch element and one head:
 //! batch axes never appear in a type. Spans end here.
 
+mod call;
 mod expression;
 
 use crate::diagnostic::Diagnostic;
 use crate::shape::{AxisId, Size};
 use crate::source::{Source, Span};
 
+pub use call::*;
 pub use expression::*;
 
 /// A checked file.
 #[derive(Debug, Clone)]
 pub struct Program {
     pub source: Source,
+    /// Its variants, and its stacks as variants of calls.
     pub variants: Vec<Variant>,
-    pub stacks: Vec<String>,
     /// What is legal in it and hardly meant, in the order of the text.
     pub warnings: Vec<Diagnostic>,
 }
@@ -70,6 +72,8 @@ pub struct Variant {
     pub lets: Vec<Let>,
     pub indices: Vec<Index>,
     pub exprs: Vec<Expr>,
+    /// Variants that it calls, in file order.
+    pub calls: Vec<Call>,
     /// What is done, in file order.
     pub body: Vec<Stmt>,
     pub orders: Vec<Order>,
@@ -147,7 +151,7 @@ impl Tensor {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TensorDim {
     pub size: Size,
     /// Set for a batch axis (`Own` position) or a group axis.

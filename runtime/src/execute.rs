@@ -103,11 +103,13 @@ fn tokens(variant: &Variant, sizes: &Sizes) -> usize {
     variant.token.map_or(1, |axis| sizes.get(axis).unwrap_or(0))
 }
 
-/// The axes whose sizes are compiled in: all but the batch axes and the token axis.
+/// The axes whose sizes are compiled in: all but the batch axes and the token axis, and all where variants are called, whose
+/// token axis another one may be.
 fn constant_axes(variant: &Variant) -> impl Iterator<Item = chunkwise_dsl::shape::AxisId> {
     let ids = (0..variant.axes.len()).map(|place| chunkwise_dsl::shape::AxisId(place as u32));
     let batch = chunkwise_compiler::bind::batch_axes(variant);
-    ids.filter(move |id| !batch.contains(id) && variant.token != Some(*id))
+    let calls = !variant.calls.is_empty();
+    ids.filter(move |id| calls || (!batch.contains(id) && variant.token != Some(*id)))
 }
 
 impl Engine {

@@ -278,7 +278,8 @@ fn divisible(variant: &Variant, token: AxisId) -> bool {
             .iter()
             .flat_map(|t| &t.dims)
             .any(|dim| mentions(&dim.size) && dim.size.as_axis() != Some(token));
-    if variant.states.is_empty() || !carries_state(variant) || sized {
+    // What variants called carry is not handed on from call to call.
+    if variant.states.is_empty() || !variant.calls.is_empty() || !carries_state(variant) || sized {
         return false;
     }
     // Tokens are met only as the subscript of what is read at the token itself.

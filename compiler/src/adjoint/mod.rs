@@ -89,6 +89,12 @@ pub fn cotangent_name(name: &str) -> String {
 /// # Errors
 /// What has no rule, named with its place.
 pub fn adjoint(primal: &Variant) -> Result<Gradients> {
+    if let Some(call) = primal.calls.first() {
+        let reason = "gradients are derived of one variant at a time, and not yet through calls";
+        let way_out = "take those of the variants called one by one";
+        let operation = format!("the gradient of `{}`", primal.name);
+        return Err(Unsupported::new(operation, reason, way_out).at(call.span));
+    }
     let mut adjoint = Adjoint::new(primal);
     adjoint.cotangents()?;
     adjoint.differentiate()?;

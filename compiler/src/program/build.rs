@@ -91,6 +91,7 @@ impl<'a> Builder<'a> {
             }
             ExprKind::Head => self.scalar(Op::Head, span),
             ExprKind::Tensor(tensor) => self.tensor(*tensor),
+            ExprKind::Result { .. } => return Err(refusal("a call", "its parts are graphs of their own", span)),
             ExprKind::Let(of) => self.let_view(*of)?,
             ExprKind::StateOld(_) | ExprKind::StateNew(_) => {
                 return Err(refusal("a state", "a graph of values has none", span));

@@ -4,7 +4,9 @@
 //! an expression depends on, `eval` expressions, `visible` order and locality, `scan` states.
 //!
 //! One evaluator serves one batch element under one order. Orders are merged, and norms across heads taken, in between.
+//! Variants that call others are run part by part (`calls`).
 
+mod calls;
 mod dual;
 mod eval;
 mod facts;
@@ -74,6 +76,9 @@ fn run_in<N: Number>(
     inputs: &BTreeMap<String, Array<N>>,
     initial: &BTreeMap<String, Array<N>>,
 ) -> Result<Results<N>, EvalError> {
+    if !variant.calls.is_empty() {
+        return calls::run(variant, sizes, (inputs, initial));
+    }
     check_ranks(variant)?;
     let facts = Facts::find(variant, sizes);
     let batch: Vec<usize> = batch_axes(variant).iter().map(|axis| sizes.get(*axis).unwrap_or(0)).collect();

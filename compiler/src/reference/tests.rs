@@ -10,6 +10,7 @@ use crate::bind::{Sizes, bind, bind_dims, tensor_shape};
 
 type Arrays = BTreeMap<String, Array>;
 
+mod calls;
 mod locality;
 mod pairwise;
 mod slopes;

@@ -72,7 +72,7 @@ pub(super) fn both_ways(variant: &Variant) -> Result<Vec<Stage>> {
 
 /// A variant's stages, or itself as one.
 pub(super) fn stages_of(variant: &Variant, name: &str) -> Result<Vec<Stage>> {
-    let own = || vec![Stage { name: name.to_string(), variant: variant.clone(), places: None }];
+    let own = || vec![Stage::new(name.to_string(), variant.clone(), Vec::new())];
     Ok(stages_named(variant, &format!("{name}_"))?.unwrap_or_else(own))
 }
 

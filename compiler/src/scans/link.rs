@@ -13,17 +13,17 @@ use crate::kernel::{Buffer, BufferId, BufferRole, GridAxis, Int, Kernel, Module,
 
 use super::Stage;
 
-/// One module of those of a variant's stages, in order. Tensors whose names hold a `.` stay within it.
+/// One module of those of a variant's stages, in order. Tensors that the variant does not name stay within it.
 pub fn link(variant: &Variant, sizes: &Sizes, stages: &[(&Stage, Module)]) -> Module {
     let name = variant.name.as_str();
     let mut linked = Module { name: name.to_string(), params: Vec::new(), buffers: Vec::new(), kernels: Vec::new() };
     let mut next = 0;
     for (stage, module) in stages {
-        let places = stage.places.as_ref().map(|(axis, size)| (axis, size_in(&mut linked, (variant, sizes), size)));
-        let stage = stage.name.as_str();
+        let axes = stage.axes.iter().map(|(axis, size)| (axis, size_in(&mut linked, (variant, sizes), size)));
+        let axes: Vec<(&String, Int)> = axes.collect();
         let mut params = HashMap::new();
         for (from, param) in module.params.iter().enumerate() {
-            let counted = places.as_ref().filter(|(axis, _)| param.role == ParamRole::Size((*axis).clone()));
+            let counted = axes.iter().find(|(axis, _)| param.role == ParamRole::Size((*axis).clone()));
             let to = counted.map(|(_, count)| count.clone());
             params.insert(ParamId(from as u32), to.unwrap_or_else(|| Int::Param(param_of(&mut linked, param))));
         }
@@ -39,13 +39,13 @@ pub fn link(variant: &Variant, sizes: &Sizes, stages: &[(&Stage, Module)]) -> Mo
         let mut rebuild = Rebuild { vars: HashMap::new(), params, buffers: HashMap::new(), next: &mut next };
         for (from, buffer) in module.buffers.iter().enumerate() {
             let size = rebuild.int(&buffer.size);
-            let to = buffer_of(&mut linked, stage, &Buffer { size, ..buffer.clone() });
-            rebuild.buffers.insert(BufferId(from as u32), Moved { buffer: to, offset: Int::from(0i64) });
+            let to = buffer_of(&mut linked, (variant, stage), Buffer { size, ..buffer.clone() });
+            rebuild.buffers.insert(BufferId(from as u32), to);
         }
         for (kernel, params) in module.kernels.iter().zip(grids) {
             let axes = kernel.grid.iter().zip(params);
             let grid = axes.map(|(axis, param)| GridAxis { param, extent: rebuild.int(&axis.extent) }).collect();
-            let name = format!("{stage}_{}", kernel.name).replace('.', "_");
+            let name = format!("{}_{}", stage.name, kernel.name).replace('.', "_");
             linked.kernels.push(Kernel { name, grid, body: rebuild.block(&kernel.body) });
         }
     }
@@ -77,15 +77,33 @@ fn param_of(linked: &mut Module, param: &Param) -> ParamId {
     ParamId(place as u32)
 }
 
-fn buffer_of(linked: &mut Module, stage: &str, buffer: &Buffer) -> BufferId {
-    let handed = matches!(buffer.role, BufferRole::Input | BufferRole::Output) && buffer.name.contains('.');
-    let role = if handed { BufferRole::Shared } else { buffer.role };
+/// Where a stage's buffer lies in the whole.
+fn buffer_of(linked: &mut Module, (variant, stage): (&Variant, &Stage), buffer: Buffer) -> Moved {
     let own = matches!(buffer.role, BufferRole::Shared | BufferRole::Scratch);
-    let name = if own { format!("{stage}.{}", buffer.name) } else { buffer.name.clone() };
+    let unnamed = stage.closed && buffer.role == BufferRole::StateOut;
+    let wire = stage.wires.get(&buffer.name).filter(|_| !own && !unnamed);
+    let name = match wire {
+        Some(wire) => wire.name.clone(),
+        None if own => format!("{}.{}", stage.name, buffer.name),
+        None if unnamed => format!("{}.{}..end", stage.name, buffer.name),
+        None => buffer.name.clone(),
+    };
+    // What the whole neither takes nor gives stays within it.
+    let role = match buffer.role {
+        BufferRole::Input if !variant.tensors.iter().any(|tensor| tensor.name == name) => BufferRole::Shared,
+        BufferRole::Output if wire.is_some() || !variant.outputs().any(|output| output.name == name) => {
+            BufferRole::Shared
+        }
+        BufferRole::StateIn | BufferRole::StateOut if stage.closed => BufferRole::Shared,
+        role => role,
+    };
+    let entry = wire.and_then(|wire| wire.entry);
+    let offset = entry.map_or(Int::from(0i64), |(at, _)| Int::from(at) * buffer.size.clone());
+    let size = entry.map_or(buffer.size.clone(), |(_, count)| Int::from(count) * buffer.size.clone());
     let found = linked.buffers.iter().position(|other| !own && other.name == name && other.role == role);
     let place = found.unwrap_or_else(|| {
-        linked.buffers.push(Buffer { name, role, ..buffer.clone() });
+        linked.buffers.push(Buffer { name, role, size, ..buffer });
         linked.buffers.len() - 1
     });
-    BufferId(place as u32)
+    Moved { buffer: BufferId(place as u32), offset }
 }

@@ -22,11 +22,14 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use chunkwise_dsl::shape::Size;
 use chunkwise_dsl::typed::{
     Dtype, ExprId, ExprKind, LetId, LetKind, LetValue, LocalKind, Merge, Order, OrderKind, Output, Stmt, Ty, Variant,
 };
 
+use crate::calls::{Kind, Part, Wire, further_axes};
 use crate::{Form, Unsupported};
 use edit::Edit;
 pub use edit::keep_needed;
@@ -40,11 +43,28 @@ type Result<T> = std::result::Result<T, Unsupported>;
 pub struct Stage {
     pub name: String,
     pub variant: Variant,
-    /// The axis that counts the stage's places where they are not its tokens, and how long it is.
-    pub places: Option<(String, Size)>,
+    /// Axes that the variant as a whole has not, and how long each is: one that counts the stage's places where they are not
+    /// its tokens, those of a variant called.
+    pub axes: Vec<(String, Size)>,
+    /// What its tensors, states and outputs are in the whole, where they have other names there.
+    pub wires: BTreeMap<String, Wire>,
+    /// Its states are its own: nobody outside gives or takes them.
+    pub closed: bool,
 }
 
 impl Stage {
+    /// A stage whose tensors have the names that they have in the whole.
+    fn new(name: String, variant: Variant, axes: Vec<(String, Size)>) -> Self {
+        Self { name, variant, axes, wires: BTreeMap::new(), closed: false }
+    }
+
+    /// A part of a variant that calls others.
+    pub fn of_call(part: Part, caller: &Variant) -> Self {
+        let axes = further_axes(&part.variant, caller).map(|(name, size)| (name.to_string(), size.clone())).collect();
+        let Part { name, kind, variant, wires } = part;
+        Self { name, variant, axes, wires, closed: kind != Kind::Rest }
+    }
+
     pub fn is_scan(&self) -> bool {
         !self.variant.states.is_empty()
     }
@@ -81,12 +101,12 @@ fn stages_named(variant: &Variant, prefix: &str) -> Result<Option<Vec<Stage>>> {
         stages.extend(standing);
         let name = format!("{prefix}{}{place}", order_name(order.kind));
         let (before, scan) = scan::split(variant, (order, &places), &name)?;
-        stages.extend(before.map(|variant| Stage { name: format!("{name}.in"), variant, places: None }));
+        stages.extend(before.map(|variant| Stage::new(format!("{name}.in"), variant, Vec::new())));
         let filled = places.filled().map(|(count, _)| (scan::places_axis(&name), count.clone()));
-        stages.push(Stage { name: name.clone(), variant: scan, places: filled });
+        stages.push(Stage::new(name.clone(), scan, filled.into_iter().collect()));
         results.push((name, places));
     }
-    stages.push(Stage { name: format!("{prefix}merged"), variant: merged(variant, &results), places: None });
+    stages.push(Stage::new(format!("{prefix}merged"), merged(variant, &results), Vec::new()));
     Ok(Some(stages))
 }
 

@@ -68,7 +68,7 @@ pub(super) fn stages(variant: &Variant) -> Result<Vec<Stage>> {
     let mut results = results.variant;
     mark_scan(&mut results);
     keep_needed(&mut results);
-    found.push(Stage { name: "results".into(), variant: results, places: None });
+    found.push(Stage::new("results".into(), results, Vec::new()));
     Ok(found)
 }
 

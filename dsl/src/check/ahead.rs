@@ -75,6 +75,7 @@ fn declared(stmt: &ast::Stmt) -> Vec<&str> {
         Input(decls) | Param(decls) | State(decls) => {
             decls.iter().flat_map(|decl| &decl.names).map(|name| name.name.as_str()).collect()
         }
+        LetSeveral { names, .. } => names.iter().map(|name| name.name.as_str()).collect(),
         Let { lhs, .. } | Decay { lhs, .. } | Read { lhs, .. } => vec![&lhs.name.name],
         _ => Vec::new(),
     }

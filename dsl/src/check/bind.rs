@@ -12,7 +12,11 @@ use super::{Checked, Checker};
 
 impl<'a> Checker<'a> {
     pub(super) fn let_statement(&mut self, lhs: &'a Lhs, value: &'a ast::Expr) {
-        if self.define(lhs, value, LetKind::Let).is_none() {
+        let done = match self.called(value) {
+            Some(call) => self.one_result(lhs, call, value.span),
+            None => self.define(lhs, value, LetKind::Let).map(drop),
+        };
+        if done.is_none() {
             self.poison(&lhs.name);
         }
     }

@@ -87,10 +87,10 @@ impl<'a> Checker<'a> {
         if self.is_unsaid(&name.name) {
             return None;
         }
-        if self.around.variants.contains(name.name.as_str()) {
-            let message = format!("`{}` is a variant, and a variant calling another is not supported", name.name);
-            let help = "compose variants with `stack`, or write its equations here";
-            return self.fail("unsupported", message, name.span, "called here", help);
+        if self.around.variants.contains_key(name.name.as_str()) {
+            let message = format!("`{}` is a variant, and a call of one stands alone in a `let`", name.name);
+            let help = format!("write `let o = {}(q = ..., ...);`, and use `o` here", name.name);
+            return self.fail("misplaced", message, name.span, "called within an expression", &help);
         }
         if self.meaning(&name.name, scope).is_some() {
             let message = format!("`{}` is no function", name.name);
@@ -109,6 +109,7 @@ impl<'a> Checker<'a> {
     fn near_function(&mut self, name: &str) -> Option<String> {
         self.afford(self.functions.len() + self.around.functions.len())?;
         let own = self.functions.keys().map(String::as_str).chain(self.around.functions.keys().copied());
+        let own = own.chain(self.around.variants.keys().copied());
         let rows = ROWS.iter().filter(|row| row.spelling == Spelling::Call).map(|row| row.name);
         let mut known: Vec<&str> = own.chain(rows).chain(VECTOR.iter().copied()).collect();
         known.sort_unstable();

@@ -248,7 +248,7 @@ pub(super) fn children(expr: &ast::Expr) -> Vec<&ast::Expr> {
 pub(super) fn expressions(stmt: &ast::Stmt) -> Vec<&ast::Expr> {
     use ast::StmtKind::*;
     match &stmt.kind {
-        Let { value, .. } | Recurrence { value, .. } | Read { value, .. } => vec![value],
+        Let { value, .. } | LetSeveral { value, .. } | Recurrence { value, .. } | Read { value, .. } => vec![value],
         Decay { lhs, value, .. } | Output { lhs, value } => value.iter().chain(&lhs.subscripts).collect(),
         Local(ast::Local::Where(cond)) => vec![cond],
         _ => Vec::new(),

@@ -3,8 +3,8 @@
 //! A mistake is reported once: what depends on it is `None` and stays silent. Rooms: `scope` names and what they mean,
 //! `index` index variables, `ahead` what stands below, `arena` hash-consed expressions, `axes` sizes, `declare` tensors
 //! and states, `bind` lets and feature maps, `expr operator call expand recursion sequence reduce` expressions, `law`
-//! decays and updates, `order` what is visible, `outputs` reads and results, `checks` the check statement, `stack`
-//! compositions, `mend` what to write instead, `warn` what is legal and hardly meant, `vocabulary` the names that the
+//! decays and updates, `order` what is visible, `outputs` reads and results, `checks` the check statement, `compose`
+//! variants called, `unify` their axes, `layers` stacks, `stack` what holds between items, `mend` what to write instead, `warn` what is legal and hardly meant, `vocabulary` the names that the
 //! language has. Not here: which forms exist.
 
 mod ahead;
@@ -14,11 +14,13 @@ mod bind;
 mod broken;
 mod call;
 mod checks;
+mod compose;
 mod declare;
 mod expand;
 mod expr;
 mod index;
 mod law;
+mod layers;
 mod mend;
 mod operator;
 mod order;
@@ -30,14 +32,17 @@ mod sequence;
 mod stack;
 #[cfg(test)]
 mod tests;
+mod unify;
 mod update;
 pub mod vocabulary;
 mod warn;
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::ast;
 use crate::diagnostic::Diagnostic;
@@ -61,21 +66,20 @@ pub fn check(file: &ast::File, source: &Source, args: &[(String, f64)]) -> Resul
     if file.broken.is_empty() {
         diagnostics.extend(unknown_args(file, args));
     }
-    let around = Rc::new(Around::of(file, source));
-    let mut program =
-        typed::Program { source: source.clone(), variants: Vec::new(), stacks: Vec::new(), warnings: Vec::new() };
+    let shells = shells(file);
+    let around = Rc::new(Around::of(file, &shells, source));
+    let mut program = typed::Program { source: source.clone(), variants: Vec::new(), warnings: Vec::new() };
     for item in &file.items {
-        match item {
-            ast::Item::Variant(variant) => {
-                let mut checker = Checker::new(file, variant, Rc::clone(&around));
-                checker.run(variant, args);
-                diagnostics.append(&mut checker.diagnostics);
-                program.warnings.append(&mut checker.warnings);
-                program.variants.push(checker.variant);
-            }
-            ast::Item::Stack(stack) => program.stacks.push(stack.name.name.clone()),
-            ast::Item::Function(_) => {}
+        let Some(mut checker) = check_item(file, item, args, &around) else { continue };
+        let fine = checker.diagnostics.is_empty();
+        diagnostics.append(&mut checker.diagnostics);
+        program.warnings.append(&mut checker.warnings);
+        // A stack through which nothing can flow is no variant, and its warning says so.
+        if fine && checker.variant.outputs().next().is_none() {
+            continue;
         }
+        around.keep((&checker.variant.name, args), fine.then(|| Arc::new(checker.variant.clone())));
+        program.variants.push(checker.variant);
     }
     if diagnostics.is_empty() {
         return Ok(program);
@@ -85,6 +89,67 @@ pub fn check(file: &ast::File, source: &Source, args: &[(String, f64)]) -> Resul
     diagnostics.retain(|d| seen.insert((d.code, d.labels.first().map(|label| label.span), d.message.clone())));
     Err(diagnostics)
 }
+
+/// The head of every stack, as that of a variant.
+fn shells(file: &ast::File) -> Vec<ast::Variant> {
+    let stacks = file.items.iter().filter_map(|item| match item {
+        ast::Item::Stack(stack) => Some(stack),
+        _ => None,
+    });
+    let shell = |stack: &ast::Stack| ast::Variant {
+        name: stack.name.clone(),
+        params: stack.params.clone(),
+        body: Vec::new(),
+        span: stack.span,
+    };
+    stacks.map(shell).collect()
+}
+
+/// A variant or a stack, checked; None for a function.
+fn check_item<'a>(
+    file: &'a ast::File,
+    item: &'a ast::Item,
+    args: &[(String, f64)],
+    around: &Rc<Around<'a>>,
+) -> Option<Checker<'a>> {
+    match item {
+        ast::Item::Variant(variant) => {
+            let mut checker = Checker::new(file, variant, Rc::clone(around));
+            checker.run(variant, args);
+            Some(checker)
+        }
+        ast::Item::Stack(stack) => {
+            let shell = around.shells.iter().find(|shell| shell.name == stack.name)?;
+            let mut checker = Checker::new(file, shell, Rc::clone(around));
+            // What is wrong is reported there, or in `check_items`.
+            let _ = checker.compose(stack, shell, args);
+            Some(checker)
+        }
+        ast::Item::Function(_) => None,
+    }
+}
+
+/// The variant or the stack of a name with its parameters so; None where it is wrong.
+fn checked<'a>(
+    file: &'a ast::File,
+    name: &str,
+    args: &[(String, f64)],
+    around: &Rc<Around<'a>>,
+) -> Option<Arc<typed::Variant>> {
+    if let Some(known) = around.known((name, args)) {
+        return known;
+    }
+    let item = file.items.get(around.place(name)?)?;
+    let checker = stacker::maybe_grow(STACK_LEFT, STACK_MORE, || check_item(file, item, args, around))?;
+    let found = (checker.diagnostics.is_empty() && checker.variant.outputs().next().is_some())
+        .then(|| Arc::new(checker.variant));
+    around.keep((name, args), found.clone());
+    found
+}
+
+/// What must be left of the stack for a variant called, and by how much it grows.
+const STACK_LEFT: usize = 512 << 10;
+const STACK_MORE: usize = 4 << 20;
 
 /// Overrides that name no parameter of any variant.
 fn unknown_args(file: &ast::File, args: &[(String, f64)]) -> Vec<Diagnostic> {
@@ -118,27 +183,70 @@ fn unknown_args(file: &ast::File, args: &[(String, f64)]) -> Vec<Diagnostic> {
 struct Around<'a> {
     source: Source,
     functions: HashMap<&'a str, Callee<'a>>,
-    variants: HashSet<&'a str>,
+    /// Variants and stacks, by their place among the items.
+    variants: HashMap<&'a str, usize>,
+    /// What each variant and stack calls.
+    calls: HashMap<&'a str, Vec<&'a str>>,
+    shells: &'a [ast::Variant],
+    /// Variants checked so far, by name and parameters; None where one is wrong.
+    checked: RefCell<HashMap<String, Option<Arc<typed::Variant>>>>,
     /// Words of what does not parse and belongs to no variant.
     unsaid: HashSet<String>,
 }
 
 impl<'a> Around<'a> {
-    fn of(file: &'a ast::File, source: &Source) -> Self {
-        let (mut functions, mut variants) = (HashMap::new(), HashSet::new());
-        for item in &file.items {
-            match item {
+    fn of(file: &'a ast::File, shells: &'a [ast::Variant], source: &Source) -> Self {
+        let (mut functions, mut variants, mut calls) = (HashMap::new(), HashMap::new(), HashMap::new());
+        for (place, item) in file.items.iter().enumerate() {
+            let (name, called) = match item {
                 ast::Item::Function(f) => {
                     functions.insert(f.name.name.as_str(), Callee { params: &f.params, body: &f.body });
+                    continue;
                 }
-                ast::Item::Variant(variant) => {
-                    variants.insert(variant.name.name.as_str());
-                }
-                ast::Item::Stack(_) => {}
+                ast::Item::Variant(variant) => (variant.name.name.as_str(), stack::called_by(variant)),
+                ast::Item::Stack(stack) => (stack.name.name.as_str(), stack::blocks(&stack.layers)),
+            };
+            variants.entry(name).or_insert(place);
+            calls.entry(name).or_insert(called);
+        }
+        let (source, unsaid) = (source.clone(), broken::words_outside(file));
+        Self { source, functions, variants, calls, shells, checked: RefCell::default(), unsaid }
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.variants.get(name).copied()
+    }
+
+    /// Whether a variant calls another, by itself or by what it calls, or is that one.
+    fn reaches(&self, from: &str, to: &str) -> bool {
+        let (mut open, mut seen) = (vec![from], HashSet::new());
+        while let Some(name) = open.pop() {
+            if name == to {
+                return true;
+            }
+            if let Some((name, called)) = self.calls.get_key_value(name)
+                && seen.insert(*name)
+            {
+                open.extend(called);
             }
         }
-        Self { source: source.clone(), functions, variants, unsaid: broken::words_outside(file) }
+        false
     }
+
+    fn known(&self, of: (&str, &[(String, f64)])) -> Option<Option<Arc<typed::Variant>>> {
+        self.checked.borrow().get(&key(of)).cloned()
+    }
+
+    fn keep(&self, of: (&str, &[(String, f64)]), found: Option<Arc<typed::Variant>>) {
+        self.checked.borrow_mut().entry(key(of)).or_insert(found);
+    }
+}
+
+/// A name with its parameters, the last of a name in force.
+fn key((name, args): (&str, &[(String, f64)])) -> String {
+    let args: std::collections::BTreeMap<&str, f64> =
+        args.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    format!("{name} {args:?}")
 }
 
 /// One variant being checked.
@@ -182,6 +290,10 @@ struct Checker<'a> {
     read_span: Option<Span>,
     outputs: HashMap<String, Span>,
     order: Option<Span>,
+    /// The values given for parameters of any variant, which those called take too.
+    overrides: Vec<(String, f64)>,
+    /// How many stages its calls come to.
+    stages: usize,
 }
 
 impl<'a> Checker<'a> {
@@ -215,10 +327,13 @@ impl<'a> Checker<'a> {
             read_span: None,
             outputs: HashMap::new(),
             order: None,
+            overrides: Vec::new(),
+            stages: 0,
         }
     }
 
     fn run(&mut self, variant: &'a ast::Variant, args: &[(String, f64)]) {
+        self.overrides = args.to_vec();
         self.parameters(variant, args);
         self.collect_batch(&variant.body);
         self.count_updates(&variant.body);
@@ -256,6 +371,7 @@ impl<'a> Checker<'a> {
             Feature { name, params, body, on } => self.feature(name, params, body.as_ref(), on),
             Let { lhs, value, iterate: None } => self.let_statement(lhs, value),
             Let { lhs, value, iterate: Some(iterate) } => self.iterate(lhs, value, iterate),
+            LetSeveral { names, value } => self.several_results(names, value),
             Order { orders, merge } => self.order(orders, merge.as_ref(), stmt.span),
             Local(local) => self.local(local, stmt.span),
             Decay { lhs, value, on } => self.decay(lhs, value.as_ref(), on),
@@ -279,6 +395,10 @@ impl<'a> Checker<'a> {
                 .label(variant.name.span, "nothing is given out here")
                 .help("say what it computes: `output o[t] = ...;`");
             self.report(error);
+        }
+        for at in 0..self.variant.calls.len() {
+            // Axes may have been declared below a call.
+            self.variant.calls[at].results = self.variant.calls[at].results_in(&self.variant);
         }
         self.states_under_orders();
         self.states_under_locals();
@@ -333,6 +453,7 @@ fn empty(variant: &ast::Variant) -> typed::Variant {
         lets: Vec::new(),
         indices: Vec::new(),
         exprs: Vec::new(),
+        calls: Vec::new(),
         body: Vec::new(),
         orders: Vec::new(),
         merge: Merge::Sum,

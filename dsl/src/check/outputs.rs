@@ -246,7 +246,7 @@ impl<'a> Checker<'a> {
 
     /// All batch axes and the output's leading axes in the order of the first input that has them all, else batch axes
     /// first as `axes` lists them.
-    fn output_dims(&self, indices: &[IndexId], ty: &Ty) -> Vec<OutputDim> {
+    pub(super) fn output_dims(&self, indices: &[IndexId], ty: &Ty) -> Vec<OutputDim> {
         let mut own: Vec<Size> = indices.iter().map(|id| self.variant.indices[id.index()].size.clone()).collect();
         if own.is_empty() {
             own.extend(ty.dims().into_iter().take(1));

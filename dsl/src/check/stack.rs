@@ -111,3 +111,29 @@ fn check_named(known: &Composable, named: &Named, errors: &mut Vec<Diagnostic>) 
         }
     }
 }
+
+/// The names that a variant calls in its lets, variants or not.
+pub(super) fn called_by(variant: &ast::Variant) -> Vec<&str> {
+    let values = variant.body.iter().filter_map(|stmt| match &stmt.kind {
+        StmtKind::Let { value, .. } | StmtKind::LetSeveral { value, .. } => Some(value),
+        _ => None,
+    });
+    let names = values.filter_map(|value| match &value.kind {
+        ast::ExprKind::Call { name, .. } => Some(name.name.as_str()),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// The blocks of a stack.
+pub(super) fn blocks(layers: &[Layer]) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut open: Vec<&Layer> = layers.iter().collect();
+    while let Some(layer) = open.pop() {
+        match layer {
+            Layer::Repeat { layers, .. } => open.extend(layers),
+            Layer::Variant(named) => found.push(named.name.name.as_str()),
+        }
+    }
+    found
+}

@@ -1,5 +1,6 @@
 //! What checks and what does not: the worked programs, the rules one by one, and a line per diagnostic.
 
+mod calls;
 mod errors;
 mod expansion;
 mod meaning;

@@ -55,6 +55,7 @@ impl Read {
 fn roots(variant: &Variant) -> Vec<ExprId> {
     let mut roots: Vec<ExprId> = variant.states.iter().map(|state| state.init).collect();
     variant.lets.iter().for_each(|named| roots.extend(values(named)));
+    roots.extend(variant.calls.iter().flat_map(|call| call.written.iter().copied()));
     for stmt in &variant.body {
         match stmt {
             Stmt::Update(update) => roots.push(update.value),

@@ -200,16 +200,17 @@ impl<'t> Builder<'t> {
         let rule = pair.as_rule();
         let mut parts = Parts::of(pair);
         if rule == Rule::repeat {
-            let count = self.count(parts.part());
-            Layer::Repeat { count, layers: parts.map(|layer| self.layer(layer)).collect() }
+            let (count, shared) = self.count(parts.part());
+            Layer::Repeat { count, shared, layers: parts.map(|layer| self.layer(layer)).collect() }
         } else {
             Layer::Variant(self.named(parts.part()))
         }
     }
 
-    /// The count of `repeat count`.
-    pub fn count(&mut self, pair: Pair<Rule>) -> Expr {
-        self.expr(Parts::of(pair).part())
+    /// The count of `repeat count`, and whether its layers are `shared`.
+    pub fn count(&mut self, pair: Pair<Rule>) -> (Expr, bool) {
+        let mut parts = Parts::of(pair);
+        (self.expr(parts.part()), parts.part_if(Rule::shared).is_some())
     }
 
     pub fn stmt(&mut self, pair: Pair<Rule>) -> Stmt {
@@ -281,6 +282,10 @@ impl<'t> Builder<'t> {
 
     fn binding(&mut self, pair: Pair<Rule>) -> StmtKind {
         let mut parts = Parts::of(pair);
+        if let Some(several) = parts.part_if(Rule::several) {
+            let mut parts = Parts::of(several);
+            return StmtKind::LetSeveral { names: self.names(parts.part()), value: self.expr(parts.part()) };
+        }
         let lhs = self.lhs(parts.part());
         let value = self.expr(parts.part());
         let iterate = parts.next().map(|iterate| {

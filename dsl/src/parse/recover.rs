@@ -211,8 +211,9 @@ impl<'t> Recovery<'t> {
         if self.word(self.at) == "repeat" {
             let head = self.head(Rule::repeat_head_only, |b, pair| b.count(pair));
             let layers = self.layers();
-            let count = head.unwrap_or(Expr { kind: ExprKind::Number(1.0), span: Span::default() });
-            return Some(Layer::Repeat { count, layers });
+            let once = Expr { kind: ExprKind::Number(1.0), span: Span::default() };
+            let (count, shared) = head.unwrap_or((once, false));
+            return Some(Layer::Repeat { count, shared, layers });
         }
         let (start, terminated) = self.take_statement();
         self.piece(Rule::use_only, start, terminated, |b, pair| b.layer(pair))

@@ -58,6 +58,11 @@ pub enum ExprKind {
     Head,
     /// A whole tensor without its batch axes.
     Tensor(TensorId),
+    /// What a call gave, a whole array without batch axes.
+    Result {
+        call: usize,
+        result: usize,
+    },
     /// A let's whole array (its index axes first), or its value where it has no index.
     Let(LetId),
     /// `S[t-1]`: the state before the current token.
@@ -175,6 +180,7 @@ impl ExprKind {
             | Coord { .. }
             | Head
             | Tensor(_)
+            | Result { .. }
             | Let(_)
             | StateOld(_)
             | StateNew(_)

@@ -156,8 +156,39 @@ const FILES: &[(&str, &[&str])] = &[
     ("variant f { axes K; input x : [K]; state z : [K] = 0; update z additive(x); output o = x; }", &["no-token-axis"]),
     (
         "variant a { axes T; input x : [T]; output o[t] = x[t]; } variant b { axes T; input x : [T]; output o[t] = a(x); }",
-        &["unsupported"],
+        &["misplaced"],
     ),
+    (
+        "variant b { axes T; input x : [T]; let y = a(x = x); output y; } variant a { axes T; input x : [T]; output o[t] = x[t]; }",
+        &["undeclared-name"],
+    ),
+    ("variant a { axes T; input x : [T]; let y = a(x = x); output y; }", &["recursion"]),
+    (
+        "variant a { axes T, K; input q, k : [T,K]; output o[t] = q[t] + k[t]; }
+         variant b { axes T, K, V; input x : [T,K], y : [T,V], z : [T];
+         let p = a(x, k = x); let r = a(q = x); let s = a(q = z, k = x); let u = a(q = x, k = y); let w = a(q = x, k = x, m = y);
+         let (c, d) = a(q = x, k = x); let e[t] = a(q = x, k = x); output o = x; }",
+        &[
+            "call-argument",
+            "call-argument",
+            "call-argument",
+            "call-axis",
+            "unknown-argument",
+            "wrong-arity",
+            "left-subscript",
+        ],
+    ),
+    (
+        "variant a { axes T; input x : [T]; output o[t] = x[t]; }
+         variant b { axes T; input x : [T]; state z : [] = 0; update z[t] = z[t-1] + x[t]; let y[t] = 2 * z[t]; let w = a(x = y); output o = w; }",
+        &["call-scan"],
+    ),
+    (
+        "variant a { axes T = Y*X; input x : [T]; output o[t] = x[t]; }
+         variant b { axes T; input x : [T]; let y = a(x = x); output o = y; }",
+        &["call-axis"],
+    ),
+    ("variant a { axes T; input x : [T]; output o[t] = x[t]; } stack s { repeat 0 - 1 { a; } }", &["not-a-size"]),
     (
         "variant a { axes T; input x : [T]; output o[t] = x[t]; } variant a { axes T; input x : [T]; output o[t] = x[t]; }",
         &["duplicate-name"],
