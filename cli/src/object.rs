@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use chunkwise_compiler::{
-    Form, Schedule, Tiles,
+    Form, Schedule, Tiles, Unsupported,
     interface::{self, Interface, header, names},
     kernel::{Checked, Module, check},
 };
@@ -89,6 +89,14 @@ fn of_variant(
     flags: &Flags,
     shared: &Shared,
 ) -> Result<(), Failure> {
+    if !variant.calls.is_empty() {
+        let refusal = Unsupported::new(
+            "an object of a variant that calls others",
+            "its parts are made for exact sizes",
+            "run it, or make objects of the variants called",
+        );
+        return Err(refusal.at(variant.span).into());
+    }
     let wish = usual().fill_all(&variant.checks.dims).give_all(&shared.dims);
     let sizes = wish.bind(variant).map_err(Failure::Wrong)?;
     room::for_tensors(variant, &sizes, room::OF_CODE)?;

@@ -448,3 +448,40 @@ fn bench_times_kernels_where_there_are_some() {
         done.succeeds().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(!rows.is_empty() && rows.iter().all(|row| row["backend"] != "reference"), "{rows:?}");
 }
+
+/// A variant that calls two, and a stack of stacks: every form against the reference; objects of them are refused.
+#[cfg(feature = "cranelift")]
+#[test]
+fn calls_and_stacks_verify() {
+    let place = Place::new("calls");
+    let text =
+        "variant scan { axes B, T, H, K, V; input q, k : [B,T,H,K], v : [B,T,H,V]; state S : [K,V] = 0; decay a = 0.9;
+          update S additive(k, v); output o[t] = S[t]' * q[t]; }
+        variant near { axes B, T, H, K, V; input q, k : [B,T,H,K], v : [B,T,H,V]; local window(4);
+          output o[i] = sum[j](softmax[j](q[i]' * k[j]) * v[j]); }
+        variant mixer { axes B, T, A, K, V, D; input x : [B,T,D]; param wq, wv : [A,K,D], S0 : [A,K,K];
+          let q[t,a] = wq[a] * x[t]; let v[t,a] = wv[a] * x[t];
+          let o = scan(q = q, k = q, v = v, S = S0); let p = near(q = q, k = q, v = v);
+          output y[t] = flatten(o[t] + p[t]); check dims(A = 2, K = 4, D = 8); }
+        variant block { axes B, T, D; input x : [B,T,D]; param a : [D]; state s : [D] = 0; decay d = sigmoid(a);
+          update s additive(x); output y[t] = x[t] + tanh(s[t]); }
+        variant mix { axes B, T, D; input x : [B,T,D]; param W : [D,D]; output y[t] = x[t] + 0.1 * W * x[t]; }
+        stack three(r = 2) { repeat r { block; } mix; }
+        stack deep { three; repeat 2 shared { mix; } three; }";
+    fs::write(place.path("calls.attn"), text).unwrap();
+    let told = ["verify", "calls.attn", "--backend", "cranelift", "--tokens", "1,9", "--chunk", "4", "--dim", "D=8"];
+    let done = place.run(&told);
+    assert_eq!(done.status, 0, "{}{}", done.stdout, done.stderr);
+    for name in ["mixer", "three", "deep"] {
+        assert!(
+            done.stdout.lines().any(|line| line.starts_with(&format!("{name} ")) && line.contains("chunked")),
+            "{name}"
+        );
+        let part = ["explain", "calls.attn", "--variant", name, "--form", "chunked", "--check"];
+        assert!(place.run(&part).succeeds().contains("part "), "{name}");
+    }
+    #[cfg(feature = "llvm")]
+    place
+        .run(&["emit", "calls.attn", "--variant", "mixer", "--stage", "object", "-o", "m.o"])
+        .fails(2, &["calls others"]);
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chunkwise_dsl::shape::{AxisId, Size};
 use chunkwise_dsl::typed::{
-    AxisKind, ExprId, ExprKind, Function, OrderKind, Output, OutputDim, State, Tensor, TensorRole, Variant,
+    AxisKind, ExprId, ExprKind, Function, Output, OutputDim, State, Tensor, TensorRole, Variant,
 };
 
 /// A size beyond this is refused: no memory holds a tensor of it. Products are checked, since those of two may overflow.
@@ -73,13 +73,7 @@ pub fn batch_elements(variant: &Variant, sizes: &Sizes) -> usize {
 
 /// Whether an initial state is taken and a final one given: only under one forward order and without `local`.
 pub fn carries_state(variant: &Variant) -> bool {
-    let forward = |kind| matches!(kind, OrderKind::Causal | OrderKind::Raster | OrderKind::Column);
-    let one_forward = match variant.orders.as_slice() {
-        [] => true,
-        [order] => forward(order.kind),
-        _ => false,
-    };
-    one_forward && variant.locals.is_empty()
+    variant.carries_state()
 }
 
 /// The shape of an input or a param: every dim in memory order.

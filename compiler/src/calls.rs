@@ -20,7 +20,7 @@ use chunkwise_dsl::typed::{
 };
 
 use crate::bind::Sizes;
-use crate::scans::keep_needed;
+use crate::needed::keep_needed;
 
 /// A part of a variant with calls.
 #[derive(Debug, Clone)]

@@ -36,6 +36,7 @@ pub mod interface;
 pub mod ir;
 pub mod kernel;
 pub mod layout;
+mod needed;
 pub mod plan;
 pub mod program;
 pub mod reference;

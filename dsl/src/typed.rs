@@ -91,6 +91,17 @@ impl Variant {
         self.axes[axis.0 as usize].name.clone()
     }
 
+    /// Whether an initial state is taken and a final one given: only under one forward order and without `local`.
+    pub fn carries_state(&self) -> bool {
+        let forward = |kind| matches!(kind, OrderKind::Causal | OrderKind::Raster | OrderKind::Column);
+        let one_forward = match self.orders.as_slice() {
+            [] => true,
+            [order] => forward(order.kind),
+            _ => false,
+        };
+        one_forward && self.locals.is_empty()
+    }
+
     /// The outputs in file order.
     pub fn outputs(&self) -> impl Iterator<Item = &Output> {
         self.body.iter().filter_map(|stmt| match stmt {

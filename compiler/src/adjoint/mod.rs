@@ -41,7 +41,7 @@ use chunkwise_dsl::typed::{
 
 use crate::Unsupported;
 use crate::bind::{batch_axes, output_dims};
-use crate::scans::keep_needed;
+use crate::needed::keep_needed;
 use build::Builder;
 use gather::{Leaf, Share};
 

@@ -17,8 +17,9 @@ use chunkwise_dsl::typed::{
 };
 
 use crate::Unsupported;
+use crate::needed::keep_needed;
 
-use super::edit::{Edit, keep_needed};
+use super::edit::Edit;
 use super::{Result, Stage, handed_on, several, stages_named};
 
 /// The stages of a variant whose states scan both ways.

@@ -32,7 +32,6 @@ use chunkwise_dsl::typed::{
 use crate::calls::{Kind, Part, Wire, further_axes};
 use crate::{Form, Unsupported};
 use edit::Edit;
-pub use edit::keep_needed;
 pub use link::link;
 use places::Places;
 

@@ -9,8 +9,10 @@
 
 use chunkwise_dsl::typed::{ExprId, Function, LetId, LetKind, LetValue, Merge, Order, Stmt, Ty, Variant};
 
+use crate::needed::keep_needed;
+
 use super::both::{Both, at_token, keep_states, mark_scan, refused, result, stages_of, turned};
-use super::edit::{Edit, keep_needed};
+use super::edit::Edit;
 use super::{Result, Stage, handed_on};
 
 pub(super) fn stages(variant: &Variant) -> Result<Vec<Stage>> {

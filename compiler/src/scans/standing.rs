@@ -51,7 +51,7 @@ impl Standing {
         let value = among(&mut edit, by, (at, &tokens));
         let output = handed_on(self.name.clone(), (vec![token], Ty::scalar()), value, &edit);
         edit.variant.body.push(Stmt::Output(output));
-        Stage { name: self.name.clone(), variant: edit.variant, places: None }
+        Stage::new(self.name.clone(), edit.variant, Vec::new())
     }
 
     /// Where a token stands, in another stage.

@@ -221,6 +221,12 @@ impl<'a> Checker<'a> {
             let value = self.whole_array(name, (given, value))?;
             found.tensors.push((TensorId(at as u32), value));
         } else if let Some(at) = callee.states.iter().position(|state| state.name == given.name) {
+            if !callee.carries_state() {
+                let message = format!("`{}` takes no initial state", name.name);
+                let help =
+                    "a variant takes one under one forward order (`causal`, `raster`, `column`) and without `local`";
+                return self.fail("call-argument", message, given.span, "given here", help);
+            }
             let value = self.whole_array(name, (given, value))?;
             found.initial.push((StateId(at as u32), value));
         } else if let Some(at) = callee.axes.iter().position(|axis| axis.name == given.name) {

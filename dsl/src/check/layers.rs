@@ -4,6 +4,7 @@
 //! Axes of one name are one axis of the stack where they are defined alike; what a block calls otherwise is `block.K`.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::ast::{self, Layer};
@@ -51,7 +52,7 @@ impl<'a> Checker<'a> {
         self.run_of(&stack.layers, &mut run, &mut Sets::Own)?;
         let Some(first) = run.layers.first() else {
             let message = format!("the stack `{}` has no layers", stack.name.name);
-            return self.fail("stack-layer", message, stack.name.span, "nothing in it", "name a variant: `gla;`");
+            return self.fail("stack-layer", message, stack.name.span, "nothing in it", "name a variant: `mixer;`");
         };
         let first = Arc::clone(&first.block);
         for layer in &run.layers {
@@ -59,9 +60,8 @@ impl<'a> Checker<'a> {
         }
         let mut blocks: HashMap<*const Variant, Vec<Size>> = HashMap::new();
         for layer in &run.layers {
-            if !blocks.contains_key(&Arc::as_ptr(&layer.block)) {
-                let sizes = self.axes_of_block(&layer.block, &first);
-                blocks.insert(Arc::as_ptr(&layer.block), sizes);
+            if let Entry::Vacant(entry) = blocks.entry(Arc::as_ptr(&layer.block)) {
+                entry.insert(self.axes_of_block(&layer.block, &first));
             }
         }
         let x = self.input_of(&first, &blocks[&Arc::as_ptr(&first)]);

@@ -110,12 +110,12 @@ impl<'a> Placing<'a> {
             taken.push(axis);
         }
         let scanned = token.map(|at| placing.expanded(&sizes[at]));
-        for at in 0..callee.axes.len() {
+        for (at, size) in sizes.iter().enumerate() {
             if Some(at) == token || batch(&at) {
                 continue;
             }
             // What is as long as there are tokens is no token axis by that, nor is what is as long as a batch axis one.
-            let (of, whole) = (sizes[at].axes(), placing.expanded(&sizes[at]));
+            let (of, whole) = (size.axes(), placing.expanded(size));
             let counted = of.iter().any(|axis| taken.contains(axis) || placing.is_batch(*axis));
             if counted || scanned.as_ref() == Some(&whole) {
                 placing.named[at] = Size::axis(placing.further(at));

@@ -180,8 +180,13 @@ const FILES: &[(&str, &[&str])] = &[
     ),
     (
         "variant a { axes T; input x : [T]; output o[t] = x[t]; }
-         variant b { axes T; input x : [T]; state z : [] = 0; update z[t] = z[t-1] + x[t]; let y[t] = 2 * z[t]; let w = a(x = y); output o = w; }",
+         variant b { axes T; input x : [T]; state z : [] = 0; update z[t] = z[t-1] + x[t]; read y[t] = 2 * z[t]; let w = a(x = y); output o = w; }",
         &["call-scan"],
+    ),
+    (
+        "variant a { axes T; input x : [T]; order reverse; state z : [] = 0; update z[t] = z[t-1] + x[t]; output o[t] = z[t]; }
+         variant b { axes T; input x : [T]; let y = a(x = x, z = 1); output o = y; }",
+        &["call-argument"],
     ),
     (
         "variant a { axes T = Y*X; input x : [T]; output o[t] = x[t]; }
