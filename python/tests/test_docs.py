@@ -71,9 +71,12 @@ def test_a_model_trains_as_it_does_on_a_loop(variant, tmp_path):
         pytest.importorskip(needed)
     drawn = ["--plot", str(tmp_path / "loss.png")] if importlib.util.find_spec("matplotlib") else []
     path = str(ROOT / variant) if variant.endswith(".attn") else variant
-    small = ["--tokens", "24", "--batch", "2", "--width", "16", "--steps", "5", "--dim", "K=8", "--dim", "V=8", "--dim", "N=8"]
-    said = run("train.py", "--variant", path, *small, "--compare", *drawn)
-    firsts, lasts = zip(*((float(a), float(b)) for a, b in re.findall(r"loss (\S+) at first, (\S+) after 5", said)))
+    # A text of its own, that a few steps learn something of: pages change.
+    text = tmp_path / "text"
+    text.write_text("the tokens of a chunk. " * 100)
+    small = ["--tokens", "24", "--batch", "2", "--width", "16", "--steps", "12", "--dim", "K=8", "--dim", "V=8", "--dim", "N=8"]
+    said = run("train.py", "--variant", path, *small, "--text", str(text), "--compare", *drawn)
+    firsts, lasts = zip(*((float(a), float(b)) for a, b in re.findall(r"loss (\S+) at first, (\S+) after 12", said)))
     assert len(lasts) == 2 and abs(lasts[0] - lasts[1]) < 1e-3 and lasts[0] < firsts[0] == firsts[1], said
     assert float(re.search(r"differ by (\S+) %", said)[1]) < 0.1, said
     assert not drawn or (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
