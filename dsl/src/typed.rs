@@ -102,6 +102,14 @@ impl Variant {
         one_forward && self.locals.is_empty()
     }
 
+    /// What is read from the states, at most one in what a file holds.
+    pub fn reads(&self) -> impl Iterator<Item = LetId> {
+        self.body.iter().filter_map(|stmt| match stmt {
+            Stmt::Read(id) => Some(*id),
+            _ => None,
+        })
+    }
+
     /// The outputs in file order.
     pub fn outputs(&self) -> impl Iterator<Item = &Output> {
         self.body.iter().filter_map(|stmt| match stmt {

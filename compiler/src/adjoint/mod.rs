@@ -236,10 +236,7 @@ impl<'a> Adjoint<'a> {
     }
 
     fn differentiate(&mut self) -> Result<()> {
-        let read = self.primal.body.iter().find_map(|stmt| match stmt {
-            Stmt::Read(id) => Some(*id),
-            _ => None,
-        });
+        let read = self.primal.reads().next();
         let mut scanned = Vec::new();
         for (n, output) in self.primal.outputs().cloned().collect::<Vec<_>>().into_iter().enumerate() {
             self.build.span = output.span;

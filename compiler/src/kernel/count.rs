@@ -1,6 +1,7 @@
 //! How much work a kernel does: its useful floating-point operations, for the rates that `bench` prints, and a price in
 //! nanoseconds, by which `auto` chooses between forms and chunk lengths.
 
+use super::visit::accesses;
 use super::{
     BufferRole, Function, Int, Keep, Kernel, Map, Module, Param, ParamId, ParamRole, Rankwise, Rates, Reduce, ReduceOp,
     ScanFrom, Stmt, Triangle, Value, VarId,
@@ -129,17 +130,8 @@ fn strided(map: &Map, place: &Place) -> f64 {
     let long = map.axes.last().is_some_and(|axis| place.extent(axis) > 1.0);
     let strides = |access: &super::Access| access.strides.last().is_some_and(|stride| place.eval(stride).abs() > 1);
     let mut count = f64::from(u8::from(strides(&map.dst)));
-    each_load(&map.value, &mut |access| count += f64::from(u8::from(strides(access))));
+    accesses(&map.value, &mut |access| count += f64::from(u8::from(strides(access))));
     if long { count } else { 0.0 }
-}
-
-fn each_load(value: &Value, visit: &mut dyn FnMut(&super::Access)) {
-    match value {
-        Value::Load(access) | Value::Bounded { access, .. } => visit(access),
-        Value::Call(_, args) => args.iter().for_each(|x| each_load(x, visit)),
-        Value::Select(cond, then, otherwise) => [cond, then, otherwise].into_iter().for_each(|x| each_load(x, visit)),
-        Value::Const(_) | Value::Int(_) | Value::Axis(_) => {}
-    }
 }
 
 fn exponentials(value: &Value) -> f64 {

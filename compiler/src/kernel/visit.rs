@@ -148,8 +148,7 @@ impl Effects {
 }
 
 /// Shows every access of a value.
-/// Shows every access of a value.
-pub(crate) fn accesses(value: &Value, visit: &mut dyn FnMut(&Access)) {
+pub(crate) fn accesses<'v>(value: &'v Value, visit: &mut dyn FnMut(&'v Access)) {
     match value {
         Value::Load(access) | Value::Bounded { access, .. } => visit(access),
         Value::Const(_) | Value::Int(_) | Value::Axis(_) => {}

@@ -16,11 +16,7 @@ const STACK: usize = 64 << 20;
 /// The lets that are complete, merged over orders, before outputs are evaluated: the reads, or what a norm across heads is
 /// of where there is none.
 fn staged(variant: &Variant) -> Vec<LetId> {
-    let read = |stmt: &Stmt| match stmt {
-        Stmt::Read(id) => Some(*id),
-        _ => None,
-    };
-    let reads: Vec<LetId> = variant.body.iter().filter_map(read).collect();
+    let reads: Vec<LetId> = variant.reads().collect();
     if reads.is_empty() { head_norms(variant).next().map(|(_, of, _)| of).into_iter().collect() } else { reads }
 }
 

@@ -28,14 +28,7 @@ pub(super) fn both_ways(variant: &Variant) -> Result<Vec<Stage>> {
         return several::stages(variant);
     }
     let turned = turned(variant)?;
-    let reads: Vec<LetId> = variant
-        .body
-        .iter()
-        .filter_map(|stmt| match stmt {
-            Stmt::Read(id) => Some(*id),
-            _ => None,
-        })
-        .collect();
+    let reads: Vec<LetId> = variant.reads().collect();
     let mut split = Both::new(variant, "");
     // Reads of the states forward alone, then what the others need of them.
     let mut back = Edit::of(variant);

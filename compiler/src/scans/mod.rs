@@ -139,11 +139,7 @@ enum Wanted {
 }
 
 fn wanted(variant: &Variant) -> Wanted {
-    let read = |stmt: &Stmt| match stmt {
-        Stmt::Read(id) => Some(*id),
-        _ => None,
-    };
-    let reads: Vec<LetId> = variant.body.iter().filter_map(read).collect();
+    let reads: Vec<LetId> = variant.reads().collect();
     let normed = || {
         variant.lets.iter().find_map(|binding| match binding.value {
             LetValue::Norm { of, heads: true, .. } => Some(of),

@@ -18,14 +18,7 @@ use super::{Result, Stage, handed_on};
 pub(super) fn stages(variant: &Variant) -> Result<Vec<Stage>> {
     let numbers: Vec<String> = (0..variant.orders.len()).map(|n| n.to_string()).collect();
     let alone: Vec<Variant> = (0..variant.orders.len()).map(|n| under(variant, n)).collect();
-    let reads: Vec<LetId> = variant
-        .body
-        .iter()
-        .filter_map(|stmt| match stmt {
-            Stmt::Read(id) => Some(*id),
-            _ => None,
-        })
-        .collect();
+    let reads: Vec<LetId> = variant.reads().collect();
     if variant.outputs().any(|output| output.scan) {
         return Err(refused(variant, "an output of states both ways under several orders", "only reads are merged"));
     }

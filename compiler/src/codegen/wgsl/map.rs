@@ -1,11 +1,10 @@
 //! Maps and scans, and how invocations share the elements of a box.
 
-use crate::kernel::{Access, Int, Map, Scan, ScanFrom, Stmt, Value};
+use crate::kernel::{Access, Int, Map, Scan, ScanFrom, Stmt, Value, visit};
 
 use super::barrier::{Pending, Touch};
 use super::reduce;
 use super::shader::Emitter;
-use super::touch;
 use super::value::Spot;
 
 /// Steps of a scan that are read ahead.
@@ -199,7 +198,7 @@ impl Emitter<'_> {
     /// What evaluating a value touches.
     pub(super) fn reads(&self, value: &Value, axes: Option<&[Int]>) -> Vec<Touch> {
         let mut touches = Vec::new();
-        touch::loads(value, &mut |access| touches.push(self.touch(access, false, axes)));
+        visit::accesses(value, &mut |access| touches.push(self.touch(access, false, axes)));
         touches
     }
 

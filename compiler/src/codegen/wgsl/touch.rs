@@ -1,5 +1,6 @@
 //! What a statement reads and writes, as far as placing memory and putting up barriers is concerned.
 
+use crate::kernel::visit::accesses;
 use crate::kernel::{Access, Int, Stmt, Value, VarId};
 
 /// An access of a statement.
@@ -16,15 +17,15 @@ pub(super) fn uses(stmt: &Stmt) -> Vec<Use<'_>> {
     match stmt {
         Stmt::For { .. } | Stmt::If { .. } | Stmt::Sweep(_) => {}
         Stmt::Map(x) => {
-            loads(&x.value, &mut |access| found.push(read(access)));
+            accesses(&x.value, &mut |access| found.push(read(access)));
             found.push(write(&x.dst));
         }
         Stmt::Reduce(x) => {
-            loads(&x.value, &mut |access| found.push(read(access)));
+            accesses(&x.value, &mut |access| found.push(read(access)));
             found.push(write(&x.dst));
         }
         Stmt::Scan(x) => {
-            loads(&x.value, &mut |access| found.push(read(access)));
+            accesses(&x.value, &mut |access| found.push(read(access)));
             found.push(write(&x.dst));
         }
         Stmt::Product(x) => {
@@ -40,18 +41,6 @@ pub(super) fn uses(stmt: &Stmt) -> Vec<Use<'_>> {
         }
     }
     found
-}
-
-/// Every access that a value reads.
-pub(super) fn loads<'v>(value: &'v Value, visit: &mut dyn FnMut(&'v Access)) {
-    match value {
-        Value::Load(access) | Value::Bounded { access, .. } => visit(access),
-        Value::Const(_) | Value::Int(_) | Value::Axis(_) => {}
-        Value::Call(_, args) => args.iter().for_each(|x| loads(x, visit)),
-        Value::Select(cond, then, otherwise) => {
-            [cond, then, otherwise].into_iter().for_each(|x| loads(x, visit));
-        }
-    }
 }
 
 /// Every integer of a statement that holds no others, those of accesses to `but` left out.

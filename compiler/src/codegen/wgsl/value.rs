@@ -1,13 +1,13 @@
 //! Values of elements, and the accesses that they read and write.
 
-use crate::kernel::{Access, Function, Int, Position, Value};
+use crate::kernel::{Access, Function, Int, Position, Value, visit};
 
+use super::Stored;
 use super::dialect::{integer, number};
 use super::math::{self, Routine};
 use super::memory::Home;
 use super::product::Rounds;
 use super::shader::Emitter;
-use super::{Stored, touch};
 
 /// An access whose integers have names: `array[base + stride * index + ..]`.
 #[derive(Debug, Clone)]
@@ -114,7 +114,7 @@ impl Emitter<'_> {
     /// Names all integers of a value, so that none is worked out again for every element.
     pub(super) fn prepare(&mut self, value: &Value) {
         let mut accesses = Vec::new();
-        touch::loads(value, &mut |access| accesses.push(access));
+        visit::accesses(value, &mut |access| accesses.push(access));
         for access in accesses {
             self.spot(access);
         }

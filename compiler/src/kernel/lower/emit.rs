@@ -2,6 +2,7 @@
 
 use chunkwise_dsl::typed::{ExprId, ExprKind, FoldOp, Function, IndexId, Norm, NormKind};
 
+use crate::kernel::visit::accesses;
 use crate::kernel::{Int, Map, Reduce, ReduceOp, Stmt, Value, VarId};
 
 use super::arena::refusal;
@@ -183,7 +184,7 @@ impl Lowering<'_> {
         let value = self.scalar(id, &nest.dims, &nest.frame)?;
         let target = nest.frame.access(dst, &nest.places());
         let mut safe = true;
-        loads(&value, &mut |access| safe &= access.buffer != target.buffer || *access == target);
+        accesses(&value, &mut |access| safe &= access.buffer != target.buffer || *access == target);
         if safe {
             self.emit_map(&nest, dst, value);
         }
@@ -351,14 +352,5 @@ impl Lowering<'_> {
         // A buffer of its own: the sum may be wanted by nobody else, but a map in place would tie two statements.
         self.emit_map(&nest, squares, scale);
         Ok(squares.clone())
-    }
-}
-
-fn loads(value: &Value, visit: &mut dyn FnMut(&crate::kernel::Access)) {
-    match value {
-        Value::Load(access) | Value::Bounded { access, .. } => visit(access),
-        Value::Call(_, args) => args.iter().for_each(|x| loads(x, visit)),
-        Value::Select(cond, then, otherwise) => [cond, then, otherwise].into_iter().for_each(|x| loads(x, visit)),
-        Value::Const(_) | Value::Int(_) | Value::Axis(_) => {}
     }
 }
